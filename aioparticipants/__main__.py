@@ -1,0 +1,8 @@
+"""`python -m aioparticipants`, and the console script of the same name."""
+
+from ._cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""`list`: a conference's participants, with the user's credentials."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from .._session import InsightsSession
+from .._structuring import unstructure_participant
+from ._table import print_table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .._session import SessionOptions
+    from .._stream import RecordStream
+    from ..models import Participant
+
+__all__ = ["list_participants", "totals"]
+
+
+async def list_participants(options: argparse.Namespace) -> None:
+    """List what the arguments ask for: data to stdout, totals to stderr."""
+    session_options: SessionOptions = {}
+    if options.base_url is not None:
+        session_options["base_url"] = options.base_url
+    began = time.monotonic()
+    async with InsightsSession.from_env(**session_options) as session:
+        stream = session.participants(
+            options.conference_sid,
+            label=options.label,
+            events=options.events,
+            page_size=options.page_size,
+            limit=options.limit,
+        )
+        records, pages = await (_lines if options.format == "ndjson" else _table)(stream)
+    print(totals(records, pages, time.monotonic() - began), file=sys.stderr)
+
+
+def totals(records: int, pages: int, seconds: float, *, requests: int | None = None) -> str:
+    """Return the line that closes a listing."""
+    asked = "" if requests is None else f", {requests} requests"
+    return f"{records} participants, {pages} pages{asked}, {seconds:.2f} seconds"
+
+
+async def _lines(stream: RecordStream[Participant]) -> tuple[int, int]:
+    records = pages = 0
+    async for page in stream.pages():
+        for record in page.records:
+            json.dump(
+                unstructure_participant(record),
+                sys.stdout,
+                ensure_ascii=False,
+                separators=(",", ":"),
+            )
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+        records, pages = records + len(page.records), pages + 1
+    return records, pages
+
+
+async def _table(stream: RecordStream[Participant]) -> tuple[int, int]:
+    records: list[Participant] = []
+    pages = 0
+    try:
+        async for page in stream.pages():
+            records += page.records
+            pages += 1
+    finally:  # what came before an error is worth seeing, too
+        print_table(records)
+    return len(records), pages

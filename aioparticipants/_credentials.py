@@ -1,0 +1,94 @@
+"""What goes into `Authorization`, and nothing that would show it.
+
+Twilio takes HTTP Basic (RFC 7617): Account SID and Auth Token, or API key SID and secret.
+https://www.twilio.com/docs/usage/requests-to-twilio
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, NoReturn
+
+import attrs
+
+from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Credentials", "credentials_from", "credentials_from_env"]
+
+#: The pairs of environment variables that are looked for, in this order.
+_PAIRS = (
+    ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
+    ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+)
+
+
+def _usable_username(instance: object, attribute: object, value: object) -> None:  # noqa: ARG001 - attrs' signature
+    # RFC 7617, 2: a colon ends the user-id, and control characters are not allowed.
+    if not isinstance(value, str) or not value or ":" in value or not value.isprintable():
+        message = (
+            "The username must be an Account SID (AC…) or API key SID (SK…): "
+            "a non-empty str with no colon and no control character."
+        )
+        raise InvalidRequestError(message)
+
+
+def _usable_password(instance: object, attribute: object, value: object) -> None:  # noqa: ARG001 - attrs' signature
+    if not isinstance(value, str) or not value or not value.isprintable():
+        message = (
+            "The password must be an Auth Token or API key secret: "
+            "a non-empty str with no control character."
+        )
+        raise InvalidRequestError(message)
+
+
+@attrs.frozen
+class Credentials:
+    """A username and a password for HTTP Basic; neither is shown by `repr`, and neither pickles.
+
+    Args:
+        username: the Account SID, or the SID of an API key.
+        password: the Auth Token, or the secret of the API key.
+
+    Raises:
+        InvalidRequestError: one of the two cannot be sent.
+    """
+
+    username: str = attrs.field(validator=_usable_username, repr=False)
+    password: str = attrs.field(validator=_usable_password, repr=False)
+
+    def authorization(self) -> str:
+        """Return the value of the `Authorization` header (RFC 7617, UTF-8)."""
+        pair = f"{self.username}:{self.password}".encode()
+        return "Basic " + base64.b64encode(pair).decode("ascii")
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: a secret belongs into the worker's environment."""
+        message = "Credentials do not pickle: give each process its own, as from_env() does."
+        raise TypeError(message)
+
+
+def credentials_from(given: object) -> Credentials:
+    """Return `given` as `Credentials`: itself, or made from a `(username, password)` pair."""
+    match given:
+        case Credentials():
+            return given
+        case (str() as username, str() as password):
+            return Credentials(username, password)
+        case _:
+            message = "The credentials must be a (username, password) pair of str, or Credentials."
+            raise InvalidRequestError(message)
+
+
+def credentials_from_env(environ: Mapping[str, str]) -> Credentials:
+    """Return the first complete pair of variables; name what is missing if there is none."""
+    for username, password in _PAIRS:
+        if environ.get(username) and environ.get(password):
+            return Credentials(environ[username], environ[password])
+    wanted = [" and ".join(name for name in pair if not environ.get(name)) for pair in _PAIRS]
+    # The pair that is half there is the one that was meant, so it alone is named.
+    halves = [names for names in wanted if " and " not in names]
+    message = f"No Twilio credentials in the environment: set {', or '.join(halves or wanted)}."
+    raise InvalidRequestError(message)

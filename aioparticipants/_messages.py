@@ -1,0 +1,44 @@
+"""`Request` and `Response`: the two values that cross the I/O line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Request", "Response"]
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """A GET, relative to the session's own base URL.
+
+    Neither host nor credentials are part of it: the transport adds both, so that no reply can
+    change where they go.
+    """
+
+    path: str
+    """Absolute, already percent-encoded: `/v1/Conferences/CF…/Participants`."""
+    query: str = attrs.field(repr=False)
+    """Already percent-encoded, sent byte for byte. A label in it is PII, hence not in the repr."""
+    conference_sid: str
+    """The conference it asks about, for errors."""
+
+
+@attrs.frozen(kw_only=True)
+class Response:
+    """A reply, read to its end."""
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    """Looked up without regard to case."""
+    body: bytes = attrs.field(repr=False)
+    """Decompressed."""
+
+    @property
+    def request_id(self) -> str | None:
+        """Twilio's id of the request (`Twilio-Request-Id: RQ…`), where the reply names one."""
+        return self.headers.get("Twilio-Request-Id")

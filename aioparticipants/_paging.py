@@ -1,0 +1,121 @@
+"""From a reply to a page and the next request, or the end.
+
+1. The end is a next link of null, and nothing else. An empty page with a next link goes on; a page
+   with no `meta.next_page_url` at all is an error, as a body that lost it would end the list early.
+2. Of a next link only the query is taken, byte for byte: a page token is opaque. Scheme, host and
+   port are always the session's own, so the credentials go nowhere else, and a link that names the
+   public host still pages behind a region, an edge or a proxy.
+3. The link's path must be the collection's own; a link that is no plain http(s) URL is refused.
+4. A query seen before in this list is a circle, and an error rather than a request.
+5. What is wrong with the next link is told after the records of its page.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+import attrs
+
+from . import _structuring
+from .errors import PaginationError, ResponseError
+
+if TYPE_CHECKING:
+    from ._messages import Request
+    from .models import PageMeta
+
+__all__ = ["Pager", "RawPage"]
+
+# urlsplit drops tabs and newlines, and some parsers take a backslash for a slash: neither is
+# allowed in a URL (RFC 3986, 2), so neither gets as far as being parsed.
+_URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
+
+
+@attrs.frozen(kw_only=True)
+class RawPage:
+    """A page as it came: its records are not structured yet."""
+
+    request: Request
+    records: list[object] = attrs.field(repr=False)
+    meta: PageMeta
+    request_id: str | None
+    following: Request | PaginationError | None
+    """The request for the next page, why there can be none, or None at the end."""
+
+
+class Pager:
+    """Reads the pages of one list, in order, and remembers which it has seen."""
+
+    def __init__(self, first: Request, *, key: str) -> None:
+        """Read a list that begins with `first` and holds its records under `key`."""
+        self._key = key
+        self._seen = {first.query}
+
+    def page(self, request: Request, body: dict[str, object], request_id: str | None) -> RawPage:
+        """Return the page that `body`, the reply to `request`, holds.
+
+        Raises:
+            ResponseError: the body has not the shape of a page.
+        """
+        try:
+            records, meta = self._parts(body)
+        except ResponseError as error:
+            error.conference_sid, error.request_id = request.conference_sid, request_id
+            raise
+        return RawPage(
+            request=request,
+            records=records,
+            meta=meta,
+            request_id=request_id,
+            following=self._following(meta.next_page_url, request, request_id),
+        )
+
+    def _parts(self, body: dict[str, object]) -> tuple[list[object], PageMeta]:
+        records, meta = body.get(self._key), body.get("meta")
+        if not isinstance(records, list):
+            raise _not_a_page(self._key, "an array is missing")
+        if not isinstance(meta, dict):
+            raise _not_a_page("meta", "an object is missing")
+        if "next_page_url" not in meta:
+            raise _not_a_page("meta.next_page_url", "without it nothing says where the list ends")
+        return cast("list[object]", records), _structuring.page_meta(cast("object", meta))
+
+    def _following(
+        self, link: str | None, request: Request, request_id: str | None
+    ) -> Request | PaginationError | None:
+        if link is None:
+            return None
+        query = _query_of(link, request.path)
+        if query is None:
+            message = (
+                "The next link does not lead to the next page of this list; it was not followed, "
+                "and its host was not contacted."
+            )
+        elif query in self._seen:
+            message = "The next link leads to a page already seen: the list goes round in a circle."
+        else:
+            self._seen.add(query)
+            return attrs.evolve(request, query=query)
+        return PaginationError(
+            message, conference_sid=request.conference_sid, request_id=request_id
+        )
+
+
+def _not_a_page(path: str, fault: str) -> ResponseError:
+    return ResponseError(f"The body of the reply is not a page: {path}: {fault}.", path=path)
+
+
+def _query_of(link: str, path: str) -> str | None:
+    """Return the query of a link whose path is `path`, None if that is not what it is."""
+    if not _URL_CHARACTERS.fullmatch(link) or "#" in link:
+        return None
+    try:
+        parts = urlsplit(link)
+        plain = parts.scheme in {"https", "http"} and bool(parts.hostname)
+        parts.port  # noqa: B018 - raises where the port is no number
+    except ValueError:
+        return None
+    if plain and "@" not in parts.netloc and parts.path == path and parts.query:
+        return parts.query
+    return None

@@ -1,0 +1,148 @@
+"""Which outcomes are worth another attempt, how long to wait for it, and until when.
+
+1. Transient errors alone are retried: 408, 429, 500, 502, 503, 504, everything that is no usable
+   reply (a refused certificate excepted), and a 200 that is cut off or no JSON.
+2. The wait is full jitter, U(0, min(max_delay, base_delay * 2^(n-1))) after the n-th attempt:
+   https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+   `Retry-After` is a floor under it. One longer than `max_retry_after` is raised at once, so that
+   a worker can put the job back instead of holding it.
+3. A page ends after `max_attempts`, or before the wait that would pass its `budget`. Attempts and
+   waits count; queueing for a slot does not, or a large fan-out would time itself out.
+4. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
+   callbacks, a positive `isinstance` predicate (so that a cancellation is never swallowed), and
+   the sleep, clock and randomness handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import tenacity
+
+from .errors import (
+    APIStatusError,
+    Attempt,
+    InsightsError,
+    InvalidRequestError,
+    ResponseError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["RetryPolicy", "RetryRun"]
+
+# 2.0 to this power is past every max_delay that makes sense, and far from overflow.
+_LARGEST_EXPONENT = 64
+
+
+def _count(instance: object, attribute: attrs.Attribute[int], value: object) -> None:  # noqa: ARG001
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        message = f"{attribute.name} must be a whole number from 1."
+        raise InvalidRequestError(message)
+
+
+def _seconds(instance: object, attribute: attrs.Attribute[float], value: object) -> None:  # noqa: ARG001
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        message = f"{attribute.name} must be a finite number of seconds from 0."
+        raise InvalidRequestError(message)
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """When a failed request is tried again. The defaults suit a service and a nightly job alike.
+
+    Raises:
+        InvalidRequestError: a value is negative, not finite, or of the wrong type.
+    """
+
+    max_attempts: int = attrs.field(default=5, validator=_count)
+    """Attempts at one page, the first included; 1 turns retrying off."""
+    base_delay: float = attrs.field(default=0.5, validator=_seconds)
+    """Seconds: the upper bound of the first wait; it doubles with each attempt."""
+    max_delay: float = attrs.field(default=20.0, validator=_seconds)
+    """Seconds: the bound that doubling stops at."""
+    max_retry_after: float = attrs.field(default=60.0, validator=_seconds)
+    """Seconds: the longest `Retry-After` that is waited for; a longer one is raised at once."""
+    budget: float = attrs.field(default=120.0, validator=_seconds)
+    """Seconds that the attempts at one page and the waits between them may take together."""
+
+
+class RetryRun:
+    """The attempts at one page: remembers them, and judges each by the policy."""
+
+    def __init__(
+        self, policy: RetryPolicy, *, clock: Callable[[], float], rng: random.Random
+    ) -> None:
+        """Judge by `policy`; `clock` gives seconds that only go forward, `rng` the jitter."""
+        self._policy = policy
+        self._clock = clock
+        self._rng = rng
+        self._began = clock()
+        self.attempts: list[Attempt] = []
+
+    def controller(
+        self,
+        sleep: Callable[[float], Awaitable[None]],
+        *,
+        before_sleep: Callable[[], None],
+    ) -> tenacity.AsyncRetrying:
+        """Return a fresh tenacity controller; `before_sleep` is called as each wait begins."""
+
+        def note_delay(state: tenacity.RetryCallState) -> None:
+            self.attempts[-1] = attrs.evolve(self.attempts[-1], delay=state.upcoming_sleep)
+            before_sleep()
+
+        return tenacity.AsyncRetrying(
+            sleep=sleep,
+            retry=self._again,
+            wait=self._delay,
+            stop=self._over,
+            before_sleep=note_delay,
+            reraise=True,
+        )
+
+    def begin(self) -> float:
+        """Note that an attempt begins now; return the seconds that the budget leaves for it."""
+        self._began = self._clock()
+        return self._policy.budget - self._spent()
+
+    def _spent(self) -> float:
+        return math.fsum(attempt.seconds + (attempt.delay or 0.0) for attempt in self.attempts)
+
+    def _again(self, state: tenacity.RetryCallState) -> bool:
+        error = _error_of(state)
+        if not isinstance(error, InsightsError):  # a success, a cancellation, a defect
+            return False
+        self.attempts.append(Attempt(_name(error), self._clock() - self._began))
+        error.attempts = tuple(self.attempts)
+        if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
+            return False
+        return error.transient and _floor(error) <= self._policy.max_retry_after
+
+    def _delay(self, state: tenacity.RetryCallState) -> float:
+        doubled = self._policy.base_delay * 2.0 ** min(state.attempt_number - 1, _LARGEST_EXPONENT)
+        backoff = self._rng.uniform(0.0, min(self._policy.max_delay, doubled))
+        return _floor(_error_of(state)) + backoff
+
+    def _over(self, state: tenacity.RetryCallState) -> bool:
+        if state.attempt_number >= self._policy.max_attempts:
+            return True
+        return self._spent() + state.upcoming_sleep >= self._policy.budget
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _floor(error: BaseException | None) -> float:
+    return (error.retry_after or 0.0) if isinstance(error, APIStatusError) else 0.0
+
+
+def _name(error: InsightsError) -> str:
+    return f"HTTP {error.status}" if isinstance(error, APIStatusError) else type(error).__name__

@@ -1,0 +1,428 @@
+"""`RecordStream`: the records of a list, one page ahead. Knows asyncio, and no HTTP.
+
+What it promises, and how:
+
+1. It is a class, not an `async def … yield`: a bare generator is finished by its first exception,
+   so that an error or a timed-out `anext` would look like the end of the data.
+2. Each page is fetched by a task of its own. A waiting consumer waits with `asyncio.wait`, which
+   leaves the task alone: a cancelled consumer can go on, and the page in flight is kept.
+3. The task's coroutine does not refer to the stream, so dropping the stream's last reference runs
+   its finaliser at once, and that cancels the task.
+4. The task of page N+1 is started, and given a bounded time to put its request on the wire, before
+   the first record of page N is handed out: then it makes progress even under a consumer that
+   never awaits.
+5. No lock, timeout scope, slot or connection is held while the consumer has control.
+6. Errors are kept and raised anew, as a copy each time: a raised exception refers to the frames
+   it came through, and those to the stream, which would then never be dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
+
+from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
+from .models import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+    from types import TracebackType
+
+    from ._messages import Request
+    from ._paging import RawPage
+
+__all__ = ["PageTasks", "RecordStream", "settle"]
+
+T_co = TypeVar("T_co", covariant=True)
+
+#: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
+#: TLS connection, short enough for a host that does not answer. A kept-alive connection needs none.
+_DEPARTURE: Final = 0.25
+#: Records that are structured before the loop gets a turn, where a whole page is wanted at once.
+_STRIDE: Final = 32
+
+
+class Fetch(Protocol):
+    """Fetches a page; calls `departed` once its request is on the wire, or cannot be yet."""
+
+    def __call__(
+        self, request: Request, departed: Callable[[], None]
+    ) -> Coroutine[object, object, RawPage]: ...
+
+
+async def settle(tasks: Iterable[asyncio.Task[object]]) -> None:
+    """Wait until all of them are done, however often the caller is cancelled meanwhile.
+
+    A cancellation is raised again at the end. What the tasks raised is not: see `asyncio.wait`.
+    """
+    pending = {task for task in tasks if not task.done()}
+    cancelled = False
+    while pending:
+        try:
+            _, pending = await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            cancelled = True
+            pending = {task for task in pending if not task.done()}
+    # A cancelled request closes its socket on the loop's next turn.
+    while True:
+        try:
+            await asyncio.sleep(0)
+            break
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+class PageTasks:
+    """The page tasks of one session, so that it can end them all."""
+
+    def __init__(self) -> None:
+        """Start with none, bound to no loop yet."""
+        self._tasks: set[asyncio.Task[RawPage]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+
+    def start(
+        self, work: Callable[[], Coroutine[object, object, RawPage]], context: contextvars.Context
+    ) -> asyncio.Task[RawPage]:
+        """Run `work()` as a task, in `context`.
+
+        Raises:
+            SessionClosedError: the session is closed.
+            InvalidRequestError: the session is in use on another event loop.
+        """
+        if self.closed:
+            message = "The session is closed."
+            raise SessionClosedError(message)
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            message = "The session is in use on another event loop: make one session per loop."
+            raise InvalidRequestError(message)
+        task = loop.create_task(work(), name="aioparticipants page", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[RawPage]) -> None:
+        self._tasks.discard(task)
+        # Looking at the exception tells asyncio that it is not lost: where the stream was
+        # dropped nobody is left to ask for it.
+        if not task.cancelled():
+            task.exception()
+
+    async def aclose(self) -> None:
+        """Start no more, cancel what runs, and wait until it is gone."""
+        self.closed = True
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await settle(cast("list[asyncio.Task[object]]", tasks))
+
+
+class _Flight:
+    """The page in flight: what the stream and its finaliser share."""
+
+    __slots__ = ("loop", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[RawPage] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+
+def _abandon(flight: _Flight) -> None:
+    """Cancel the page of a stream that was dropped, from whatever thread dropped it."""
+    task, loop = flight.task, flight.loop
+    if task is None or loop is None or task.done():
+        return
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop:
+        task.cancel()
+        return
+    try:
+        loop.call_soon_threadsafe(task.cancel)
+    except RuntimeError:
+        # The loop is closed, and nothing can run the task any more. asyncio marks its own helper
+        # tasks the same way where it knows that they cannot finish.
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
+
+
+class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
+    """The records of one list, in the server's order, each once, fetched one page ahead.
+
+    Iterate it (`async for`), open it (`async with`, after which nothing of it is alive), await it
+    (a list of all), or go by `pages()`. Nothing is requested before the first record is asked for.
+
+    An error comes after every good record before it, and is raised again by each further call until
+    `aclose()`: only the end of the data looks like the end. A cancelled or timed-out wait loses
+    nothing; ask again.
+
+    Raises, while iterating:
+        APIStatusError: Twilio refused, for good or until the retries were used up.
+        TransportError: no usable reply came, until the retries were used up.
+        ResponseError: a reply is not what the API promises.
+        PaginationError: a next link leads elsewhere, or round in a circle.
+        SessionClosedError: the session was closed meanwhile.
+        InvalidRequestError: two tasks asked at once (the stream stays usable), or another loop did.
+    """
+
+    def __init__(
+        self,
+        first: Request,
+        *,
+        fetch: Fetch,
+        structure: Callable[[object, str], T_co],
+        key: str,
+        limit: int | None,
+        tasks: PageTasks,
+    ) -> None:
+        """Made by `InsightsSession`, not by hand."""
+        self._fetch = fetch
+        self._structure = structure
+        self._key = key
+        self._tasks = tasks
+        # Page tasks run in the context the stream was made in, whichever task asks for a record.
+        self._context = contextvars.copy_context()
+        self._upcoming: Request | InsightsError | None = first if limit != 0 else None
+        self._left = limit
+        self._page: RawPage | None = None
+        self._records: Sequence[object] = ()
+        self._index = 0
+        self._unshown = False  # an empty page that `pages()` has still to hand out
+        self._error: InsightsError | None = None
+        self._closed = False
+        self._busy = False
+        self._flight = _Flight()
+        weakref.finalize(self, _abandon, self._flight).atexit = False
+
+    def __repr__(self) -> str:
+        """Show where it stands, and none of what it holds."""
+        state = "closed" if self._closed else "failed" if self._error else "open"
+        page = "no page yet" if self._page is None else f"record {self._index} of its page"
+        return f"<RecordStream of {self._key}: {state}, {page}>"
+
+    def __aiter__(self) -> RecordStream[T_co]:
+        """Return itself: a stream is iterated once."""
+        return self
+
+    async def __anext__(self) -> T_co:
+        """Return the next record; raise what the class promises."""
+        while self._busy or self._index >= len(self._records):
+            await self._turn_page()
+        return self._take()
+
+    async def asend(self, value: None) -> T_co:
+        """Do as `__anext__`: there is nothing to send."""
+        if value is not None:
+            message = "a RecordStream takes no values"
+            raise TypeError(message)
+        return await self.__anext__()
+
+    async def athrow(  # type: ignore[override]
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+        /,
+    ) -> T_co:
+        """Close, and raise what was thrown, as a generator does that catches nothing."""
+        await self.aclose()
+        error = typ if isinstance(typ, BaseException) else val
+        if not isinstance(error, BaseException):
+            error = typ() if val is None else typ(val)
+        raise error if tb is None else error.with_traceback(tb)
+
+    async def aclose(self) -> None:
+        """End the stream; when it returns, no task or socket of the stream is alive.
+
+        Whoever waits for a record meanwhile gets the end. Closing twice does nothing.
+        """
+        self._closed = True
+        self._error = None
+        self._records, self._index, self._page, self._unshown = (), 0, None, False
+        task = self._flight.task
+        if task is None:
+            return
+        if self._flight.loop is not asyncio.get_running_loop():
+            _abandon(self._flight)
+            return
+        task.cancel()
+        await settle([cast("asyncio.Task[object]", task)])
+
+    async def __aenter__(self) -> RecordStream[T_co]:
+        """Return itself; `aclose()` follows at the end of the block."""
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+    def __await__(self) -> Generator[object, None, list[T_co]]:
+        """Return the records not yet handed out, as a list."""
+        return self._collect().__await__()
+
+    def pages(self) -> AsyncIterator[Page[T_co]]:
+        """Return an iterator over whole pages.
+
+        It shares the stream's position: a page holds those of its records that were not handed out
+        one by one. `limit` cuts the last one. A page with no records is handed out, too.
+        """
+        return _Pages(self)
+
+    async def _collect(self) -> list[T_co]:
+        records: list[T_co] = []
+        async with self:
+            async for page in self.pages():
+                records += page.records
+        return records
+
+    def _take(self) -> T_co:
+        try:
+            record = self._structure(self._records[self._index], f"{self._key}[{self._index}]")
+        except InsightsError as error:
+            failure = error
+        else:
+            self._index += 1
+            return record
+        raise self._failed(failure)
+
+    async def _take_page(self) -> Page[T_co]:
+        """Return what is left of the current page, or the next page."""
+        if self._busy or (self._index >= len(self._records) and not self._unshown):
+            await self._turn_page()
+        self._busy = True
+        try:
+            return await self._structured_page()
+        finally:
+            self._busy = False
+
+    async def _structured_page(self) -> Page[T_co]:
+        page, records, failure = self._page, list[T_co](), None
+        if page is None:  # closed while the page turned
+            raise StopAsyncIteration
+        for index in range(self._index, len(self._records)):
+            try:
+                records.append(self._structure(self._records[index], f"{self._key}[{index}]"))
+            except InsightsError as error:
+                failure = error
+                break
+            # Nothing is taken before all is done, so that a cancellation here loses nothing.
+            if len(records) % _STRIDE == 0:
+                await asyncio.sleep(0)
+                if self._closed:
+                    raise StopAsyncIteration
+        if failure is not None and not records:
+            raise self._failed(failure)
+        # After a failure the next call begins at the bad record, and finds no good one before it.
+        self._index += len(records)
+        self._unshown = False
+        return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
+
+    def _failed(self, error: InsightsError) -> InsightsError:
+        """Keep an error, and return a copy to raise."""
+        if self._page is not None:
+            error.conference_sid = error.conference_sid or self._page.request.conference_sid
+            error.request_id = error.request_id or self._page.request_id
+        self._error = error.with_traceback(None)
+        self._records, self._index = (), 0
+        return copy.copy(error)
+
+    async def _turn_page(self) -> None:
+        """Make the next page the current one, or raise why there is none."""
+        if self._busy:
+            message = "Two tasks asked the stream for a record at once; let one wait for the other."
+            raise InvalidRequestError(message)
+        self._busy = True
+        try:
+            page = await self._next_page()
+            self._records, self._index, self._page = self._within_limit(page), 0, page
+            self._unshown = not self._records
+            await self._look_ahead()
+        finally:
+            self._busy = False
+
+    async def _next_page(self) -> RawPage:
+        if self._closed:
+            raise StopAsyncIteration
+        if self._error is not None:
+            raise copy.copy(self._error)
+        if isinstance(self._upcoming, InsightsError):
+            raise self._failed(self._upcoming)
+        task = self._flight.task
+        if task is None:
+            if self._upcoming is None:
+                raise StopAsyncIteration
+            task = self._start(self._upcoming, lambda: None)
+        return await self._landed(task)
+
+    async def _landed(self, task: asyncio.Task[RawPage]) -> RawPage:
+        """Wait for the page in flight, leaving it in flight if the wait is cancelled."""
+        if self._flight.loop is not asyncio.get_running_loop():
+            message = "The stream is in use on another event loop."
+            raise InvalidRequestError(message)
+        if not task.done():
+            await asyncio.wait([task])
+        if self._closed:
+            raise StopAsyncIteration
+        self._flight.task = None
+        if task.cancelled():
+            raise self._failed(self._cancelled())
+        failure = task.exception()
+        if isinstance(failure, InsightsError):
+            raise self._failed(failure)
+        page = task.result()
+        self._upcoming = page.following
+        return page
+
+    def _cancelled(self) -> InsightsError:
+        if self._tasks.closed:
+            return SessionClosedError("The session was closed while a page was on its way.")
+        return TransportError("The page on its way was cancelled from outside the stream.")
+
+    def _within_limit(self, page: RawPage) -> Sequence[object]:
+        if self._left is None:
+            return page.records
+        records = page.records[: self._left]
+        self._left -= len(records)
+        if self._left == 0:
+            self._upcoming = None
+        return records
+
+    async def _look_ahead(self) -> None:
+        """Start the next page, and give its request the time to leave."""
+        if (
+            self._upcoming is None
+            or isinstance(self._upcoming, InsightsError)
+            or self._tasks.closed
+        ):
+            return
+        left = asyncio.get_running_loop().create_future()
+        task = self._start(self._upcoming, lambda: left.done() or left.set_result(None))
+        await asyncio.sleep(0)  # all that a kept-alive connection needs
+        if not (left.done() or task.done()):
+            await asyncio.wait([task, left], timeout=_DEPARTURE)
+
+    def _start(self, request: Request, departed: Callable[[], object]) -> asyncio.Task[RawPage]:
+        fetch = self._fetch
+        task = self._tasks.start(lambda: fetch(request, departed), self._context)
+        self._flight.loop, self._flight.task = task.get_loop(), task
+        return task
+
+
+class _Pages(AsyncIterator[Page[T_co]]):
+    """The pages of a stream; a class for the stream's own reason."""
+
+    def __init__(self, stream: RecordStream[T_co]) -> None:
+        self._stream = stream
+
+    async def __anext__(self) -> Page[T_co]:
+        return await self._stream._take_page()  # noqa: SLF001 - the other half of `pages()`

@@ -1,0 +1,242 @@
+"""One attempt over aiohttp: a `Request` goes out, a `Response` or an error of the family comes back.
+
+1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
+   one request: never as a default of a session, never after a redirect.
+2. aiohttp's errors hold the request's headers and URL in their repr. They are translated, and never
+   chained: each of ours is raised after the `except` block is left.
+3. Every attempt has a total, a connect and a read timeout. aiohttp's `connect` is left alone: it
+   counts the time in the pool's queue, and would fail healthy hosts under load.
+4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from ._messages import Response
+from ._version import __version__
+from .errors import (
+    InsightsError,
+    InvalidRequestError,
+    RequestTimeoutError,
+    ResponseError,
+    SessionClosedError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import SimpleNamespace
+
+    from ._credentials import Credentials
+    from ._messages import Request
+
+__all__ = ["LARGEST_BODY", "USER_AGENT", "Transport", "client_timeout"]
+
+#: Bytes of decompressed body. A full page of 1000 records is about 1.5 MB.
+LARGEST_BODY: Final = 16 * 2**20
+
+#: Turns of the loop that a new plain connection needs until its request leaves are six.
+_TURNS: Final = 8
+
+#: Seconds: one attempt in all, to connect (TLS included), and without a byte arriving.
+_TOTAL, _CONNECT, _READ = 30.0, 10.0, 20.0
+
+USER_AGENT: Final = (
+    f"aioparticipants/{__version__} ({platform.system()} {platform.machine()}) "
+    f"aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
+)
+
+
+def client_timeout(given: float | aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
+    """Return the bounds of one attempt: `given` in all, and never without a bound.
+
+    Raises:
+        InvalidRequestError: the total is not a positive number of seconds.
+    """
+    if isinstance(given, aiohttp.ClientTimeout):
+        total, timeout = given.total, given
+    else:
+        total = _TOTAL if given is None else given
+        timeout = aiohttp.ClientTimeout()
+    # Written so that nan fails, too.
+    if isinstance(total, bool) or not isinstance(total, (int, float)) or not 0 < total < 1e9:  # noqa: PLR2004
+        message = "timeout must be a positive, finite number of seconds for one attempt in all."
+        raise InvalidRequestError(message)
+    custom = timeout is given
+    return attrs.evolve(
+        timeout,
+        total=float(total),
+        sock_connect=timeout.sock_connect if custom and timeout.sock_connect else _CONNECT,
+        sock_read=timeout.sock_read if custom and timeout.sock_read else _READ,
+    )
+
+
+class Transport:
+    """Sends requests to one origin, over an aiohttp session that it owns or borrows."""
+
+    def __init__(
+        self,
+        base_url: str,
+        credentials: Credentials,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        connections: int,
+        http: aiohttp.ClientSession | None,
+        proxy: str | None,
+        trace_configs: Iterable[aiohttp.TraceConfig],
+    ) -> None:
+        """Send to `base_url` as `credentials`; make an aiohttp session when `http` is None."""
+        self._base_url = base_url
+        self._credentials = credentials
+        self._timeout = timeout
+        self._connections = connections
+        self._http = http
+        self._owned = http is None
+        self._proxy = proxy
+        self._trace_configs = [*trace_configs]
+
+    async def send(
+        self, request: Request, *, seconds: float, departed: Callable[[], None]
+    ) -> Response:
+        """Make one attempt, of at most `seconds`, and read the reply to its end.
+
+        `departed` is called as soon as the request's headers are on the wire. Nothing tells of
+        that moment with a borrowed session: there it is called a few turns of the loop later.
+
+        Raises:
+            TransportError: no usable reply came.
+            ResponseError: the body is too large.
+            SessionClosedError: the aiohttp session was closed.
+            InvalidRequestError: the borrowed session cannot carry our requests.
+        """
+        try:
+            return await self._exchange(request, seconds, departed)
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+            failure = error if isinstance(error, InsightsError) else _translated(error, request)
+        raise failure
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it holds an aiohttp session of its own that was not closed."""
+        return self._owned and self._http is not None and not self._http.closed
+
+    async def aclose(self) -> None:
+        """Close the aiohttp session if it is ours."""
+        if self._owned and self._http is not None:
+            await self._http.close()
+
+    async def _exchange(
+        self, request: Request, seconds: float, departed: Callable[[], None]
+    ) -> Response:
+        if self._http is None:
+            self._http = self._new_session()
+        if not self._owned:
+            _after(_TURNS, departed)
+        async with self._http.get(
+            URL(f"{self._base_url}{request.path}?{request.query}", encoded=True),
+            headers={
+                "Accept": "application/json",
+                "Authorization": self._credentials.authorization(),
+                "User-Agent": USER_AGENT,
+            },
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=self._within(seconds),
+            proxy=self._proxy,
+            trace_request_ctx=departed if self._owned else None,
+        ) as reply:
+            body = await _read(reply, request)
+            return Response(status=reply.status, headers=reply.headers, body=body)
+
+    def _within(self, seconds: float) -> aiohttp.ClientTimeout:
+        # client_timeout() sees to it that there is a total.
+        if seconds >= (self._timeout.total or seconds):
+            return self._timeout
+        return attrs.evolve(self._timeout, total=seconds)
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            cookie_jar=aiohttp.DummyCookieJar(),  # nothing that one reply sets rides on the next
+            trust_env=False,  # a netrc entry for the host would clash with our Authorization
+            trace_configs=[*self._trace_configs, _departures()],
+        )
+
+
+def _after(turns: int, departed: Callable[[], None]) -> None:
+    if turns:
+        asyncio.get_running_loop().call_soon(_after, turns - 1, departed)
+    else:
+        departed()
+
+
+def _departures() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+
+    async def headers_sent(
+        _session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        _params: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        context.trace_request_ctx()
+
+    trace.on_request_headers_sent.append(headers_sent)
+    return trace
+
+
+async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in reply.content.iter_any():
+        size += len(chunk)
+        if size > LARGEST_BODY:
+            message = f"The body of the reply is larger than {LARGEST_BODY} bytes."
+            raise ResponseError(message, conference_sid=request.conference_sid)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+#: In this order, as the classes overlap: TLS errors are ClientOSErrors, some timeouts are
+#: disconnects, and every TimeoutError is an OSError. True means that asking again may help.
+_FAULTS: Final = (
+    (aiohttp.ClientConnectorCertificateError, "the server's certificate was refused", False),
+    (aiohttp.ClientConnectorSSLError, "the TLS handshake failed", False),
+    (aiohttp.ClientConnectorDNSError, "the host name could not be resolved", True),
+    (aiohttp.ClientProxyConnectionError, "the proxy could not be reached", True),
+    (aiohttp.ClientConnectorError, "the connection was refused or could not be made", True),
+    (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply", True),
+    (aiohttp.ClientPayloadError, "the body of the reply was cut off or garbled", True),
+    (aiohttp.ClientHttpProxyError, "the proxy did not open a connection", True),
+    # Out of the call itself it means garbage on the wire; its status (400) is aiohttp's own.
+    (aiohttp.ClientResponseError, "the reply was not HTTP", True),
+    (OSError, "the connection was reset", True),
+)
+
+
+def _translated(error: Exception, request: Request) -> InsightsError:
+    """Return our error for one of aiohttp's, with nothing of its text."""
+    sid = request.conference_sid
+    if isinstance(error, TimeoutError):
+        phase = "connecting" if isinstance(error, aiohttp.ConnectionTimeoutError) else "waiting"
+        return RequestTimeoutError(
+            f"The attempt timed out while {phase}; `timeout` sets the seconds.", conference_sid=sid
+        )
+    for kind, words, transient in _FAULTS:
+        if isinstance(error, kind):
+            message = f"No usable reply: {words} ({type(error).__name__})."
+            return TransportError(message, transient=transient, conference_sid=sid)
+    if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
+        # "Connector is closed" and "Session is closed" have no class of their own.
+        return SessionClosedError("The aiohttp session was closed.", conference_sid=sid)
+    message = (
+        "aiohttp did not accept the request. A borrowed session must have no auth of its own, "
+        f"and no netrc entry for the host ({type(error).__name__})."
+    )
+    return InvalidRequestError(message, conference_sid=sid)

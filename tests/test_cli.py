@@ -1,0 +1,219 @@
+"""The commands: what goes where, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from aioparticipants import __version__
+from aioparticipants.__main__ import main
+from aioparticipants.testing import FakeInsights
+
+SID = "CF" + "a" * 32
+
+
+class Served:
+    """A FakeInsights on a loop in a thread of its own, as the commands run a loop themselves."""
+
+    def __init__(self):
+        self.loop = asyncio.new_event_loop()
+        self.fake = FakeInsights()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.call(self.fake.start())
+
+    def call(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def stop(self):
+        self.call(self.fake.aclose())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """Serve a fake, with its credentials in the environment."""
+    server = Served()
+    for name in list(os.environ):
+        if name.startswith("TWILIO_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", server.fake.credentials[0])
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", server.fake.credentials[1])
+    yield server.fake
+    server.stop()
+
+
+@pytest.fixture(params=["rich", "plain"])
+def renderer(request, monkeypatch):
+    """Print tables with rich, and without."""
+    if request.param == "plain":
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    return request.param
+
+
+@pytest.mark.usefixtures("renderer")
+def test_demo(capsys):
+    """Demo prints every participant with figures, and one line of totals; nothing to stderr."""
+    assert main(["demo", "--participants", "23", "--page-size", "10"]) == 0
+
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) == 25
+    assert lines[0].split()[:2] == ["participant", "label"]
+    assert all(line.startswith("CP") for line in lines[1:24])
+    assert lines[24].startswith("23 participants, 3 pages, 3 requests, ")
+    assert lines[24].endswith(" seconds")
+    assert err == ""
+
+
+def test_demo_of_nobody(capsys):
+    """Demo refuses what cannot be made up."""
+    assert main(["demo", "--participants", "-1"]) == 2
+    assert main(["demo", "--page-size", "0"]) == 2
+    assert "page_size must be" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("renderer")
+def test_list(served, capsys):
+    """List prints the table to stdout, and the totals to stderr."""
+    sid = served.add_conference(
+        [
+            {
+                "participant_sid": "CP1",
+                "label": "[red]a\x1b[31m",
+                "metrics": {"inbound": {"mos": 4}},
+            },
+            {
+                "call_type": "sip",
+                "metrics": {"inbound": None, "outbound": {"jitter": {"avg": 1.25}}},
+            },
+        ]
+    )
+
+    assert main(["list", sid, "--base-url", served.base_url]) == 0
+
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert "[red]a\N{REPLACEMENT CHARACTER}[31m" in out
+    assert "\x1b" not in out
+    assert "1.25" in out
+    assert err.startswith("2 participants, 1 pages, ")
+
+
+def test_list_ndjson(served, capsys):
+    """Ndjson gives each record as the API had it, a line each; filters and sizes apply."""
+    sid = served.add_conference(participants=30)
+    wanted = [each for each in served.records(sid) if each["label"] == "agent"]
+    arguments = ["--base-url", served.base_url, "--format", "ndjson", "--page-size", "2"]
+
+    assert main(["list", sid, *arguments, "--label", "agent", "--limit", "3"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == wanted[:3]
+    assert served.requests[0].query == {"Label": "agent", "PageSize": "2"}
+    assert main(["list", sid, *arguments, "--events", "mute"]) == 0
+    assert all(
+        "mute" in json.loads(each)["events"] for each in capsys.readouterr().out.splitlines()
+    )
+
+
+def test_failure(served, capsys):
+    """A refusal is one clear line and exit code 1; what came before it is printed."""
+    sid = served.add_conference([{"participant_sid": "CP1"}, {"label": 7}])
+
+    assert main(["list", SID, "--base-url", served.base_url]) == 1
+    assert capsys.readouterr().err.startswith(
+        "aioparticipants: HTTP 404, Twilio error 20404. Check"
+    )
+    assert main(["list", sid, "--base-url", served.base_url]) == 1
+    out, err = capsys.readouterr()
+    assert "CP1" in out
+    assert "participants[1]" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_misuse(monkeypatch, capsys):
+    """What cannot be meant, and missing credentials, are one clear line and exit code 2."""
+    for name in list(os.environ):
+        if name.startswith("TWILIO_"):
+            monkeypatch.delenv(name)
+    assert main(["list", SID]) == 2
+    assert capsys.readouterr().err == (
+        "aioparticipants: No Twilio credentials in the environment: set TWILIO_API_KEY and "
+        "TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN.\n"
+    )
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "token")
+    assert main(["list", "CF1"]) == 2
+    assert "conference_sid must be CF" in capsys.readouterr().err
+    for arguments in (
+        [],
+        ["list"],
+        ["list", SID, "--limit", "x"],
+        ["list", SID, "--format", "xml"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_version(capsys):
+    """--version tells the version."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"aioparticipants {__version__}\n"
+
+
+def test_interrupted(served):
+    """An interrupt ends a listing with 130 and no traceback."""
+    served.latency = 3600
+    sid = served.add_conference(participants=1)
+    command = [sys.executable, "-m", "aioparticipants", "list", sid, "--base-url", served.base_url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not served._in_flight:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+
+    assert process.returncode == 130
+    assert err == "aioparticipants: interrupted\n"
+
+
+def test_interrupted_in_process(served, monkeypatch, capsys):
+    """An interrupt is told in one line, whatever it interrupted."""
+
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        sys, "stdout", type("Stdout", (), {"write": interrupt, "flush": interrupt})()
+    )
+    sid = served.add_conference(participants=1)
+
+    assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson"]) == 130
+    assert capsys.readouterr().err == "aioparticipants: interrupted\n"
+
+
+def test_closed_pipe(served, monkeypatch, tmp_path):
+    """A reader that closes the pipe ends the listing quietly, with 0."""
+    sid = served.add_conference(participants=1)
+    with (tmp_path / "out").open("w") as out:
+
+        class Pipe:
+            fileno = out.fileno
+
+            def write(self, _text):
+                raise BrokenPipeError
+
+        monkeypatch.setattr(sys, "stdout", Pipe())
+
+        assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson"]) == 0

@@ -1,0 +1,105 @@
+"""Credentials: what goes into Authorization, and where it never shows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from aioparticipants import Credentials, InvalidRequestError
+from aioparticipants._credentials import credentials_from, credentials_from_env
+
+SECRET = "s3cret-t0ken"
+
+
+def test_authorization():
+    """The header is RFC 7617's own example, and UTF-8 beyond ASCII."""
+    assert Credentials("Aladdin", "open sesame").authorization() == (
+        "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    )
+    assert Credentials("test", "123£").authorization() == "Basic dGVzdDoxMjPCow=="
+
+
+def test_secrets_do_not_show():
+    """Neither repr nor str shows a credential, and pickle and copy are refused."""
+    credentials = Credentials("AC1", SECRET)
+
+    assert SECRET not in f"{credentials!r} {credentials}"
+    assert "AC1" not in f"{credentials!r} {credentials}"
+    for travel in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="do not pickle"):
+            travel(credentials)
+
+
+def test_pair_or_object():
+    """A pair becomes Credentials, and Credentials are taken as they are."""
+    credentials = Credentials("AC1", SECRET)
+
+    assert credentials_from(credentials) is credentials
+    assert credentials_from(("AC1", SECRET)) == credentials
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "AC1:s3cret-t0ken",
+        ("AC1",),
+        ("AC1", None),
+        ("AC1", SECRET, "x"),
+        ("", SECRET),
+        ("A:C", SECRET),
+        ("AC1\r\nX: y", SECRET),
+        ("AC1", ""),
+        ("AC1", SECRET + "\n"),
+        (1, SECRET),
+    ],
+)
+def test_unusable(given):
+    """What cannot be sent is refused, and the refusal does not repeat it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        credentials_from(given)
+
+    assert SECRET not in f"{caught.value!r}"
+
+
+@pytest.mark.parametrize("arguments", [(1, SECRET), ("AC1", 1)])
+def test_unusable_types(arguments):
+    """Credentials made by hand are checked alike."""
+    with pytest.raises(InvalidRequestError):
+        Credentials(*arguments)
+
+
+ACCOUNT = {"TWILIO_ACCOUNT_SID": "AC1", "TWILIO_AUTH_TOKEN": "token"}
+KEY = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "secret"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "username"),
+    [
+        (ACCOUNT, "AC1"),
+        (KEY, "SK1"),
+        (ACCOUNT | KEY, "SK1"),
+        (ACCOUNT | {"TWILIO_API_KEY": "SK1"}, "AC1"),
+    ],
+)
+def test_from_env(environ, username):
+    """The API key comes first, and a pair counts only when it is complete."""
+    assert credentials_from_env(environ).username == username
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, "TWILIO_API_KEY and TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
+        ({"TWILIO_ACCOUNT_SID": "AC1"}, "set TWILIO_AUTH_TOKEN."),
+        ({"TWILIO_API_SECRET": "x", "TWILIO_API_KEY": ""}, "set TWILIO_API_KEY."),
+    ],
+)
+def test_missing_variables_are_named(environ, words):
+    """What is missing is named, and only that."""
+    with pytest.raises(InvalidRequestError) as caught:
+        credentials_from_env(environ)
+
+    assert words in str(caught.value)

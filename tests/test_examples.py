@@ -1,0 +1,94 @@
+"""The examples and the README's words, run."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from aioparticipants import InsightsSession, RetryPolicy
+from aioparticipants.testing import FakeInsights
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def example(name):
+    """Return the module of an example."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def test_one_conference(fake, capsys):
+    """The README's first example prints a line a participant."""
+    sid = fake.add_conference([{"participant_sid": "CP1"}, *fake.records(fake.add_conference(2))])
+
+    await example("one_conference").main(
+        InsightsSession(fake.credentials, base_url=fake.base_url), sid
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "CP1 None None"
+    assert all(re.fullmatch(r"CP[0-9a-f]{32} [a-z]{2}1 [0-9.]+", line) for line in lines[1:])
+    assert len(lines) == 3
+
+
+async def test_by_page(fake, capsys):
+    """The example by page counts each page's bad lines, and tells of failures."""
+    sid = fake.add_conference(participants=70)
+    main = example("by_page").main
+    options = {"base_url": fake.base_url, "retry": RetryPolicy(max_attempts=2, base_delay=0)}
+
+    await main(InsightsSession(fake.credentials, **options), sid)
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"page 0: \d+ of 50 bad lines\npage 1: \d+ of 20 bad lines\n", out)
+    fake.fail_next(503, times=2)
+    await main(InsightsSession(fake.credentials, **options), sid)
+    assert capsys.readouterr().err.startswith("failed after 2 attempts: HTTP 503")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_readme_shows_the_first_example():
+    """The README's first example is the one in examples/, to the letter."""
+    source = (ROOT / "examples" / "one_conference.py").read_text(encoding="utf-8")
+
+    assert source.split('"""\n\n', 1)[1] == blocks("python")[0]
+    assert README[: README.index("## Two commands")].count("\n") <= 44
+    assert blocks("python")[0] in README
+
+
+async def test_readme_on_testing():
+    """The README's example of a test is true."""
+    block = blocks("python")[2].replace("retry_after=1", "retry_after=0")
+    code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    await eval(code, {"FakeInsights": FakeInsights, "InsightsSession": InsightsSession})  # noqa: S307
+
+
+def test_readme_names_the_commands():
+    """The README gives one line that runs the demo, and the line that CI runs."""
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+
+    assert commands[0] == "python -m pip install '.[cli]' && python -m aioparticipants demo"
+    assert commands[1] == "python -m pip install nox uv && python -m nox"
+
+
+def test_readme_tells_the_defaults():
+    """The README's retry policy is the default one."""
+    shown = re.search(r"`(RetryPolicy\(.*?\))` are", README).group(1)
+
+    assert shown == repr(RetryPolicy())
+
+
+@pytest.mark.parametrize("name", ["one_conference", "by_page"])
+def test_examples_say_how_to_run(name):
+    """Each example begins with what it does and how to call it."""
+    assert f"python {name}.py CF…" in example(name).__doc__

@@ -1,0 +1,89 @@
+"""Promises around the code: names, version, types, silence."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import aioparticipants
+from aioparticipants import errors, models
+
+
+def test_public_names():
+    """All public names are there, sorted, and come from nowhere else."""
+    assert aioparticipants.__all__ == sorted(aioparticipants.__all__)
+    assert all(hasattr(aioparticipants, name) for name in aioparticipants.__all__)
+    family = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.InsightsError)
+    }
+    assert family <= set(aioparticipants.__all__)
+    assert set(models.__all__) - {"FrozenMapping"} <= set(aioparticipants.__all__)
+
+
+def test_version():
+    """The installed version is the package's own, and the changelog knows it or what is to come."""
+    assert importlib.metadata.version("aioparticipants") == aioparticipants.__version__
+
+
+def test_typed():
+    """The package says that it is typed."""
+    assert importlib.resources.files("aioparticipants").joinpath("py.typed").is_file()
+
+
+def test_four_runtime_packages():
+    """aiohttp, attrs, cattrs and tenacity are all that is needed."""
+    needed = [
+        re.match(r"[a-z]+", each).group()
+        for each in importlib.metadata.requires("aioparticipants")
+        if "extra ==" not in each
+    ]
+
+    assert sorted(needed) == ["aiohttp", "attrs", "cattrs", "tenacity"]
+
+
+def test_import_is_silent_and_light():
+    """Importing warns of nothing, prints nothing, and brings neither rich nor the fake along."""
+    code = (
+        "import aioparticipants, sys; "
+        "assert not {'rich', 'aioparticipants.testing', 'argparse'} & {*sys.modules}"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_every_public_thing_has_a_docstring():
+    """Every public class, function and method says what it does."""
+    missing = []
+    for name in aioparticipants.__all__:
+        thing = getattr(aioparticipants, name)
+        if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            continue
+        members = [
+            (f"{name}.{each}", value)
+            for each, value in vars(thing).items()
+            if inspect.isfunction(value) and not each.startswith("_")
+        ]
+        missing += [each for each, value in [(name, thing), *members] if not inspect.getdoc(value)]
+
+    assert missing == []
+
+
+def test_every_field_is_documented():
+    """Each field of each model is followed by what it means."""
+    source = Path(models.__file__).read_text(encoding="utf-8")
+    fields = re.findall(r"^    \w+: [^\n]+= [^\n]+\n(.*)$|^    \w+: [^=\n]+\n(.*)$", source, re.MULTILINE)
+
+    assert len(fields) >= 60
+    assert all(
+        '"""' in line for pair in fields for line in pair if line.startswith("    ") and line
+    )

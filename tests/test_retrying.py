@@ -1,0 +1,223 @@
+"""The retry policy, on a clock that only the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from aioparticipants import (
+    Attempt,
+    InvalidRequestError,
+    NotFoundError,
+    RateLimitError,
+    RequestTimeoutError,
+    ResponseError,
+    RetryPolicy,
+    ServerError,
+    SessionClosedError,
+    TransportError,
+)
+from aioparticipants._retrying import RetryRun
+
+
+class Largest(random.Random):
+    """Jitter that always takes the upper bound."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """Return the upper bound."""
+        return b
+
+
+class Call:
+    """A request whose attempts end as scripted, each after one second."""
+
+    def __init__(self, *outcomes, policy=None, rng=None):
+        self.time = 1000.0
+        self.left: list[float] = []
+        self.slept: list[float] = []
+        self.waits = 0
+        self.outcomes = list(outcomes)
+        self.run = RetryRun(policy or RetryPolicy(), clock=lambda: self.time, rng=rng or Largest())
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.time += seconds
+
+    async def attempt(self):
+        self.time += 100.0  # queueing for a slot
+        self.left.append(self.run.begin())
+        self.time += 1.0
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def note_wait(self):
+        self.waits += 1
+
+    async def result(self):
+        return await self.run.controller(self.sleep, before_sleep=self.note_wait)(self.attempt)
+
+
+def unavailable(status=503, **fields):
+    return ServerError("unavailable", status=status, **fields)
+
+
+def limited(retry_after=None):
+    return RateLimitError("slow down", status=429, retry_after=retry_after)
+
+
+async def test_success_at_once():
+    """A success is handed on, and nothing is slept."""
+    call = Call("page")
+
+    assert await call.result() == "page"
+    assert call.slept == []
+    assert call.run.attempts == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        unavailable(500),
+        unavailable(502),
+        unavailable(),
+        unavailable(504),
+        limited(),
+        TransportError("reset"),
+        RequestTimeoutError("slow"),
+        ResponseError("cut off", transient=True),
+    ],
+)
+async def test_transient_faults_are_retried(error):
+    """Each transient fault is worth another attempt, and its wait is announced."""
+    call = Call(error, "page")
+
+    assert await call.result() == "page"
+    assert call.waits == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        unavailable(501),
+        NotFoundError("gone", status=404),
+        ResponseError("wrong shape"),
+        TransportError("certificate", transient=False),
+        InvalidRequestError("ours"),
+        SessionClosedError("closed"),
+        KeyError("a defect"),
+        asyncio.CancelledError(),
+    ],
+)
+async def test_the_rest_is_not(error):
+    """What asking again cannot mend is raised at once, as it is; a cancellation above all."""
+    call = Call(error, "page")
+
+    with pytest.raises(type(error)) as caught:
+        await call.result()
+
+    assert caught.value is error
+    assert call.slept == []
+
+
+async def test_backoff_doubles_up_to_its_bound():
+    """Waits are bounded by base, 2 base, 4 base … and never more than max_delay."""
+    call = Call(*[unavailable()] * 6, policy=RetryPolicy(max_attempts=6, max_delay=3.0))
+
+    with pytest.raises(ServerError) as caught:
+        await call.result()
+
+    assert call.slept == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert caught.value.attempts == (
+        *(Attempt("HTTP 503", 1.0, delay) for delay in call.slept),
+        Attempt("HTTP 503", 1.0),
+    )
+
+
+async def test_jitter_is_full():
+    """A wait is drawn between nothing and its bound, so that callers do not come back together."""
+    rng = random.Random(7)
+    firsts = []
+    for _ in range(200):
+        call = Call(unavailable(), "page", rng=rng)
+        await call.result()
+        firsts += call.slept
+
+    assert 0.0 <= min(firsts) < 0.05
+    assert 0.45 < max(firsts) <= 0.5
+
+
+async def test_retry_after_is_a_floor():
+    """The server's wait comes first, and the jitter on top of it."""
+    call = Call(limited(7.0), limited(0.0), "page")
+
+    await call.result()
+
+    assert call.slept == [7.5, 1.0]
+
+
+async def test_long_retry_after_is_raised():
+    """A wait longer than max_retry_after is the caller's to decide, and is on the error."""
+    call = Call(limited(60.5), "page")
+
+    with pytest.raises(RateLimitError) as caught:
+        await call.result()
+
+    assert caught.value.retry_after == 60.5
+    assert caught.value.attempts == (Attempt("HTTP 429", 1.0),)
+    assert call.slept == []
+
+
+async def test_budget_ends_before_the_wait_that_would_pass_it():
+    """Attempts and waits fit the budget, and queueing for a slot does not count."""
+    call = Call(
+        *[limited(10.0)] * 9, policy=RetryPolicy(max_attempts=9, base_delay=0.0, budget=30.0)
+    )
+
+    with pytest.raises(RateLimitError):
+        await call.result()
+
+    assert call.slept == [10.0, 10.0]
+    assert call.left == [30.0, 19.0, 8.0]
+
+
+async def test_one_attempt_turns_retrying_off():
+    """max_attempts=1 makes one attempt."""
+    call = Call(unavailable(), "page", policy=RetryPolicy(max_attempts=1))
+
+    with pytest.raises(ServerError):
+        await call.result()
+
+    assert call.slept == []
+
+
+async def test_runs_do_not_share_state():
+    """Each of many calls at once makes its own number of attempts."""
+    calls = [Call(*[unavailable()] * 4, index) for index in range(30)]
+
+    results = await asyncio.gather(*(call.result() for call in calls))
+
+    assert results == [*range(30)]
+    assert {len(call.run.attempts) for call in calls} == {4}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_attempts": 0},
+        {"max_attempts": 1.5},
+        {"max_attempts": True},
+        {"base_delay": -1},
+        {"base_delay": float("nan")},
+        {"max_delay": float("inf")},
+        {"max_retry_after": "60"},
+        {"budget": True},
+    ],
+)
+def test_bad_policies(fields):
+    """A policy that cannot be meant is refused by the name of its field."""
+    with pytest.raises(InvalidRequestError, match=next(iter(fields))):
+        RetryPolicy(**fields)

@@ -1,0 +1,510 @@
+"""The session and its transport, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import platform
+import re
+import socket
+import warnings
+
+import aiohttp
+import pytest
+
+from aioparticipants import (
+    AuthenticationError,
+    Credentials,
+    InsightsSession,
+    InvalidRequestError,
+    NotFoundError,
+    PaginationError,
+    Participant,
+    RateLimitError,
+    RequestTimeoutError,
+    ResponseError,
+    RetryPolicy,
+    ServerError,
+    SessionClosedError,
+    TransportError,
+    __version__,
+)
+from aioparticipants._structuring import unstructure_participant
+from aioparticipants._transport import LARGEST_BODY, client_timeout
+from aioparticipants.testing import FakeInsights
+
+from .servers import http, last_page, raw
+
+SID = "CF" + "a" * 32
+SECRET = "s3cret-t0ken"
+CREDENTIALS = ("AC" + "0" * 32, SECRET)
+ONCE = RetryPolicy(max_attempts=1)
+QUICK = RetryPolicy(base_delay=0.001)
+
+
+def client(base_url, **options):
+    return InsightsSession(CREDENTIALS, base_url=base_url, **{"retry": ONCE} | options)
+
+
+async def test_end_to_end(fake, session):
+    """Every participant comes once, in the server's order, with every field."""
+    sid = fake.add_conference(participants=130)
+
+    found = await session.participants(sid, page_size=50)
+
+    assert [unstructure_participant(each) for each in found] == fake.records(sid)
+    assert [seen.query["PageSize"] for seen in fake.requests] == ["50"] * 3
+    assert all(seen.authorized and seen.status == 200 for seen in fake.requests)
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 100])
+async def test_page_boundaries(fake, session, count):
+    """A full last page is the last, and an empty conference is an empty list."""
+    sid = fake.add_conference(participants=count)
+
+    assert len(await session.participants(sid, page_size=50)) == count
+    assert len(fake.requests) == max(1, -(-count // 50))
+
+
+async def test_one_request_where_one_is_enough(fake, session):
+    """A conference of 250 is one request, and a limit asks for no more than it needs."""
+    sid = fake.add_conference(participants=250)
+
+    assert len(await session.participants(sid)) == 250
+    assert len(await session.participants(sid, limit=10)) == 10
+    assert await session.participants(sid, limit=0) == []
+    assert [seen.query["PageSize"] for seen in fake.requests] == ["1000", "10"]
+
+
+async def test_filters(fake, session):
+    """Filters reach the API and stay in force on every page."""
+    sid = fake.add_conference(participants=60)
+    records = fake.records(sid)
+    agents = [each for each in records if each["label"] == "agent"]
+    muted = [each for each in records if "mute" in (each["events"] or ())]
+    wanted = records[7]["participant_sid"]
+
+    assert [each.label for each in await session.participants(sid, label="agent", page_size=2)] == (
+        ["agent"] * len(agents)
+    )
+    assert len(await session.participants(sid, events="mute", page_size=2)) == len(muted)
+    (one,) = await session.participants(sid, participant_sid=wanted)
+    assert one.participant_sid == wanted
+
+
+async def test_next_request_leaves_under_a_consumer_that_never_awaits(fake, session):
+    """Page N+1 arrives at the server while page N is read without one turn of the loop."""
+    sid = fake.add_conference(participants=100)
+    stream = session.participants(sid, page_size=50)
+
+    first = await anext(stream)
+    seen = len(fake.requests) + fake._in_flight
+    rest = [each async for each in stream]
+
+    assert isinstance(first, Participant)
+    assert len(rest) == 99
+    assert seen >= 1
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("borrowed", [False, True])
+async def test_next_request_is_on_the_wire_before_the_hand_over(borrowed):
+    """The next request has left when the first record comes, on a new connection as well."""
+    link = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?Page=1"
+    first = last_page({}).replace(b"null", f'"{link}"'.encode())
+    async with (
+        raw(http(first, "200 OK", "Connection: close"), ..., keep_alive=False) as server,
+        aiohttp.ClientSession() as http_session,
+    ):
+        async with client(server.base_url, http=http_session if borrowed else None) as session:
+            stream = session.participants(SID)
+            await anext(stream)
+            # The consumer holds the loop; the server reads what has already arrived.
+            while len(server.heads) < 2 and not stream._flight.task.done():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await stream.aclose()
+
+    assert len(server.heads) == 2
+
+
+async def test_request_headers():
+    """A request carries Basic credentials, JSON, and who asks; and no cookie that came before."""
+    async with raw(http(last_page(), "200 OK", "Set-Cookie: a=b")) as server:
+        async with client(server.base_url) as session:
+            await session.participants(SID)
+            await session.participants(SID)
+
+    head = server.heads[1]
+    assert f"Authorization: {Credentials(*CREDENTIALS).authorization()}\r\n" in head
+    assert "Accept: application/json\r\n" in head
+    assert "Cookie" not in head
+    assert re.search(
+        rf"User-Agent: aioparticipants/{__version__} \({platform.system()} [^)]+\) "
+        rf"aiohttp/{re.escape(aiohttp.__version__)} Python/{platform.python_version()}\r\n",
+        head,
+    )
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+async def test_transient_statuses_are_retried(fake, session, status):
+    """A transient refusal is asked again, and the records come once."""
+    sid = fake.add_conference(participants=3)
+    fake.fail_next(status, times=2)
+
+    assert len(await session.participants(sid)) == 3
+    assert [seen.status for seen in fake.requests] == [status, status, 200]
+
+
+async def test_retry_after_too_long(fake, session):
+    """A long Retry-After is raised at once, with the seconds and Twilio's code on the error."""
+    sid = fake.add_conference()
+    fake.fail_next(429, retry_after=3600)
+
+    with pytest.raises(RateLimitError) as caught:
+        await session.participants(sid)
+
+    error = caught.value
+    assert (error.status, error.code, error.retry_after) == (429, 20429, 3600.0)
+    assert error.conference_sid == sid
+    assert error.request_id.startswith("RQ")
+    assert len(error.attempts) == len(fake.requests) == 1
+
+
+async def test_exhausted(fake, session):
+    """When the attempts are used up the last error comes, and lists them all."""
+    sid = fake.add_conference()
+    fake.fail_next(503, times=5)
+
+    with pytest.raises(ServerError) as caught:
+        await session.participants(sid)
+
+    assert [each.outcome for each in caught.value.attempts] == ["HTTP 503"] * 5
+    assert len(fake.requests) == 5
+
+
+async def test_dropped_connections(fake, session):
+    """A dropped connection is retried; aiohttp itself repeats a GET once, hence the count."""
+    sid = fake.add_conference(participants=3)
+    fake.fail_next(disconnect=True, times=2)
+
+    assert len(await session.participants(sid)) == 3
+    assert [seen.status for seen in fake.requests] == [0, 0, 200]
+
+
+async def test_final_statuses(fake):
+    """What asking again cannot mend is asked once."""
+    async with InsightsSession(CREDENTIALS, base_url=fake.base_url, retry=QUICK) as session:
+        with pytest.raises(AuthenticationError) as caught:
+            await session.participants(SID)
+    async with InsightsSession(fake.credentials, base_url=fake.base_url, retry=QUICK) as session:
+        with pytest.raises(NotFoundError):
+            await session.participants(SID)
+
+    assert caught.value.code == 20003
+    assert [seen.status for seen in fake.requests] == [401, 404]
+    assert [seen.authorized for seen in fake.requests] == [False, True]
+
+
+async def test_failure_in_the_middle(fake, session):
+    """Every record of the pages before a failing page is handed out, then the error."""
+    sid = fake.add_conference(participants=120)
+    got = []
+    with pytest.raises(NotFoundError):
+        async for page in session.participants(sid, page_size=50).pages():
+            got += page.records
+            if len(got) == 50:
+                fake.fail_next(404)
+
+    assert [unstructure_participant(each) for each in got] == fake.records(sid)[: len(got)]
+    assert len(got) in {50, 100}
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        (None, TransportError, "closed the connection"),
+        (http(b'{"participants": [', length=999), TransportError, "cut off"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            TransportError,
+            "No usable",
+        ),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", TransportError, "not HTTP"),
+        (http(b"<html>"), ResponseError, "cut off"),
+        (http(b"", "204 No Content"), ResponseError, "204"),
+        (http(b'{"participants": []}'), ResponseError, "meta"),
+        (http(last_page(7)), ResponseError, r"participants\[0\]"),
+        (http(b"", "302 Found", "Location: https://evil.example/"), Exception, "Redirects"),
+        (http(b"", "200 OK", length=LARGEST_BODY + 1), TransportError, "cut off"),
+        (http(b" " * (LARGEST_BODY + 1)), ResponseError, "larger than"),
+    ],
+)
+async def test_bad_replies(reply, error, words):
+    """Whatever comes over the wire ends in an error of the family that names no secret."""
+    async with raw(reply, keep_alive=False) as server, client(server.base_url) as session:
+        with pytest.raises(error, match=words) as caught:
+            await session.participants(SID, label="secret-label")
+
+    chain = repr(caught.value) + repr(caught.value.__context__) + repr(caught.value.__cause__)
+    assert caught.value.__cause__ is None
+    for secret in (SECRET, "secret-label", "Basic", "evil"):
+        assert secret not in chain
+
+
+async def test_cut_off_body_is_fetched_again():
+    """A body that breaks off is fetched again, whole, and no record comes twice."""
+    whole = http(last_page({"label": "a"}, {"label": "b"}))
+    async with raw(http(last_page()[:20]), whole) as server:
+        async with client(server.base_url, retry=QUICK) as session:
+            found = await session.participants(SID)
+
+    assert [each.label for each in found] == ["a", "b"]
+    assert len(server.heads) == 2
+
+
+async def test_circle():
+    """A list that goes round in a circle is an error after its records, not endless."""
+    link = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?PageSize=1000"
+    body = last_page({"label": "a"}).replace(b"null", f'"{link}"'.encode())
+    async with raw(http(body)) as server, client(server.base_url) as session:
+        stream = session.participants(SID)
+        assert (await anext(stream)).label == "a"
+        with pytest.raises(PaginationError):
+            await anext(stream)
+
+    assert len(server.heads) == 1
+
+
+async def test_refused():
+    """A host that does not listen is a transient error that says so."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        async with client(f"http://127.0.0.1:{closed.getsockname()[1]}") as session:
+            with pytest.raises(TransportError, match="refused") as caught:
+                await session.participants(SID)
+
+    assert caught.value.transient
+    assert [each.outcome for each in caught.value.attempts] == ["TransportError"]
+
+
+async def test_silent_server():
+    """A server that says nothing costs one timeout."""
+    async with raw(...) as server, client(server.base_url, timeout=0.05) as session:
+        with pytest.raises(RequestTimeoutError, match="timed out while waiting"):
+            await session.participants(SID)
+
+
+async def test_attempts_end_with_the_budget():
+    """An attempt gets no more seconds than the budget has left."""
+    async with raw(...) as server:
+        async with client(server.base_url, retry=RetryPolicy(budget=0.05)) as session:
+            with pytest.raises(RequestTimeoutError) as caught:
+                await session.participants(SID)
+
+    assert len(caught.value.attempts) == 1
+
+
+@pytest.mark.parametrize("page_tasks", [1, 3])
+async def test_closing_tells_whoever_waits(page_tasks):
+    """session.aclose() ends every waiting reader with SessionClosedError, and later ones too."""
+    async with raw(...) as server:
+        session = client(server.base_url, max_concurrency=2)
+        readers = [asyncio.ensure_future(session.participants(SID)) for _ in range(page_tasks)]
+        while len(server.heads) < min(2, page_tasks):  # noqa: ASYNC110 - turns of the loop
+            await asyncio.sleep(0)
+        await session.aclose()
+        results = await asyncio.gather(*readers, return_exceptions=True)
+        with pytest.raises(SessionClosedError):
+            await session.participants(SID)
+        await session.aclose()
+
+    assert {type(result) for result in results} == {SessionClosedError}
+    assert "closed" in repr(session)
+
+
+async def test_slots_bound_the_attempts_in_flight(fake):
+    """No more attempts than max_concurrency are in flight, and each stream gets its turn."""
+    fake.concurrency = 3
+    fake.latency = 0.001
+    sid = fake.add_conference(participants=20)
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, max_concurrency=3, retry=ONCE
+    ) as session:
+        lists = await asyncio.gather(*(session.participants(sid, page_size=5) for _ in range(20)))
+
+    assert [len(each) for each in lists] == [20] * 20
+    assert {seen.status for seen in fake.requests} == {200}
+
+
+async def test_ceiling_is_survived(fake):
+    """Refusals for concurrency are retried until all is there."""
+    fake.concurrency = 4
+    fake.latency = 0.001
+    sid = fake.add_conference(participants=10)
+    async with InsightsSession(
+        fake.credentials,
+        base_url=fake.base_url,
+        max_concurrency=8,
+        retry=RetryPolicy(max_attempts=50, base_delay=0.005, max_delay=0.05),
+    ) as session:
+        lists = await asyncio.gather(*(session.participants(sid) for _ in range(30)))
+
+    assert [len(each) for each in lists] == [10] * 30
+    assert 429 in {seen.status for seen in fake.requests}
+
+
+async def test_borrowed_session(fake):
+    """A borrowed aiohttp session is used, and never closed."""
+    sid = fake.add_conference(participants=120)
+    async with aiohttp.ClientSession(raise_for_status=True) as http_session:
+        async with InsightsSession(
+            fake.credentials, base_url=fake.base_url, http=http_session
+        ) as session:
+            assert len(await session.participants(sid, page_size=50)) == 120
+        assert not http_session.closed
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, http=http_session
+    ) as session:
+        with pytest.raises(SessionClosedError, match="aiohttp session was closed"):
+            await session.participants(sid)
+
+
+async def test_borrowed_session_with_auth_of_its_own(fake):
+    """A borrowed session whose auth would clash is refused before anything is sent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp's, for the auth under test
+        async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b")) as http_session:
+            async with InsightsSession(
+                fake.credentials, base_url=fake.base_url, http=http_session
+            ) as session:
+                with pytest.raises(InvalidRequestError, match="no auth of its own"):
+                    await session.participants(SID)
+
+    assert fake.requests == []
+
+
+async def test_proxy():
+    """An explicit proxy gets the request, in its absolute form."""
+    async with raw(http(last_page())) as server:
+        async with client("http://127.0.0.1:9", proxy=server.base_url) as session:
+            assert await session.participants(SID) == []
+
+    assert server.heads[0].startswith(f"GET http://127.0.0.1:9/v1/Conferences/{SID}/Participants?")
+
+
+async def test_trace_configs(fake):
+    """The caller's trace configs see every attempt."""
+    seen = []
+    trace = aiohttp.TraceConfig()
+
+    async def ended(_session, _context, params):
+        seen.append(params.response.status)
+
+    trace.on_request_end.append(ended)
+    sid = fake.add_conference(participants=1)
+    fake.fail_next(503)
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, retry=QUICK, trace_configs=[trace]
+    ) as session:
+        await session.participants(sid)
+
+    assert seen == [503, 200]
+
+
+def test_built_outside_a_loop():
+    """A session can be built at import time, and serves one loop."""
+    session = InsightsSession(CREDENTIALS, base_url="http://127.0.0.1:9", retry=ONCE)
+
+    async def use():
+        with pytest.raises(TransportError):
+            await session.participants(SID)
+
+    asyncio.run(use())
+
+    async def use_elsewhere():
+        with pytest.raises(InvalidRequestError, match="another event loop"):
+            await session.participants(SID)
+        await session.aclose()
+
+    asyncio.run(use_elsewhere())
+
+
+async def test_forgotten_session(fake):
+    """A session that was used and never closed is a ResourceWarning that names it."""
+    sid = fake.add_conference(participants=1)
+    session = InsightsSession(fake.credentials, base_url=fake.base_url)
+    await session.participants(sid)
+    http_session = session._transport._http
+    with pytest.warns(ResourceWarning, match="unclosed <InsightsSession of http"):
+        del session
+        gc.collect()
+    await http_session.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_concurrency": 0},
+        {"max_concurrency": 1.5},
+        {"retry": 5},
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
+        {"timeout": True},
+        {"timeout": "30"},
+        {"timeout": aiohttp.ClientTimeout(total=None)},
+        {"base_url": "http://insights.twilio.com"},
+        {"region": "ie1"},
+    ],
+)
+async def test_bad_options(options):
+    """An option that cannot be used is refused when the session is built."""
+    with pytest.raises(InvalidRequestError):
+        InsightsSession(CREDENTIALS, **options)
+
+
+async def test_trace_configs_of_a_borrowed_session():
+    """Trace configs with a borrowed session would be ignored, so they are refused."""
+    async with aiohttp.ClientSession() as http_session:
+        with pytest.raises(InvalidRequestError, match="borrowed"):
+            InsightsSession(CREDENTIALS, http=http_session, trace_configs=[aiohttp.TraceConfig()])
+
+
+@pytest.mark.parametrize(
+    ("given", "total", "connect", "read"),
+    [
+        (None, 30.0, 10.0, 20.0),
+        (5, 5.0, 10.0, 20.0),
+        (aiohttp.ClientTimeout(total=7), 7.0, 10.0, 20.0),
+        (aiohttp.ClientTimeout(total=7, sock_connect=1, sock_read=2), 7.0, 1, 2),
+    ],
+)
+def test_timeouts(given, total, connect, read):
+    """An attempt is bounded in all, to connect, and between bytes, whatever is given."""
+    timeout = client_timeout(given)
+
+    assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (total, connect, read)
+
+
+def test_from_env():
+    """The environment gives credentials, region and edge; options win over it."""
+    environ = {"TWILIO_ACCOUNT_SID": CREDENTIALS[0], "TWILIO_AUTH_TOKEN": SECRET}
+
+    assert "https://insights.twilio.com:" in repr(InsightsSession.from_env(environ))
+    regional = environ | {"TWILIO_REGION": "ie1", "TWILIO_EDGE": "dublin"}
+    assert "insights.dublin.ie1.twilio.com" in repr(InsightsSession.from_env(regional))
+    assert "127.0.0.1" in repr(InsightsSession.from_env(regional, base_url="http://127.0.0.1:1"))
+    assert SECRET not in repr(InsightsSession.from_env(environ))
+    with pytest.raises(InvalidRequestError, match="TWILIO_AUTH_TOKEN"):
+        InsightsSession.from_env({"TWILIO_ACCOUNT_SID": "AC1"})
+
+
+async def test_many_conferences_at_once():
+    """One session serves many tasks, each with its own conference's records."""
+    async with FakeInsights(seed=3) as fake:
+        sids = [fake.add_conference(participants=7) for _ in range(40)]
+        async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+            lists = await asyncio.gather(*(session.participants(sid, page_size=3) for sid in sids))
+
+    assert [{each.conference_sid for each in found} for found in lists] == [{sid} for sid in sids]
