@@ -7,7 +7,7 @@ https://www.twilio.com/docs/usage/requests-to-twilio
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import attrs
 
@@ -72,14 +72,13 @@ class Credentials:
 
 def credentials_from(given: object) -> Credentials:
     """Return `given` as `Credentials`: itself, or made from a `(username, password)` pair."""
-    match given:
-        case Credentials():
-            return given
-        case (str() as username, str() as password):
-            return Credentials(username, password)
-        case _:
-            message = "The credentials must be a (username, password) pair of str, or Credentials."
-            raise InvalidRequestError(message)
+    if isinstance(given, Credentials):
+        return given
+    pair = cast("tuple[object, ...]", given) if isinstance(given, (tuple, list)) else ()
+    if len(pair) != 2:  # noqa: PLR2004 - a pair
+        message = "The credentials must be a (username, password) pair of str, or Credentials."
+        raise InvalidRequestError(message)
+    return Credentials(*cast("tuple[str, str]", pair))  # which checks that they are
 
 
 def credentials_from_env(environ: Mapping[str, str]) -> Credentials:

@@ -74,11 +74,12 @@ class Pager:
     def _parts(self, body: dict[str, object]) -> tuple[list[object], PageMeta]:
         records, meta = body.get(self._key), body.get("meta")
         if not isinstance(records, list):
-            raise _not_a_page(self._key, "an array is missing")
+            raise _not_a_page(path=self._key, fault="an array is missing")
         if not isinstance(meta, dict):
-            raise _not_a_page("meta", "an object is missing")
+            raise _not_a_page(path="meta", fault="an object is missing")
         if "next_page_url" not in meta:
-            raise _not_a_page("meta.next_page_url", "without it nothing says where the list ends")
+            fault = "without it nothing says where the list ends"
+            raise _not_a_page(path="meta.next_page_url", fault=fault)
         return cast("list[object]", records), _structuring.page_meta(cast("object", meta))
 
     def _following(
@@ -102,7 +103,7 @@ class Pager:
         )
 
 
-def _not_a_page(path: str, fault: str) -> ResponseError:
+def _not_a_page(*, path: str, fault: str) -> ResponseError:
     return ResponseError(f"The body of the reply is not a page: {path}: {fault}.", path=path)
 
 

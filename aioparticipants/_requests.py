@@ -111,9 +111,8 @@ def _text(value: object, name: str) -> str | None:
 
 def _whole_number(value: object, name: str, *, low: int, high: int | None = None) -> int:
     # bool is an int to Python, and a mistake here.
-    if isinstance(value, int) and not isinstance(value, bool) and value >= low:
-        if high is None or value <= high:
-            return value
+    if type(value) is int and value >= low and (high is None or value <= high):
+        return value
     span = f"from {low}" if high is None else f"from {low} to {high}"
     message = f"{name} must be a whole number {span}."
     raise InvalidRequestError(message)

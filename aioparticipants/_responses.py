@@ -188,11 +188,10 @@ def _error_members(body: bytes) -> dict[str, object]:
     if not isinstance(parsed, dict):
         return {}
     members = cast("dict[str, object]", parsed)
-    match members.get("errors"):
-        case [dict() as first, *_]:
-            return {**cast("dict[str, object]", first), **members}
-        case _:
-            return members
+    errors = members.get("errors")
+    if isinstance(errors, list) and errors and isinstance(errors[0], dict):
+        return {**cast("dict[str, object]", errors[0]), **members}
+    return members
 
 
 def _member(members: Mapping[str, object], kind: type[_T], *names: str) -> _T | None:

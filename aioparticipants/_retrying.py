@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import tenacity
@@ -48,7 +48,7 @@ def _count(instance: object, attribute: attrs.Attribute[int], value: object) -> 
 
 def _seconds(instance: object, attribute: attrs.Attribute[float], value: object) -> None:  # noqa: ARG001
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0:
+    if not number or not 0 <= cast("float", value) < math.inf:
         message = f"{attribute.name} must be a finite number of seconds from 0."
         raise InvalidRequestError(message)
 

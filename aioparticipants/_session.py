@@ -9,8 +9,6 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 
-import aiohttp
-
 from . import _structuring
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._paging import Pager, RawPage
@@ -23,6 +21,8 @@ from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    import aiohttp
 
     from ._messages import Request
     from .models import Participant
@@ -92,7 +92,8 @@ class InsightsSession:
     ) -> None:
         """See the class."""
         self._tasks = PageTasks()
-        _require(isinstance(max_concurrency, int) and max_concurrency >= 1, _CONCURRENCY_ADVICE)
+        whole = isinstance(cast("object", max_concurrency), int)
+        _require(whole and max_concurrency >= 1, _CONCURRENCY_ADVICE)
         _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)
         trace_configs = [*trace_configs]
         _require(http is None or not trace_configs, _TRACE_ADVICE)

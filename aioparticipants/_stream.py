@@ -23,13 +23,13 @@ import contextvars
 import copy
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
 from .models import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
     from types import TracebackType
 
     from ._messages import Request
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PageTasks", "RecordStream", "settle"]
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 #: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
@@ -54,19 +55,17 @@ class Fetch(Protocol):
     ) -> Coroutine[object, object, RawPage]: ...
 
 
-async def settle(tasks: Iterable[asyncio.Task[object]]) -> None:
+async def settle(tasks: Sequence[asyncio.Task[object]]) -> None:
     """Wait until all of them are done, however often the caller is cancelled meanwhile.
 
     A cancellation is raised again at the end. What the tasks raised is not: see `asyncio.wait`.
     """
-    pending = {task for task in tasks if not task.done()}
     cancelled = False
-    while pending:
+    while pending := [task for task in tasks if not task.done()]:
         try:
-            _, pending = await asyncio.wait(pending)
+            await asyncio.wait(pending)
         except asyncio.CancelledError:
             cancelled = True
-            pending = {task for task in pending if not task.done()}
     # A cancelled request closes its socket on the loop's next turn.
     while True:
         try:
@@ -85,7 +84,7 @@ class PageTasks:
         """Start with none, bound to no loop yet."""
         self._tasks: set[asyncio.Task[RawPage]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.closed = False
+        self.closed: bool = False
 
     def start(
         self, work: Callable[[], Coroutine[object, object, RawPage]], context: contextvars.Context
@@ -227,7 +226,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             raise TypeError(message)
         return await self.__anext__()
 
-    async def athrow(  # type: ignore[override]
+    async def athrow(
         self,
         typ: type[BaseException] | BaseException,
         val: BaseException | object = None,
@@ -236,9 +235,9 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
     ) -> T_co:
         """Close, and raise what was thrown, as a generator does that catches nothing."""
         await self.aclose()
-        error = typ if isinstance(typ, BaseException) else val
-        if not isinstance(error, BaseException):
-            error = typ() if val is None else typ(val)
+        error = val if isinstance(val, BaseException) else typ
+        if isinstance(error, type):
+            error = error() if val is None else error(val)
         raise error if tb is None else error.with_traceback(tb)
 
     async def aclose(self) -> None:
@@ -276,7 +275,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         It shares the stream's position: a page holds those of its records that were not handed out
         one by one. `limit` cuts the last one. A page with no records is handed out, too.
         """
-        return _Pages(self)
+        return _Pages(self._take_page)
 
     async def _collect(self) -> list[T_co]:
         records: list[T_co] = []
@@ -405,24 +404,30 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             or self._tasks.closed
         ):
             return
-        left = asyncio.get_running_loop().create_future()
-        task = self._start(self._upcoming, lambda: left.done() or left.set_result(None))
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def departed() -> None:
+            if not left.done():
+                left.set_result(None)
+
+        task = self._start(self._upcoming, departed)
         await asyncio.sleep(0)  # all that a kept-alive connection needs
         if not (left.done() or task.done()):
-            await asyncio.wait([task, left], timeout=_DEPARTURE)
+            waited: list[asyncio.Future[Any]] = [task, left]
+            await asyncio.wait(waited, timeout=_DEPARTURE)
 
-    def _start(self, request: Request, departed: Callable[[], object]) -> asyncio.Task[RawPage]:
+    def _start(self, request: Request, departed: Callable[[], None]) -> asyncio.Task[RawPage]:
         fetch = self._fetch
         task = self._tasks.start(lambda: fetch(request, departed), self._context)
         self._flight.loop, self._flight.task = task.get_loop(), task
         return task
 
 
-class _Pages(AsyncIterator[Page[T_co]]):
+class _Pages(AsyncIterator[Page[T]]):
     """The pages of a stream; a class for the stream's own reason."""
 
-    def __init__(self, stream: RecordStream[T_co]) -> None:
-        self._stream = stream
+    def __init__(self, take: Callable[[], Coroutine[object, object, Page[T]]]) -> None:
+        self._take = take
 
-    async def __anext__(self) -> Page[T_co]:
-        return await self._stream._take_page()  # noqa: SLF001 - the other half of `pages()`
+    async def __anext__(self) -> Page[T]:
+        return await self._take()

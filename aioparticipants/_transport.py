@@ -1,4 +1,4 @@
-"""One attempt over aiohttp: a `Request` goes out, a `Response` or an error of the family comes back.
+"""One attempt over aiohttp: a `Request` goes out, a `Response` or one of our errors comes back.
 
 1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
    one request: never as a default of a session, never after a redirect.
@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import platform
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 import attrs
@@ -60,21 +61,21 @@ def client_timeout(given: float | aiohttp.ClientTimeout | None) -> aiohttp.Clien
     Raises:
         InvalidRequestError: the total is not a positive number of seconds.
     """
-    if isinstance(given, aiohttp.ClientTimeout):
-        total, timeout = given.total, given
-    else:
-        total = _TOTAL if given is None else given
-        timeout = aiohttp.ClientTimeout()
+    if given is None:
+        given = _TOTAL
+    timeout = given if isinstance(given, aiohttp.ClientTimeout) else None
+    total: object = given if timeout is None else timeout.total
+    number = isinstance(total, (int, float)) and not isinstance(total, bool)
     # Written so that nan fails, too.
-    if isinstance(total, bool) or not isinstance(total, (int, float)) or not 0 < total < 1e9:  # noqa: PLR2004
+    if not number or not 0 < cast("float", total) < math.inf:
         message = "timeout must be a positive, finite number of seconds for one attempt in all."
         raise InvalidRequestError(message)
-    custom = timeout is given
+    base = timeout or aiohttp.ClientTimeout(sock_connect=_CONNECT)  # its own default is longer
     return attrs.evolve(
-        timeout,
-        total=float(total),
-        sock_connect=timeout.sock_connect if custom and timeout.sock_connect else _CONNECT,
-        sock_read=timeout.sock_read if custom and timeout.sock_read else _READ,
+        base,
+        total=float(cast("float", total)),
+        sock_connect=base.sock_connect or _CONNECT,
+        sock_read=base.sock_read or _READ,
     )
 
 
@@ -203,9 +204,9 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
     return b"".join(chunks)
 
 
-#: In this order, as the classes overlap: TLS errors are ClientOSErrors, some timeouts are
-#: disconnects, and every TimeoutError is an OSError. True means that asking again may help.
-_FAULTS: Final = (
+#: Errors of aiohttp and of the system, in words; True means that asking again may help. The order
+#: counts, as the classes overlap: TLS errors are ClientOSErrors, and TimeoutErrors are OSErrors.
+_FAULTS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
     (aiohttp.ClientConnectorCertificateError, "the server's certificate was refused", False),
     (aiohttp.ClientConnectorSSLError, "the TLS handshake failed", False),
     (aiohttp.ClientConnectorDNSError, "the host name could not be resolved", True),
@@ -230,7 +231,7 @@ def _translated(error: Exception, request: Request) -> InsightsError:
         )
     for kind, words, transient in _FAULTS:
         if isinstance(error, kind):
-            message = f"No usable reply: {words} ({type(error).__name__})."
+            message = f"No usable reply: {words} ({kind.__name__})."
             return TransportError(message, transient=transient, conference_sid=sid)
     if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
         # "Connector is closed" and "Session is closed" have no class of their own.

@@ -7,7 +7,8 @@ InsightsError
 │   └── RequestTimeoutError (TimeoutError)
 ├── DeadlineExceededError (TimeoutError)
 ├── APIStatusError                        Twilio answered, with a status that is not success
-│   ├── BadRequestError 400   AuthenticationError 401   PermissionDeniedError 403   NotFoundError 404
+│   ├── BadRequestError 400   AuthenticationError 401
+│   ├── PermissionDeniedError 403   NotFoundError 404
 │   ├── RateLimitError 429
 │   └── ServerError 5xx
 ├── ResponseError                         a 2xx that is not what the API promises
@@ -124,7 +125,7 @@ class TransportError(InsightsError, ConnectionError):
         super().__init__(
             message, conference_sid=conference_sid, request_id=request_id, attempts=attempts
         )
-        self.transient = transient
+        self.transient: bool = transient
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
@@ -173,7 +174,7 @@ class APIStatusError(InsightsError):
         self.more_info = more_info
         self.details: dict[str, object] = dict(details or {})
         self.retry_after = retry_after
-        self.transient = status in TRANSIENT_STATUSES
+        self.transient: bool = status in TRANSIENT_STATUSES
 
 
 class BadRequestError(APIStatusError):
@@ -223,27 +224,23 @@ class ResponseError(InsightsError):
             message, conference_sid=conference_sid, request_id=request_id, attempts=attempts
         )
         self.path = path
-        self.transient = transient
+        self.transient: bool = transient
 
 
 class PaginationError(InsightsError):
     """A next link that names another place than the list itself, or a page already seen."""
 
 
+_STATUS_CLASSES: Final[Mapping[int, type[APIStatusError]]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+}
+
+
 def status_error_class(status: int) -> type[APIStatusError]:
     """Return the class that stands for an HTTP status."""
-    match status:
-        case 400:
-            return BadRequestError
-        case 401:
-            return AuthenticationError
-        case 403:
-            return PermissionDeniedError
-        case 404:
-            return NotFoundError
-        case 429:
-            return RateLimitError
-        case _ if 500 <= status <= 599:  # noqa: PLR2004 - the statuses' own words
-            return ServerError
-        case _:
-            return APIStatusError
+    usual = ServerError if 500 <= status <= 599 else APIStatusError  # noqa: PLR2004 - the 5xx
+    return _STATUS_CLASSES.get(status, usual)

@@ -1,7 +1,7 @@
 """What users hold: frozen records, as Twilio describes them.
 
 Source of every meaning and unit below, unless a field says otherwise:
-https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-participant-summary-resource
+https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summary-resource
 
 1. Every field can be None: the API promises none of them.
 2. Enums are open: a word that is not listed here yet is kept as the string it is.
@@ -157,12 +157,12 @@ class Region(StrEnum):
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class AvgMax:
-    """An average and a maximum over the call, in milliseconds."""
+    """An average and a maximum over the call, as they come: the description names no unit."""
 
     avg: float | None = None
-    """The average, in milliseconds."""
+    """The average."""
     max: float | None = None
-    """The maximum, in milliseconds."""
+    """The maximum."""
     extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, repr=_keys_only)
     """Members that this class does not know."""
 
@@ -178,9 +178,9 @@ class MediaMetrics:
     packet_loss_percentage: float | None = None
     """Packets lost, in percent of those sent."""
     jitter: AvgMax | None = None
-    """Variation of the packets' delay, in milliseconds."""
+    """Variation of the packets' delay. The description names no unit; handed on unconverted."""
     latency: AvgMax | None = None
-    """Delay of the packets, in milliseconds."""
+    """Delay of the packets. The description names no unit; handed on unconverted."""
     mos: float | None = None
     """Mean opinion score, 1.0 (bad) to about 4.4 (as good as this codec gets); no unit."""
     tags: tuple[str, ...] | None = None

@@ -81,7 +81,9 @@ def test_every_public_thing_has_a_docstring():
 def test_every_field_is_documented():
     """Each field of each model is followed by what it means."""
     source = Path(models.__file__).read_text(encoding="utf-8")
-    fields = re.findall(r"^    \w+: [^\n]+= [^\n]+\n(.*)$|^    \w+: [^=\n]+\n(.*)$", source, re.MULTILINE)
+    fields = re.findall(
+        r"^    \w+: [^\n]+= [^\n]+\n(.*)$|^    \w+: [^=\n]+\n(.*)$", source, re.MULTILINE
+    )
 
     assert len(fields) >= 60
     assert all(

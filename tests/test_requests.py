@@ -18,7 +18,8 @@ def test_first_page():
 
     assert request.path == f"/v1/Conferences/{SID}/Participants"
     assert request.query == (
-        f"ParticipantSid=CP{'0' * 32}&Label=Zo%C3%AB%20%26%20%2B1%2F%23%25%3F&Events=hold&PageSize=7"
+        f"ParticipantSid=CP{'0' * 32}&Label=Zo%C3%AB%20%26%20%2B1%2F%23%25%3F"
+        "&Events=hold&PageSize=7"
     )
     assert request.conference_sid == SID
     assert "Label" not in repr(request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import platform
 import re
 import socket
@@ -437,7 +436,6 @@ async def test_forgotten_session(fake):
     http_session = session._transport._http
     with pytest.warns(ResourceWarning, match="unclosed <InsightsSession of http"):
         del session
-        gc.collect()
     await http_session.close()
 
 

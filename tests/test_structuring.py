@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+import linecache
 import pickle
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import attrs
 import pytest
@@ -24,6 +27,16 @@ from aioparticipants import (
 from aioparticipants._structuring import page_meta, participant, unstructure_participant
 
 PHONE = "+15005550006"
+DESCRIPTION = Path(__file__).parents[2] / "shared" / "insights-v1-openapi.json"
+ENUMS = (
+    "call_direction",
+    "call_status",
+    "call_type",
+    "conference_region",
+    "jitter_buffer_size",
+    "participant_region",
+    "processing_state",
+)
 
 
 def media(**changes):
@@ -308,6 +321,7 @@ def test_frozen_hashable_comparable_picklable():
         with pytest.raises(TypeError):
             target.extra["a"] = 1
     assert repr(found.events).startswith("{'mute': (")
+    assert len(found.events) == 1
     assert isinstance(found, Participant)
 
 
@@ -331,3 +345,70 @@ def test_page_meta():
     assert "agent" not in repr(meta)
     assert "next_page_url=None" in repr(meta)
     assert pickle.loads(pickle.dumps(meta)) == meta
+
+
+def test_published_examples():
+    """Every example record of Twilio's own description comes back as it was."""
+    if not DESCRIPTION.exists():
+        pytest.skip("Twilio's description is not beside the repository")
+    paths = json.loads(DESCRIPTION.read_text(encoding="utf-8"))["paths"]
+    bodies = [
+        example["value"]
+        for path, item in paths.items()
+        if "/Participants" in path
+        for example in _json_of(item)["examples"].values()
+    ]
+    records = [each for body in bodies for each in body.get("participants", [body])]
+
+    assert len(records) == 4
+    for raw in records:
+        assert unstructure_participant(participant(raw, "")) == raw
+    for body in bodies:
+        if "meta" in body:
+            assert attrs.asdict(page_meta(body["meta"])) == body["meta"]
+
+
+def _json_of(item):
+    return item["get"]["responses"]["200"]["content"]["application/json"]
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_times_that_utc_cannot_hold(time):
+    """A time that leaves the calendar in UTC is an error with its path, not an OverflowError."""
+    with pytest.raises(ResponseError, match="RFC 3339") as caught:
+        read(join_time=time)
+
+    assert caught.value.path == "participants[3].join_time"
+    assert caught.value.__context__ is None
+
+
+def test_words_unstructure_to_plain_strings():
+    """Enum members leave as plain strings, for writers that look at the exact type."""
+    found = unstructure_participant(read())
+
+    assert {type(found[name]) for name in ENUMS} == {str}
+
+
+def test_more_shapes_than_are_generated_for():
+    """Records of ever new key sets are read alike, and leave no generated source behind."""
+    names = [name for name, value in record().items() if type(value) is str][:10]
+    key_sets = [
+        {name for bit, name in enumerate(names) if number >> bit & 1} for number in range(600)
+    ]
+    before = len(linecache.cache)
+
+    for keys in key_sets:
+        raw = {key: value for key, value in record().items() if key in keys}
+        expected = dict.fromkeys(record()) | raw
+        assert unstructure_participant(participant(raw, "")) == expected
+        assert participant({**raw, "new": 1}, "").extra == {"new": 1}
+
+    assert len(linecache.cache) == before
+
+
+def test_keys_without_end():
+    """Keys that are too long to be remembered are kept in `extra` all the same, every time."""
+    long = "x" * 5000
+
+    for _ in range(2):
+        assert read(**{long: 1}).extra == {long: 1}

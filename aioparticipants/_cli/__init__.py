@@ -57,32 +57,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"aioparticipants {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_demo(commands)
-    _add_list(commands)
-    return parser
-
-
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    demo_parser = commands.add_parser(
         "demo",
         help="stream a made-up conference from a server on this machine",
         description="Start FakeInsights on loopback, and stream a conference from it through the "
         "real client. Needs no account and no network.",
     )
-    parser.add_argument("--participants", type=int, default=23, metavar="N")
-    parser.add_argument("--page-size", type=int, default=10, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another conference")
-    parser.set_defaults(command=demo)
-
-
-def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    list_parser = commands.add_parser(
         "list",
         help="list the participants of a conference",
         description="List the participants of a conference. Credentials come from the "
         "environment: TWILIO_API_KEY and TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and "
         "TWILIO_AUTH_TOKEN; TWILIO_REGION and TWILIO_EDGE where needed.",
     )
+    _demo_arguments(demo_parser)
+    _list_arguments(list_parser)
+    return parser
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--participants", type=int, default=23, metavar="N")
+    parser.add_argument("--page-size", type=int, default=10, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another conference")
+    parser.set_defaults(command=demo)
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("conference_sid", metavar="CF…", help="the conference's SID")
     parser.add_argument("--label", help="only participants with this label")
     parser.add_argument("--events", help="only participants with this event, such as mute")

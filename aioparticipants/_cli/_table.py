@@ -37,11 +37,9 @@ def print_table(participants: Sequence[Participant]) -> None:
     for row in rows:
         # Text, as a label may hold what rich takes for markup.
         table.add_row(*map(Text, row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # Piped, there is no width to fit into, and no reason to cut a value short.
-        console = Console(highlight=False, width=1000)
-    console.print(table)
+    # Piped, there is no width to fit into, and no reason to cut a value short.
+    width = None if sys.stdout.isatty() else 1000
+    Console(highlight=False, width=width).print(table)
 
 
 def _print_plain(rows: list[tuple[str, ...]]) -> None:

@@ -102,7 +102,10 @@ class FakeInsights:
         """What arrived, in the order of its answers."""
         self._port = port
         self._rng = random.Random(seed)  # noqa: S311 - made-up data, not secrets
-        self.credentials = (make_sid(self._rng, "AC"), f"{self._rng.getrandbits(128):032x}")
+        self.credentials: tuple[str, str] = (
+            make_sid(self._rng, "AC"),
+            f"{self._rng.getrandbits(128):032x}",
+        )
         """Account SID and Auth Token that it accepts; made up, like all the rest."""
         self._authorization = Credentials(*self.credentials).authorization()
         self._conferences: dict[str, list[Mapping[str, object]]] = {}

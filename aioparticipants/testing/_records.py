@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["make_participants", "make_sid"]
 
@@ -12,7 +14,8 @@ __all__ = ["make_participants", "make_sid"]
 _DAY: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 _REGIONS: Final = ("us1", "us1", "us1", "ie1", "de1", "au1", "jp1", "sg1", "br1", "in1")
 _COUNTRIES: Final = {
-    "us1": "US", "ie1": "IE", "de1": "DE", "au1": "AU", "jp1": "JP", "sg1": "SG", "br1": "BR", "in1": "IN",
+    "us1": "US", "ie1": "IE", "de1": "DE", "au1": "AU",
+    "jp1": "JP", "sg1": "SG", "br1": "BR", "in1": "IN",
 }  # fmt: skip
 _LABELS: Final = ("agent", "customer", "supervisor", None)
 _EVENTS: Final = ("mute", "hold", "unmute")

@@ -12,7 +12,6 @@ from aioparticipants import (
     InsightsSession,
     Page,
     Participant,
-    RecordStream,
     Region,
     RetryPolicy,
 )
@@ -24,16 +23,14 @@ async def use(http: aiohttp.ClientSession) -> None:
     InsightsSession(Credentials("AC", "token"), region="ie1", edge="dublin", timeout=5)
     InsightsSession(("AC", "token"), http=http, retry=RetryPolicy(max_attempts=3))
     async with InsightsSession.from_env(max_concurrency=4) as session:
-        stream = session.participants("CF", label="agent", page_size=50, limit=10)
-        assert_type(stream, RecordStream[Participant])
-        async for participant in stream:
+        async for participant in session.participants("CF", label="agent", page_size=50, limit=10):
             assert_type(participant, Participant)
             assert_type(participant.join_time, datetime | None)
             assert_type(participant.participant_region, Region | str | None)
             if participant.metrics and participant.metrics.inbound:
                 assert_type(participant.metrics.inbound.mos, float | None)
-        assert_type(await stream, list[Participant])
-        async with stream as opened:
+        assert_type(await session.participants("CF"), list[Participant])
+        async with session.participants("CF") as opened:
             async for page in opened.pages():
                 assert_type(page, Page[Participant])
                 assert_type(page.records, tuple[Participant, ...])
