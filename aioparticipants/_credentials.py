@@ -7,7 +7,7 @@ https://www.twilio.com/docs/usage/requests-to-twilio
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
 
@@ -25,7 +25,7 @@ _PAIRS = (
 )
 
 
-def _usable_username(instance: object, attribute: object, value: object) -> None:  # noqa: ARG001 - attrs' signature
+def _usable_username(instance: object, attribute: object, value: Any) -> None:  # noqa: ARG001 - attrs' signature
     # RFC 7617, 2: a colon ends the user-id, and control characters are not allowed.
     if not isinstance(value, str) or not value or ":" in value or not value.isprintable():
         message = (
@@ -35,7 +35,7 @@ def _usable_username(instance: object, attribute: object, value: object) -> None
         raise InvalidRequestError(message)
 
 
-def _usable_password(instance: object, attribute: object, value: object) -> None:  # noqa: ARG001 - attrs' signature
+def _usable_password(instance: object, attribute: object, value: Any) -> None:  # noqa: ARG001 - attrs' signature
     if not isinstance(value, str) or not value or not value.isprintable():
         message = (
             "The password must be an Auth Token or API key secret: "

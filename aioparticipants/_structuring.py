@@ -322,7 +322,8 @@ class _Structurer:
             each.attribute.name: override(rename=each.wire_name, struct_hook=each.hook)
             for each in fields
         }
-        generated: Any = make_dict_structure_fn_from_attrs(
+        generate = cast("Callable[..., _Build]", make_dict_structure_fn_from_attrs)
+        return generate(
             # Required, as they are here, so that cattrs names all of them in one call. A converter
             # that is preferred to a hook makes it hand the value on as it is; none is ever called.
             [each.attribute.evolve(default=attrs.NOTHING, converter=_as_it_is) for each in fields],
@@ -333,7 +334,6 @@ class _Structurer:
             _cattrs_use_linecache=False,  # it would keep every source for ever
             **overrides,
         )
-        return cast("_Build", generated)
 
     def _mismatch(self, value: dict[str, object]) -> _MismatchError:
         """Return what the building tripped over, with the path to it."""

@@ -223,7 +223,7 @@ _FAULTS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
 
 def _translated(error: Exception, request: Request) -> InsightsError:
     """Return our error for one of aiohttp's, with nothing of its text."""
-    sid = request.conference_sid
+    sid, name = request.conference_sid, type(error).__name__
     if isinstance(error, TimeoutError):
         phase = "connecting" if isinstance(error, aiohttp.ConnectionTimeoutError) else "waiting"
         return RequestTimeoutError(
@@ -231,13 +231,13 @@ def _translated(error: Exception, request: Request) -> InsightsError:
         )
     for kind, words, transient in _FAULTS:
         if isinstance(error, kind):
-            message = f"No usable reply: {words} ({kind.__name__})."
+            message = f"No usable reply: {words} ({name})."
             return TransportError(message, transient=transient, conference_sid=sid)
     if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
         # "Connector is closed" and "Session is closed" have no class of their own.
         return SessionClosedError("The aiohttp session was closed.", conference_sid=sid)
     message = (
         "aiohttp did not accept the request. A borrowed session must have no auth of its own, "
-        f"and no netrc entry for the host ({type(error).__name__})."
+        f"and no netrc entry for the host ({name})."
     )
     return InvalidRequestError(message, conference_sid=sid)
