@@ -190,8 +190,11 @@ class FakeInsights:
         """Listen. `async with` does it."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._serve)
-        # The requests in flight are cancelled at the end rather than waited for.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+        # The requests in flight are cancelled at the end, or as their client leaves, rather than
+        # waited for.
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()

@@ -4,8 +4,8 @@
 
 FakeInsights serves from a process of its own; each measurement is a fresh process, so that nobody
 runs on what another left in memory; the contenders take turns within a round, so that a slow spell
-of the machine hits all; medians are compared. Where the machine has two cores, client and server get
-one each. All contenders do the same: look at each record, and at its inbound MOS.
+of the machine hits all; medians are compared. Where the machine has two cores, client and server
+get one each. All contenders do the same: look at each record, and at its inbound MOS.
 
 (a) records a second and CPU seconds per 1,000 records, at PageSize 1000 and 50.
 (b) seconds for 20 pages at 50 ms latency, with a consumer that takes 50 ms a page: sleeping, or
