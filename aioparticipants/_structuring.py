@@ -131,12 +131,12 @@ def _time(value: str | None, _: object) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-        # Without an offset it is no RFC 3339 time, and a guessed one is wrong half of the time.
+        # RFC 3339 has an offset; a guessed one would be wrong half of the time.
         if time.tzinfo is not None:
             return time if time.tzinfo is UTC else time.astimezone(UTC)
     except (ValueError, OverflowError):  # the latter: in UTC it is before year 1 or after 9999
         pass
-    message = "expected an RFC 3339 time with an offset"
+    message = "expected an ISO 8601 time with an offset"
     raise _MismatchError(message)
 
 

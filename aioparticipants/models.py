@@ -82,6 +82,11 @@ class FrozenMapping(Mapping[str, V_co], Generic[V_co]):
 _NOTHING_EXTRA: Final[FrozenMapping[object]] = FrozenMapping()
 
 
+def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
+    """Return a mapping as one that cannot change, where a record is made by hand."""
+    return items if isinstance(items, FrozenMapping) else FrozenMapping(items)
+
+
 def _masked(value: object) -> str:
     return "None" if value is None else "'***'"
 
@@ -163,7 +168,9 @@ class AvgMax:
     """The average."""
     max: float | None = None
     """The maximum."""
-    extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, repr=_keys_only)
+    extra: Mapping[str, object] = attrs.field(
+        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+    )
     """Members that this class does not know."""
 
 
@@ -185,7 +192,9 @@ class MediaMetrics:
     """Mean opinion score, 1.0 (bad) to about 4.4 (as good as this codec gets); no unit."""
     tags: tuple[str, ...] | None = None
     """Conditions that Twilio noticed, such as `silent`. Sent only where there are any."""
-    extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, repr=_keys_only)
+    extra: Mapping[str, object] = attrs.field(
+        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+    )
     """Members that this class does not know."""
 
 
@@ -197,7 +206,9 @@ class ParticipantMetrics:
     """From the participant to Twilio."""
     outbound: MediaMetrics | None = None
     """From Twilio to the participant."""
-    extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, repr=_keys_only)
+    extra: Mapping[str, object] = attrs.field(
+        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+    )
     """Members that this class does not know."""
 
 
@@ -219,7 +230,9 @@ class ParticipantProperties:
     """Whether a beep announced it."""
     beep_on_exit: bool | None = None
     """Whether a beep told that it left."""
-    extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, repr=_keys_only)
+    extra: Mapping[str, object] = attrs.field(
+        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+    )
     """Members that this class does not know."""
 
 
@@ -277,14 +290,18 @@ class Participant:
     """Whether Twilio has finished this summary; `in_progress` is normal for up to 30 minutes."""
     properties: ParticipantProperties | None = None
     """What it was asked to be when it joined."""
-    events: Mapping[str, tuple[datetime, ...]] | None = None
+    events: Mapping[str, tuple[datetime, ...]] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_frozen)
+    )
     """Name of an event (`mute`, `hold`, …) to the times it happened; aware, UTC, to the
     millisecond."""
     metrics: ParticipantMetrics | None = None
     """The quality of its audio."""
     url: str | None = None
     """The address of this record."""
-    extra: Mapping[str, object] = attrs.field(default=_NOTHING_EXTRA, repr=_keys_only)
+    extra: Mapping[str, object] = attrs.field(
+        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+    )
     """Members that this class does not know."""
 
 
@@ -306,6 +323,10 @@ class PageMeta:
     """The address of the page after; None on the last."""
     key: str | None = None
     """The member of the body that holds the records."""
+    extra: Mapping[str, object] = attrs.field(
+        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+    )
+    """Members that this class does not know."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)

@@ -112,6 +112,19 @@ def test_records_are_frozen(value):
         delattr(value, name)
 
 
+def test_records_made_by_hand_are_frozen_too():
+    """What a caller puts in as a dict cannot change later, and is hashable."""
+    given = {"mute": (datetime(2021, 10, 8, tzinfo=UTC),)}
+    made = Participant(events=given, extra={"a": 1})
+    given.clear()
+
+    assert made == Participant(
+        events=FrozenMapping({"mute": (datetime(2021, 10, 8, tzinfo=UTC),)}),
+        extra=FrozenMapping({"a": 1}),
+    )
+    assert len({made, copy.copy(made)}) == 1
+
+
 def test_records_differ_where_a_field_does():
     """Equality goes by every field, `extra` included."""
     assert attrs.evolve(RECORD, label="other") != RECORD

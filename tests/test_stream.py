@@ -199,6 +199,21 @@ async def test_large_page_gives_the_loop_its_turns():
     assert len((await anext(pages)).records) == 100
 
 
+@pytest.mark.parametrize("mode", ["record", "page"])
+async def test_closing_while_the_next_request_leaves(mode):
+    """A stream that is closed in the midst of a hand-over hands out nothing."""
+    source = Source("ab", "c", gated=True, free=1)
+    source.departs = False
+    stream = source.stream()
+    waiting = asyncio.create_task(drained(stream if mode == "record" else stream.pages()))
+    await turns(9)
+    assert (source.begun, waiting.done()) == ([0, 1], False)
+
+    await stream.aclose()
+
+    assert await waiting == []
+
+
 async def test_closing_while_a_page_is_structured():
     """Whoever waits for a page while the stream is closed gets the end."""
     stream = Source("x" * 100).stream()
