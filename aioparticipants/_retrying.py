@@ -40,6 +40,7 @@ __all__ = ["RetryPolicy", "RetryRun"]
 _LARGEST_EXPONENT = 64
 
 
+# attrs gives a validator the instance as well.
 def _count(instance: object, attribute: attrs.Attribute[int], value: object) -> None:  # noqa: ARG001
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         message = f"{attribute.name} must be a whole number from 1."
