@@ -179,7 +179,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         first: Request,
         *,
         fetch: Fetch,
-        structure: Callable[[object, str], T_co],
+        structure: Callable[[object, str, int], T_co],
         key: str,
         limit: int | None,
         tasks: PageTasks,
@@ -286,7 +286,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _take(self) -> T_co:
         try:
-            record = self._structure(self._records[self._index], f"{self._key}[{self._index}]")
+            record = self._structure(self._records[self._index], self._key, self._index)
         except InsightsError as error:
             failure = error
         else:
@@ -310,7 +310,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             raise StopAsyncIteration
         for index in range(self._index, len(self._records)):
             try:
-                records.append(self._structure(self._records[index], f"{self._key}[{index}]"))
+                records.append(self._structure(self._records[index], self._key, index))
             except InsightsError as error:
                 failure = error
                 break

@@ -5,22 +5,20 @@
    `ResponseError` with the JSON path; the value itself is never told, as it may be personal data.
 2. null and absence are fine for every field. Unknown members are kept in `extra`, unknown enum
    words as strings. An int is fine where a float is due, and stays an int.
-3. cattrs coerces (`int("12")` is 12), and looks up a hook again for every Optional value: at 27
-   fields a record that would be most of the time. So it is told what it need not find out:
-
-   - An object's keys and the types of its values are its *shape*. What is missing, unknown or of a
-     wrong type is settled when a shape is first met; a later object of that shape needs one
-     look-up. Plain values then pass as they are; only times, enums, floats (for infinity) and
-     containers have a hook to go through.
-   - For the keys of a shape cattrs generates one function that names just these, in one call.
-
-   What a server can make this remember is bounded.
+3. Every value is checked while iterating, and not every one is built: nested records are nine of
+   the ten objects that a participant consists of, and are built when they are first asked for.
+4. cattrs coerces (`int("12")` is 12), and looks up a hook again for every Optional value, which
+   would be most of the time. So it is told what it need not find out. What to do with an object
+   depends on its keys alone, in their order, and is settled when these are first met: a compiled
+   check, and a function by cattrs that names just these keys, in one call. Plain values pass as
+   they are; times, enums and containers have a hook to go through.
+5. What a server can make this remember is bounded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
@@ -51,11 +49,14 @@ T = TypeVar("T")
 #: cattrs calls a hook with the value and the type that is wanted; ours know their type.
 _Hook = Callable[[Any, Any], object]
 _Build = Callable[[Any, type], Any]
+_Fits = Callable[[Any], bool]
 
-#: Shapes remembered for a class. The API itself needs a handful.
+#: Sets of keys, in their order, remembered for a class. The API itself needs a handful.
 _MOST_REMEMBERED: Final = 512
-#: Characters of keys in a shape that is remembered. The 27 fields of a record have 345.
+#: Characters of keys that are remembered together. The 27 fields of a record have 345.
 _LONGEST_REMEMBERED: Final = 4096
+#: Levels of an unknown member: so few that what passed the check can be built on any stack.
+_DEEPEST: Final = 64
 #: Functions generated for a class: one takes cattrs a millisecond, and memory.
 _MOST_GENERATED: Final = 64
 
@@ -83,22 +84,31 @@ class _MismatchError(Exception):
         self.path = path
 
 
-def participant(raw: object, path: str) -> Participant:
+def participant(raw: object, path: str, index: int | None = None) -> Participant:
     """Return the record that a decoded JSON object holds.
 
     Args:
         raw: the object, as `json` decodes it.
-        path: where it stands in the body, such as `participants[3]`.
+        path: where it stands in the body, such as `participants`.
+        index: its place there, if that is an array.
 
     Raises:
         ResponseError: a value is of the wrong type; its `path` tells where.
     """
-    return _structured(_participant, raw, path)
+    try:
+        return _participant(raw)
+    except _MismatchError as error:
+        failure = error
+    raise _response_error(failure, path if index is None else f"{path}[{index}]")
 
 
 def page_meta(raw: object) -> PageMeta:
     """Return what the `meta` object of a page says; raise `ResponseError` for a wrong type."""
-    return _structured(_page_meta, raw, "meta")
+    try:
+        return _page_meta(raw)
+    except _MismatchError as error:
+        failure = error
+    raise _response_error(failure, "meta")
 
 
 def unstructure_participant(record: Participant) -> dict[str, object]:
@@ -110,17 +120,11 @@ def unstructure_participant(record: Participant) -> dict[str, object]:
     return cast("dict[str, object]", _CONVERTER.unstructure(record))
 
 
-def _structured(structure: Callable[[object], T], raw: object, path: str) -> T:
-    try:
-        _require(dict, raw, "")
-        return structure(raw)
-    except _MismatchError as mismatch:
-        where, fault = path + mismatch.path, mismatch.fault
-    except RecursionError:
-        where, fault = path, "the value is nested too deeply"
-    # Raised out here, so that no chained exception shows the value.
-    message = f"The reply is not what the API promises: {where}: {fault}."
-    raise ResponseError(message, path=where)
+def _response_error(mismatch: _MismatchError, path: str) -> ResponseError:
+    """Return the error to raise, outside of any `except`: no chained one may show the value."""
+    path += mismatch.path
+    message = f"The reply is not what the API promises: {path}: {mismatch.fault}."
+    return ResponseError(message, path=path)
 
 
 # --- Hooks: one value of the right JSON type to what the field holds ---
@@ -197,13 +201,16 @@ def _expected(kinds: Iterable[type], found: type) -> str:
     return f"expected {' or '.join(sorted(names))}, found {_JSON_NAMES[found]}"
 
 
-def _frozen(value: object, _: object = None) -> object:
+def _frozen(value: object, depth: int = 0) -> object:
     """Return any JSON value, immutable all the way down."""
+    if depth > _DEEPEST:
+        message = "the value is nested too deeply"
+        raise _MismatchError(message)
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
-        return FrozenMapping({key: _frozen(item) for key, item in members.items()})
+        return FrozenMapping({key: _frozen(item, depth + 1) for key, item in members.items()})
     if isinstance(value, list):
-        return tuple(map(_frozen, cast("list[object]", value)))
+        return tuple(_frozen(item, depth + 1) for item in cast("list[object]", value))
     return _finite(value, None) if isinstance(value, float) else value
 
 
@@ -217,7 +224,7 @@ def _thawed(value: object) -> object:
     return value
 
 
-# --- Fields and shapes ---
+# --- Fields, and the objects of one class ---
 
 
 @attrs.frozen
@@ -226,96 +233,143 @@ class _Field:
 
     attribute: attrs.Attribute[Any]
     accepts: frozenset[type]
+    """The types that `json` makes of what may stand there."""
+    test: str
+    """The same as an expression, `{}` standing for the value and `v` for later mentions of it."""
     hook: _Hook | None
+    """What the value goes through as the record is built; None where it passes as it is."""
+    inner: _Structurer | None
+    """How to check and build the nested object that it is."""
 
     @property
     def wire_name(self) -> str:
         """Return the name in JSON: Python keeps `from` for itself."""
         return self.attribute.name.rstrip("_")
 
+    def mismatch(self, value: object) -> _MismatchError | None:
+        """Return what is wrong with a value, None if nothing is."""
+        if type(value) not in self.accepts:
+            return _MismatchError(_expected(self.accepts, type(value)))
+        if self.inner is not None and isinstance(value, dict):
+            return self.inner.mismatch(cast("dict[str, object]", value))
+        return _attempt(self.hook, value)
+
 
 def _field(attribute: attrs.Attribute[Any]) -> _Field:
     """Read a field's rules off its annotation, `X | None`."""
     kinds = [kind for kind in get_args(attribute.type) if kind is not _NONE]
-    first = kinds[0]
-    json_types, hook = _PLAIN.get(get_origin(first) or first, ((), None))
-    if attrs.has(first):
-        json_types, hook = (dict,), _CONVERTER.get_structure_hook(first)
-    elif issubclass(get_origin(first) or first, StrEnum):
-        json_types, hook = (str,), _open_enum(first)
-    return _Field(attribute, frozenset((*json_types, _NONE)), hook)
+    kind = get_origin(kinds[0]) or kinds[0]
+    inner = _STRUCTURERS.get(kind)
+    if inner is not None:
+        test = "type({}) is dict and " + f"({inner.name}((*v,)) or new_{inner.name})(v)"
+        return _Field(attribute, frozenset({dict, _NONE}), test, None, inner)
+    if issubclass(kind, StrEnum):
+        return _Field(attribute, _TEXT, "type({}) is str", _open_enum(kind), None)
+    return _Field(attribute, *_PLAIN[kind], None)
 
 
-_PLAIN: Final[Mapping[Any, tuple[tuple[type, ...], _Hook | None]]] = {
-    str: ((str,), None),
-    bool: ((bool,), None),
-    int: ((int,), None),
-    float: ((float, int), _finite),
-    datetime: ((str,), _time),
-    tuple: ((list,), _strings),
-    Mapping: ((dict,), _events),
+_TEXT: Final[frozenset[type]] = frozenset({str, _NONE})
+_PLAIN: Final[Mapping[Any, tuple[frozenset[type], str, _Hook | None]]] = {
+    str: (_TEXT, "type({}) is str", None),
+    bool: (frozenset({bool, _NONE}), "type({}) is bool", None),
+    int: (frozenset({int, _NONE}), "type({}) is int", None),
+    # 1e999 is JSON, and infinity to Python.
+    float: (
+        frozenset({float, int, _NONE}),
+        "type({}) is float and -inf < v < inf or type(v) is int",
+        _finite,
+    ),
+    datetime: (_TEXT, "type({}) is str", _time),
+    tuple: (frozenset({list, _NONE}), "type({}) is list and texts(map(type, v))", _strings),
+    Mapping: (frozenset({dict, _NONE}), "type({}) is dict", _events),
 }
 
 
+@attrs.frozen
+class _Plan:
+    """What to do with the objects that have one and the same keys."""
+
+    fits: _Fits
+    """Tells whether every value is of its field's type, nested ones included."""
+    build: _Build
+    """Builds the record of an object that fits."""
+
+
 class _Structurer:
-    """The hook of one class: looks up how to build from an object of this shape, and builds."""
+    """Checks the objects of one class, and builds their records.
+
+    What to do depends on an object's keys alone, in their order, and is remembered for these.
+    """
 
     def __init__(self, kind: type) -> None:
         attrs.resolve_types(kind)
         every = attrs.fields(kind)
+        self.name: str = kind.__name__
+        self.fits: dict[tuple[str, ...], _Fits] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
         self._kind = kind
-        self._keeps_extra = hasattr(every, "extra")
-        fields = [_field(each) for each in every if each.name != "extra"]
-        self._fields = {field.wire_name: field for field in fields}
-        self._twin = _mutable_twin(kind)
-        self._generated: dict[tuple[str, ...], _Build] = {}
-        self._complete = self._generate(tuple(self._fields))
+        self._fields = {
+            field.wire_name: field for field in map(_field, every) if field.wire_name != "extra"
+        }
+        self._generated: dict[tuple[str, ...], _Plan] = {}
+        self._complete = self._new_plan(tuple(self._fields))
         self._nulls: Mapping[str, object] = dict.fromkeys(self._fields)
+        for field in self._fields.values():
+            if field.inner is not None:
+                name = field.attribute.name
+                setattr(kind, name, _OnDemand(getattr(kind, name), field.inner.build))
 
-    def hook(self) -> _Hook:
-        """Return the function that cattrs calls: a closure, the cheapest thing there is to call."""
-        builds: dict[tuple[object, ...], _Build] = {}
-        kind, twin = self._kind, self._twin
+    def structure(self, value: dict[str, object], _: object = None) -> Any:
+        """Return the record of an object, or raise `_MismatchError`."""
+        _require(dict, value, "")
+        plan = self._plans.get((*value,)) or self._plan(value)
+        try:
+            if plan.fits(value):
+                record = plan.build(value, self._kind)
+                record.__class__ = self._kind
+                return record
+        except _MismatchError:
+            pass  # raised out here, so that it does not chain the one caught
+        raise self.mismatch(value) or AssertionError
 
-        def structure(value: Any, _: object = None) -> Any:
-            if value is None:
-                return None
-            shape = (*value, *map(type, value.values()))
-            build = builds.get(shape)
-            if build is None:
-                build = self._new_build(value)
-                if len(builds) < _MOST_REMEMBERED and sum(map(len, value)) <= _LONGEST_REMEMBERED:
-                    builds[shape] = build
-            try:
-                record = build(value, twin)
-            except _MismatchError:
-                record = None
-            if record is None:  # raised out here, so that it does not chain the one caught
-                raise self._mismatch(value)
-            record.__class__ = kind
-            return record
+    def build(self, value: dict[str, object], _: object = None) -> Any:
+        """Return the record of an object that was found to fit."""
+        plan = self._plans.get((*value,)) or self._plan(value)
+        record = plan.build(value, self._kind)
+        record.__class__ = self._kind
+        return record
 
-        return structure
+    def new_fits(self, value: Mapping[str, object]) -> bool:
+        """Tell whether an object fits, whatever its keys; those in `fits` have a faster way."""
+        return self._plan(value).fits(value)
 
-    def _new_build(self, value: dict[str, object]) -> _Build:
-        """Return how to build from an object of such keys and types, or raise if it is no match."""
-        for key, item in value.items():
-            field = self._fields.get(key)
-            if field is not None and type(item) not in field.accepts:
-                raise _MismatchError(_expected(field.accepts, type(item)), f".{key}")
+    def _plan(self, value: Mapping[str, object]) -> _Plan:
+        """Return what to do with an object that has these keys, and remember it."""
         known = tuple(key for key in self._fields if key in value)
         if known not in self._generated and len(self._generated) < _MOST_GENERATED:
-            self._generated[known] = self._generate(known)
-        build = self._generated.get(known, self._build_filling_in)
+            self._generated[known] = self._new_plan(known)
+        plan = self._generated.get(known) or _Plan(
+            fits=lambda value: self.mismatch(value) is None,
+            build=lambda value, kind: self._complete.build({**self._nulls, **value}, kind),
+        )
         unknown = [key for key in value if key not in self._fields]
-        return _keeping_extra(build, unknown) if unknown and self._keeps_extra else build
+        if unknown:
+            plan = _keeping_extra(plan, unknown)
+        if len(self.fits) < _MOST_REMEMBERED and sum(map(len, value)) <= _LONGEST_REMEMBERED:
+            self._plans[*value,], self.fits[*value,] = plan, plan.fits
+        return plan
 
-    def _build_filling_in(self, value: Any, kind: type) -> Any:
-        """Build from an object that lacks keys, of which no function of its own was generated."""
-        return self._complete({**self._nulls, **value}, kind)
+    def mismatch(self, value: Mapping[str, object]) -> _MismatchError | None:
+        """Return what is wrong with an object, and where; None if nothing is."""
+        for key, item in value.items():
+            field = self._fields.get(key)
+            found = field.mismatch(item) if field else _unknown_mismatch(item)
+            if found is not None:
+                return _MismatchError(found.fault, f".{key}{found.path}")
+        return None
 
-    def _generate(self, keys: tuple[str, ...]) -> _Build:
-        """Let cattrs write the function that builds from an object with these keys."""
+    def _new_plan(self, keys: tuple[str, ...]) -> _Plan:
+        """Compile the check, and let cattrs write the function that builds, for these keys."""
         fields = [self._fields[key] for key in keys]
         # Any, as pyright would else try an override on each of the function's own options.
         overrides: dict[str, Any] = {
@@ -323,60 +377,108 @@ class _Structurer:
             for each in fields
         }
         generate = cast("Callable[..., _Build]", make_dict_structure_fn_from_attrs)
-        return generate(
-            # Required, as they are here, so that cattrs names all of them in one call. A converter
+        build = generate(
+            # Required and positional, so that cattrs names them all in one plain call. A converter
             # that is preferred to a hook makes it hand the value on as it is; none is ever called.
-            [each.attribute.evolve(default=attrs.NOTHING, converter=_as_it_is) for each in fields],
-            self._twin,
+            [
+                each.attribute.evolve(default=attrs.NOTHING, kw_only=False, converter=_as_it_is)
+                for each in fields
+            ],
+            _mutable_twin(self._kind, [each.attribute.name for each in fields]),
             _CONVERTER,
             _cattrs_prefer_attrib_converters=True,
             _cattrs_detailed_validation=False,
             _cattrs_use_linecache=False,  # it would keep every source for ever
             **overrides,
         )
-
-    def _mismatch(self, value: dict[str, object]) -> _MismatchError:
-        """Return what the building tripped over, with the path to it."""
-        hooks = [
-            (key, field.hook if (field := self._fields.get(key)) else _frozen) for key in value
-        ]
-        found = (_attempt(hook, value[key], key) for key, hook in hooks if hook is not None)
-        return next(filter(None, found))
+        return _Plan(fits=_compiled(fields), build=build)
 
 
-def _mutable_twin(kind: type) -> type:
+def _compiled(fields: Sequence[_Field]) -> _Fits:
+    """Return a function that tells whether the fields of an object, all there, hold what they may.
+
+    It is compiled as attrs and cattrs compile theirs, from the names and tests of this file alone:
+    a look-up and a call for each of the fifty values of a record would take twice as long.
+    """
+    tests = [f"({each.test.format(f'v := o[{each.wire_name!r}]')} or v is None)" for each in fields]
+    names: dict[str, object] = {"inf": math.inf, "texts": frozenset({str}).issuperset}
+    for inner in filter(None, (each.inner for each in fields)):
+        names |= {inner.name: inner.fits.get, f"new_{inner.name}": inner.new_fits}
+    source = f"lambda o: {' and '.join(tests) or True}"
+    return cast("_Fits", eval(source, names))  # noqa: S307 - nothing in it is from outside
+
+
+class _OnDemand:
+    """The attribute of a nested record: built when it is first asked for, checked long before.
+
+    Nested records are nine of the ten objects of a participant, and most users look at few of them.
+    (Measured: 9 us a record instead of 19; 12 where one figure is read, 21 where all are.)
+    """
+
+    def __init__(self, slot: Any, build: Callable[[dict[str, object]], object]) -> None:
+        self._slot = slot
+        self._build = build
+
+    def __get__(self, record: object, kind: type | None = None) -> Any:
+        """Return the nested record, or None."""
+        if record is None:
+            return self
+        value = self._slot.__get__(record, kind)
+        if type(value) is dict:  # as it came
+            value = self._build(cast("dict[str, object]", value))
+            self._slot.__set__(record, value)
+        return value
+
+    def __set__(self, record: object, value: object) -> None:
+        """Store it, as the record is made; the class itself refuses all later changes."""
+        self._slot.__set__(record, value)
+
+
+def _mutable_twin(kind: type, given: Sequence[str]) -> type:
     """Return a class with the very slots of a frozen one, and a plain `__init__`.
 
     A frozen `__init__` goes through `object.__setattr__` for each field. Filled in as its twin and
-    then given its own class, a record costs a fifth less, and is as frozen as any. (Measured: 26 us
-    a record without, 20.5 with, where json.loads of it takes 10.)
+    then given its own class, a record costs a fifth less, and is as frozen as any. The fields that
+    are `given` come first, in this order, and by position: 27 keywords cost more than all else.
+    (Measured, the 27 fields of a participant: 3.9 us frozen, 2.1 by keyword, 0.9 by position.)
     """
-    fields = {
-        each.name: attrs.field(default=each.default, kw_only=True) for each in attrs.fields(kind)
+    fields = attrs.fields_dict(kind)
+    names = [*given, *(name for name in fields if name not in given)]
+    own = {
+        name: attrs.field() if name in given else attrs.field(default=fields[name].default)
+        for name in names
     }
-    return attrs.make_class(kind.__name__, fields, slots=True, weakref_slot=False, eq=False)
+    return attrs.make_class(kind.__name__, own, slots=True, weakref_slot=False, eq=False)
 
 
-def _keeping_extra(build: _Build, unknown: list[str]) -> _Build:
-    def build_with_extra(value: Any, kind: type) -> Any:
-        record = build(value, kind)
+def _keeping_extra(plan: _Plan, unknown: list[str]) -> _Plan:
+    def fits(value: Any) -> bool:
+        return plan.fits(value) and all(_unknown_mismatch(value[key]) is None for key in unknown)
+
+    def build(value: Any, kind: type) -> Any:
+        record = plan.build(value, kind)
         record.extra = FrozenMapping({key: _frozen(value[key]) for key in unknown})
         return record
 
-    return build_with_extra
+    return _Plan(fits=fits, build=build)
 
 
-def _attempt(hook: _Hook, value: object, key: str) -> _MismatchError | None:
-    """Return the mismatch that a hook finds in a member, under the member's name."""
+def _attempt(hook: _Hook | None, value: object) -> _MismatchError | None:
+    """Return the mismatch that a hook finds in a value."""
     try:
-        hook(value, None)
-    except _MismatchError as inner:
-        return _MismatchError(inner.fault, f".{key}{inner.path}")
+        if hook is not None:
+            hook(value, None)
+    except _MismatchError as mismatch:
+        return _MismatchError(mismatch.fault, mismatch.path)
     return None
 
 
+def _unknown_mismatch(value: object) -> _MismatchError | None:
+    return _attempt(lambda each, _: _frozen(each), value)
+
+
 def _as_it_is(value: T) -> T:
-    return value  # pragma: no cover - a mark for cattrs, see `_generate`
+    return value  # pragma: no cover - a mark for cattrs, see `_new_plan`
 
 
 # --- The converter ---
@@ -436,14 +538,20 @@ _TO_JSON: Final[Mapping[str, Callable[[Any], object]]] = {
 }
 
 _CONVERTER: Final = cattrs.Converter()
-# Inner classes first: the outer ones look their hooks up.
-for _kind in (AvgMax, MediaMetrics, ParticipantMetrics, ParticipantProperties, Participant):
-    _CONVERTER.register_structure_hook(_kind, _Structurer(_kind).hook())
+_STRUCTURERS: Final[dict[Any, _Structurer]] = {}
+# Inner classes first: the outer ones look them up.
+for _kind in (
+    AvgMax,
+    MediaMetrics,
+    ParticipantMetrics,
+    ParticipantProperties,
+    Participant,
+    PageMeta,
+):
+    _STRUCTURERS[_kind] = _Structurer(_kind)
+    _CONVERTER.register_structure_hook(_kind, _STRUCTURERS[_kind].structure)
     _CONVERTER.register_unstructure_hook(_kind, _unstructurer(_kind))
-_CONVERTER.register_structure_hook(PageMeta, _Structurer(PageMeta).hook())
 
 # Looked up once: `converter.structure` would do it for every record.
-_participant: Final = cast(
-    "Callable[[object], Participant]", _CONVERTER.get_structure_hook(Participant)
-)
-_page_meta: Final = cast("Callable[[object], PageMeta]", _CONVERTER.get_structure_hook(PageMeta))
+_participant: Final[Callable[[Any], Participant]] = _STRUCTURERS[Participant].structure
+_page_meta: Final[Callable[[Any], PageMeta]] = _STRUCTURERS[PageMeta].structure

@@ -83,10 +83,10 @@ class Source:
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
 
 
-def structured(raw, path):
+def structured(raw, key, index):
     if raw == "bad":
         message = "not a thing"
-        raise ResponseError(message, path=path)
+        raise ResponseError(message, path=f"{key}[{index}]")
     return raw
 
 
