@@ -47,10 +47,16 @@ class RawPage:
 class Pager:
     """Reads the pages of one list, in order, and remembers which it has seen."""
 
-    def __init__(self, first: Request, *, key: str) -> None:
-        """Read a list that begins with `first` and holds its records under `key`."""
+    def __init__(self, first: Request, place: Request, *, key: str) -> None:
+        """Read a list from `place` on.
+
+        Args:
+            first: the request for the first page of the list.
+            place: the request that is made first; another one where the list is resumed.
+            key: the member of the body that holds the records.
+        """
         self._key = key
-        self._seen = {first.query}
+        self._seen = {first.query, place.query}
 
     def page(self, request: Request, body: dict[str, object], request_id: str | None) -> RawPage:
         """Return the page that `body`, the reply to `request`, holds.

@@ -8,7 +8,9 @@
    a worker can put the job back instead of holding it.
 3. A page ends after `max_attempts`, or before the wait that would pass its `budget`. Attempts and
    waits count; queueing for a slot does not, or a large fan-out would time itself out.
-4. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
+4. A `deadline` is the caller's, for a whole list, and all counts: queueing, attempts, waits, pages.
+   A wait that would pass it is not begun, and an attempt gets no more than what is left.
+5. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
    callbacks, a positive `isinstance` predicate (so that a cancellation is never swallowed), and
    the sleep, clock and randomness handed in.
 """
@@ -24,6 +26,7 @@ import tenacity
 from .errors import (
     APIStatusError,
     Attempt,
+    DeadlineExceededError,
     InsightsError,
     InvalidRequestError,
     ResponseError,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
 
-__all__ = ["RetryPolicy", "RetryRun"]
+__all__ = ["Deadline", "RetryPolicy", "RetryRun"]
 
 # 2.0 to this power is past every max_delay that makes sense, and far from overflow.
 _LARGEST_EXPONENT = 64
@@ -74,17 +77,51 @@ class RetryPolicy:
     """Seconds that the attempts at one page and the waits between them may take together."""
 
 
+class Deadline:
+    """The end of the time for a whole list. It runs from the first look at it on."""
+
+    def __init__(self, seconds: float | None, *, clock: Callable[[], float]) -> None:
+        """Allow so many seconds, None for any number; `clock` gives seconds that only go forward.
+
+        Raises:
+            InvalidRequestError: the number is not positive and finite.
+        """
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if seconds is not None and not (number and 0 < seconds < math.inf):
+            message = "deadline must be a positive, finite number of seconds, or None."
+            raise InvalidRequestError(message)
+        self.seconds = seconds
+        self._clock = clock
+        self._end: float | None = None
+
+    def left(self) -> float:
+        """Return the seconds that are left: 0 where it has passed, infinity where there is none."""
+        if self.seconds is None:
+            return math.inf
+        now = self._clock()
+        if self._end is None:
+            self._end = now + self.seconds
+        return max(0.0, self._end - now)
+
+
 class RetryRun:
     """The attempts at one page: remembers them, and judges each by the policy."""
 
     def __init__(
-        self, policy: RetryPolicy, *, clock: Callable[[], float], rng: random.Random
+        self,
+        policy: RetryPolicy,
+        deadline: Deadline,
+        *,
+        clock: Callable[[], float],
+        rng: random.Random,
     ) -> None:
         """Judge by `policy`; `clock` gives seconds that only go forward, `rng` the jitter."""
         self._policy = policy
+        self._deadline = deadline
         self._clock = clock
         self._rng = rng
-        self._began = clock()
+        self._began: float | None = None
+        self._too_late = False
         self.attempts: list[Attempt] = []
 
     def controller(
@@ -109,22 +146,37 @@ class RetryRun:
         )
 
     def begin(self) -> float:
-        """Note that an attempt begins now; return the seconds that the budget leaves for it."""
+        """Note that an attempt begins now; return the seconds that are left for it."""
         self._began = self._clock()
-        return self._policy.budget - self._spent()
+        return min(self._policy.budget - self._spent(), self._deadline.left())
+
+    def verdict(self, failure: InsightsError | TimeoutError) -> InsightsError:
+        """Return the error that the run ends with: `failure`, unless the deadline ended it."""
+        if isinstance(failure, InsightsError) and not self._too_late:
+            return failure
+        message = (
+            f"The deadline of {self._deadline.seconds} s passed before the next page was there; "
+            "the error's cursor says where to go on, with more time."
+        )
+        return DeadlineExceededError(message, attempts=self.attempts)
 
     def _spent(self) -> float:
         return math.fsum(attempt.seconds + (attempt.delay or 0.0) for attempt in self.attempts)
 
     def _again(self, state: tenacity.RetryCallState) -> bool:
         error = _error_of(state)
-        if not isinstance(error, InsightsError):  # a success, a cancellation, a defect
-            return False
-        self.attempts.append(Attempt(_name(error), self._clock() - self._began))
-        error.attempts = tuple(self.attempts)
+        if error is not None:
+            self._note(error)
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
-            return False
+            return False  # a success, a cancellation, a misuse, a defect
         return error.transient and _floor(error) <= self._policy.max_retry_after
+
+    def _note(self, error: BaseException) -> None:
+        if self._began is not None:  # else it was cut off while it queued
+            self.attempts.append(Attempt(_name(error), self._clock() - self._began))
+            self._began = None
+        if isinstance(error, InsightsError):
+            error.attempts = tuple(self.attempts)
 
     def _delay(self, state: tenacity.RetryCallState) -> float:
         doubled = self._policy.base_delay * 2.0 ** min(state.attempt_number - 1, _LARGEST_EXPONENT)
@@ -132,9 +184,10 @@ class RetryRun:
         return _floor(_error_of(state)) + backoff
 
     def _over(self, state: tenacity.RetryCallState) -> bool:
-        if state.attempt_number >= self._policy.max_attempts:
-            return True
-        return self._spent() + state.upcoming_sleep >= self._policy.budget
+        last, left = state.attempt_number >= self._policy.max_attempts, self._deadline.left()
+        self._too_late = left == 0 or (not last and state.upcoming_sleep >= left)
+        too_long = self._spent() + state.upcoming_sleep >= self._policy.budget
+        return last or too_long or self._too_late
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
@@ -145,5 +198,9 @@ def _floor(error: BaseException | None) -> float:
     return (error.retry_after or 0.0) if isinstance(error, APIStatusError) else 0.0
 
 
-def _name(error: InsightsError) -> str:
-    return f"HTTP {error.status}" if isinstance(error, APIStatusError) else type(error).__name__
+def _name(error: BaseException) -> str:
+    if isinstance(error, InsightsError):
+        return f"HTTP {error.status}" if isinstance(error, APIStatusError) else type(error).__name__
+    return (
+        DeadlineExceededError.__name__
+    )  # nobody sees the attempts of what was cancelled otherwise

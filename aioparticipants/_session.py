@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 import os
 import random
 import time
@@ -11,13 +13,14 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 
 from . import _structuring
 from ._credentials import Credentials, credentials_from, credentials_from_env
+from ._cursors import cursor_of, resumed
 from ._paging import Pager, RawPage
 from ._requests import base_url_from, checked_limit, first_page
 from ._responses import json_object
-from ._retrying import RetryPolicy, RetryRun
+from ._retrying import Deadline, RetryPolicy, RetryRun
 from ._stream import PageTasks, RecordStream, settle
 from ._transport import Transport, client_timeout
-from .errors import InvalidRequestError
+from .errors import InsightsError, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -137,6 +140,8 @@ class InsightsSession:
         events: str | None = None,
         page_size: int | None = None,
         limit: int | None = None,
+        deadline: float | None = None,
+        resume: str | None = None,
     ) -> RecordStream[Participant]:
         """Return the participants of a conference, as a stream. Nothing is sent yet.
 
@@ -149,6 +154,11 @@ class InsightsSession:
             events: only participants with this event, such as `"hold"` or `"mute"`.
             page_size: records a request, 1 to 1000; default 1000, or `limit` where that is smaller.
             limit: records in all; None for every one, 0 for none, which sends nothing.
+            deadline: seconds for the whole list, from when the first record is asked for, whatever
+                they go by on: queueing, attempts, waits between them, and the consumer itself.
+                Pages that arrived in time are handed out after it, too.
+            resume: the `cursor` of a stream or an error, to go on exactly there. Conference and
+                filters must be the same; the page size is the cursor's.
 
         Raises:
             InvalidRequestError: an argument cannot be used. What goes wrong later is raised while
@@ -163,16 +173,20 @@ class InsightsSession:
             page_size=page_size,
             limit=limit,
         )
-        pager = Pager(first, key=_PARTICIPANTS)
+        place, offset = (first, 0) if resume is None else resumed(first, resume)
+        pager = Pager(first, place, key=_PARTICIPANTS)
+        until = Deadline(deadline, clock=time.monotonic)
 
         async def fetch(request: Request, departed: Callable[[], None]) -> RawPage:
-            body, request_id = await self._fetch(request, departed)
+            body, request_id = await self._fetch(request, until, departed)
             return pager.page(request, body, request_id)
 
         return RecordStream(
-            first,
+            place,
+            offset,
             fetch=fetch,
             structure=_structuring.participant,
+            cursor=functools.partial(cursor_of, first),
             key=_PARTICIPANTS,
             limit=limit,
             tasks=self._tasks,
@@ -210,12 +224,20 @@ class InsightsSession:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     async def _fetch(
-        self, request: Request, departed: Callable[[], None]
+        self, request: Request, until: Deadline, departed: Callable[[], None]
     ) -> tuple[dict[str, object], str | None]:
         """Return the JSON object that answers a request, and its id, after as many attempts."""
-        run = RetryRun(self._retry, clock=time.monotonic, rng=self._rng)
+        run = RetryRun(self._retry, until, clock=time.monotonic, rng=self._rng)
         controller = run.controller(asyncio.sleep, before_sleep=departed)
-        return await controller(self._attempt, request, run, departed)
+        left = until.left()
+        failure: InsightsError | TimeoutError = TimeoutError()
+        if left > 0:
+            try:
+                async with asyncio.timeout(None if left == math.inf else left):
+                    return await controller(self._attempt, request, run, departed)
+            except (InsightsError, TimeoutError) as error:
+                failure = error
+        raise run.verdict(failure)
 
     async def _attempt(
         self, request: Request, run: RetryRun, departed: Callable[[], None]

@@ -14,6 +14,8 @@ What it promises, and how:
 5. No lock, timeout scope, slot or connection is held while the consumer has control.
 6. Errors are kept and raised anew, as a copy each time: a raised exception refers to the frames
    it came through, and those to the stream, which would then never be dropped.
+7. The stream's position is the page and the place of the next record not handed out. It moves as a
+   record is handed out, and by nothing else; the cursor names it, also after an error or the end.
 """
 
 from __future__ import annotations
@@ -25,14 +27,20 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
-from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
+from ._messages import Request
+from .errors import (
+    InsightsError,
+    InvalidRequestError,
+    PaginationError,
+    SessionClosedError,
+    TransportError,
+)
 from .models import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
     from types import TracebackType
 
-    from ._messages import Request
     from ._paging import RawPage
 
 __all__ = ["PageTasks", "RecordStream", "settle"]
@@ -163,23 +171,28 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     An error comes after every good record before it, and is raised again by each further call until
     `aclose()`: only the end of the data looks like the end. A cancelled or timed-out wait loses
-    nothing; ask again.
+    nothing; ask again. Each error's `cursor`, and the stream's own at any time, names the next
+    record not handed out: `participants(…, resume=cursor)` goes on exactly there.
 
     Raises, while iterating:
         APIStatusError: Twilio refused, for good or until the retries were used up.
         TransportError: no usable reply came, until the retries were used up.
         ResponseError: a reply is not what the API promises.
-        PaginationError: a next link leads elsewhere, or round in a circle.
+        PaginationError: a next link leads elsewhere, or round in a circle; or the page to resume on
+            has become shorter.
+        DeadlineExceededError: the list's `deadline` came before its next page.
         SessionClosedError: the session was closed meanwhile.
         InvalidRequestError: two tasks asked at once (the stream stays usable), or another loop did.
     """
 
     def __init__(
         self,
-        first: Request,
+        place: Request,
+        offset: int,
         *,
         fetch: Fetch,
         structure: Callable[[object, str, int], T_co],
+        cursor: Callable[[Request, int], str],
         key: str,
         limit: int | None,
         tasks: PageTasks,
@@ -187,15 +200,18 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         """Made by `InsightsSession`, not by hand."""
         self._fetch = fetch
         self._structure = structure
+        self._cursor = cursor
         self._key = key
         self._tasks = tasks
         # Page tasks run in the context the stream was made in, whichever task asks for a record.
         self._context = contextvars.copy_context()
-        self._upcoming: Request | InsightsError | None = first if limit != 0 else None
+        self._upcoming: Request | InsightsError | None = place if limit != 0 else None
         self._left = limit
+        # The position: `_index` on `_page`, or on the page of `_place` where none is at hand.
+        self._place = place
         self._page: RawPage | None = None
-        self._records: Sequence[object] = ()
-        self._index = 0
+        self._index = offset
+        self._end = 0  # of what may be handed out of the page: beyond it, the page is turned
         self._unshown = False  # an empty page that `pages()` has still to hand out
         self._error: InsightsError | None = None
         self._closed = False
@@ -206,8 +222,16 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
     def __repr__(self) -> str:
         """Show where it stands, and none of what it holds."""
         state = "closed" if self._closed else "failed" if self._error else "open"
-        page = "no page yet" if self._page is None else f"record {self._index} of its page"
-        return f"<RecordStream of {self._key}: {state}, {page}>"
+        return f"<RecordStream of {self._key}: {state}, at record {self._index} of its page>"
+
+    @property
+    def cursor(self) -> str:
+        """Where to go on: names the next record not handed out, also after an error or the end.
+
+        It holds no credential, and no label. Give it to `participants(…, resume=cursor)`, with the
+        same conference and filters.
+        """
+        return self._cursor(*self._position())
 
     def __aiter__(self) -> RecordStream[T_co]:
         """Return itself: a stream is iterated once."""
@@ -215,9 +239,16 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     async def __anext__(self) -> T_co:
         """Return the next record; raise what the class promises."""
-        while self._busy or self._index >= len(self._records):
+        while self._busy or self._index >= self._end or self._page is None:
             await self._turn_page()
-        return self._take()
+        try:
+            record = self._structure(self._page.records[self._index], self._key, self._index)
+        except InsightsError as error:
+            failure = error
+        else:
+            self._index += 1
+            return record
+        raise self._misfit(failure, self._page)
 
     async def asend(self, value: None) -> T_co:
         """Do as `__anext__`: there is nothing to send."""
@@ -245,9 +276,10 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
         Whoever waits for a record meanwhile gets the end. Closing twice does nothing.
         """
+        self._place, self._index = self._position()
         self._closed = True
         self._error = None
-        self._records, self._index, self._page, self._unshown = (), 0, None, False
+        self._page, self._end, self._unshown = None, 0, False
         task = self._flight.task
         if task is None:
             return
@@ -284,19 +316,9 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
                 records += page.records
         return records
 
-    def _take(self) -> T_co:
-        try:
-            record = self._structure(self._records[self._index], self._key, self._index)
-        except InsightsError as error:
-            failure = error
-        else:
-            self._index += 1
-            return record
-        raise self._failed(failure)
-
     async def _take_page(self) -> Page[T_co]:
         """Return what is left of the current page, or the next page."""
-        if self._busy or (self._index >= len(self._records) and not self._unshown):
+        while self._busy or (self._index >= self._end and not self._unshown):
             await self._turn_page()
         self._busy = True
         try:
@@ -308,9 +330,9 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         page, records, failure = self._page, list[T_co](), None
         if page is None:  # closed while the page turned
             raise StopAsyncIteration
-        for index in range(self._index, len(self._records)):
+        for index in range(self._index, self._end):
             try:
-                records.append(self._structure(self._records[index], self._key, index))
+                records.append(self._structure(page.records[index], self._key, index))
             except InsightsError as error:
                 failure = error
                 break
@@ -320,31 +342,63 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
                 if self._closed:
                     raise StopAsyncIteration
         if failure is not None and not records:
-            raise self._failed(failure)
+            raise self._misfit(failure, page)
         # After a failure the next call begins at the bad record, and finds no good one before it.
         self._index += len(records)
         self._unshown = False
         return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
 
+    def _position(self) -> tuple[Request, int]:
+        """Return the page and the place of the next record not handed out."""
+        page = self._page
+        if page is None:
+            return self._place, self._index
+        if self._index >= len(page.records) and isinstance(page.following, Request):
+            return page.following, 0
+        return page.request, self._index
+
     def _failed(self, error: InsightsError) -> InsightsError:
-        """Keep an error, and return a copy to raise."""
-        if self._page is not None:
-            error.conference_sid = error.conference_sid or self._page.request.conference_sid
-            error.request_id = error.request_id or self._page.request_id
+        """Keep an error, to be raised until the stream is closed."""
         self._error = error.with_traceback(None)
-        self._records, self._index = (), 0
-        return copy.copy(error)
+        self._end = self._index
+        return error
+
+    def _told(self, error: InsightsError) -> InsightsError:
+        """Return a copy of an error to raise, which says where the list stopped."""
+        told = copy.copy(error)
+        told.cursor = self.cursor
+        told.conference_sid = self._place.conference_sid
+        return told
+
+    def _misfit(self, error: InsightsError, page: RawPage) -> InsightsError:
+        """Return the error to raise for a record of the page that is not what it should be."""
+        error.request_id = page.request_id
+        return self._told(self._failed(error))
 
     async def _turn_page(self) -> None:
         """Make the next page the current one, or raise why there is none."""
+        failure: InsightsError | None = None
+        try:
+            await self._turn()
+        except InsightsError as error:
+            failure = error.with_traceback(None)
+        if failure is not None:
+            raise self._told(failure)
+
+    async def _turn(self) -> None:
         if self._busy:
             message = "Two tasks asked the stream for a record at once; let one wait for the other."
             raise InvalidRequestError(message)
         self._busy = True
         try:
             page = await self._next_page()
-            self._records, self._index, self._page = self._within_limit(page), 0, page
-            self._unshown = not self._records
+            # Where a list is resumed, the first page begins at an offset.
+            start = self._index if self._page is None else 0
+            if start > len(page.records):
+                raise self._failed(_shorter())
+            self._page, self._index = page, start
+            self._end = self._within_limit(start, len(page.records))
+            self._unshown = not page.records
             await self._look_ahead()
         finally:
             self._busy = False
@@ -353,7 +407,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         if self._closed:
             raise StopAsyncIteration
         if self._error is not None:
-            raise copy.copy(self._error)
+            raise self._error
         if isinstance(self._upcoming, InsightsError):
             raise self._failed(self._upcoming)
         task = self._flight.task
@@ -387,14 +441,14 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             return SessionClosedError("The session was closed while a page was on its way.")
         return TransportError("The page on its way was cancelled from outside the stream.")
 
-    def _within_limit(self, page: RawPage) -> Sequence[object]:
+    def _within_limit(self, start: int, end: int) -> int:
         if self._left is None:
-            return page.records
-        records = page.records[: self._left]
-        self._left -= len(records)
+            return end
+        end = min(end, start + self._left)
+        self._left -= end - start
         if self._left == 0:
             self._upcoming = None
-        return records
+        return end
 
     async def _look_ahead(self) -> None:
         """Start the next page, and give its request the time to leave."""
@@ -421,6 +475,11 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         task = self._tasks.start(lambda: fetch(request, departed), self._context)
         self._flight.loop, self._flight.task = task.get_loop(), task
         return task
+
+
+def _shorter() -> PaginationError:
+    message = "The page to resume on is shorter than it was: the list changed, so begin it anew."
+    return PaginationError(message)
 
 
 class _Pages(AsyncIterator[Page[T]]):

@@ -26,7 +26,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 import attrs
 
@@ -71,6 +71,15 @@ class Attempt:
     """Seconds slept after it before the next attempt; None after the last."""
 
 
+class _Circumstances(TypedDict, total=False):
+    """What every error of the family takes besides its message."""
+
+    conference_sid: str | None
+    request_id: str | None
+    attempts: Sequence[Attempt]
+    cursor: str | None
+
+
 class InsightsError(Exception):
     """Root of every error that this package raises on purpose.
 
@@ -79,6 +88,7 @@ class InsightsError(Exception):
         request_id: Twilio's id of the last request (`Twilio-Request-Id`), where known; give it to
             Twilio's support.
         attempts: the attempts made at the request that failed, oldest first.
+        cursor: where the list stopped, for `resume=`; None where nothing was asked for yet.
         transient: True where the same request may well succeed later. What the SDK itself retries
             is transient; a worker may put such a job back into its queue.
     """
@@ -92,11 +102,13 @@ class InsightsError(Exception):
         conference_sid: str | None = None,
         request_id: str | None = None,
         attempts: Sequence[Attempt] = (),
+        cursor: str | None = None,
     ) -> None:
         super().__init__(message)
         self.conference_sid = conference_sid
         self.request_id = request_id
         self.attempts: tuple[Attempt, ...] = tuple(attempts)
+        self.cursor = cursor
 
 
 class InvalidRequestError(InsightsError, ValueError):
@@ -118,13 +130,9 @@ class TransportError(InsightsError, ConnectionError):
         message: str,
         *,
         transient: bool = True,
-        conference_sid: str | None = None,
-        request_id: str | None = None,
-        attempts: Sequence[Attempt] = (),
+        **circumstances: Unpack[_Circumstances],
     ) -> None:
-        super().__init__(
-            message, conference_sid=conference_sid, request_id=request_id, attempts=attempts
-        )
+        super().__init__(message, **circumstances)
         self.transient: bool = transient
 
 
@@ -161,13 +169,9 @@ class APIStatusError(InsightsError):
         more_info: str | None = None,
         details: Mapping[str, object] | None = None,
         retry_after: float | None = None,
-        conference_sid: str | None = None,
-        request_id: str | None = None,
-        attempts: Sequence[Attempt] = (),
+        **circumstances: Unpack[_Circumstances],
     ) -> None:
-        super().__init__(
-            summary, conference_sid=conference_sid, request_id=request_id, attempts=attempts
-        )
+        super().__init__(summary, **circumstances)
         self.status = status
         self.code = code
         self.message = message
@@ -216,13 +220,9 @@ class ResponseError(InsightsError):
         *,
         path: str | None = None,
         transient: bool = False,
-        conference_sid: str | None = None,
-        request_id: str | None = None,
-        attempts: Sequence[Attempt] = (),
+        **circumstances: Unpack[_Circumstances],
     ) -> None:
-        super().__init__(
-            message, conference_sid=conference_sid, request_id=request_id, attempts=attempts
-        )
+        super().__init__(message, **circumstances)
         self.path = path
         self.transient: bool = transient
 

@@ -19,7 +19,9 @@ def body(link=None, records=()):
 
 
 def page(link=None, records=(), pager=None):
-    return (pager or Pager(FIRST, key="participants")).page(FIRST, body(link, records), "RQ1")
+    return (pager or Pager(FIRST, FIRST, key="participants")).page(
+        FIRST, body(link, records), "RQ1"
+    )
 
 
 def test_last_page():
@@ -99,7 +101,7 @@ def test_hostile_links(link):
 @pytest.mark.parametrize("query", ["PageSize=2", "Page=1"])
 def test_circles(query):
     """A query seen before is a circle, the very first one included."""
-    pager = Pager(FIRST, key="participants")
+    pager = Pager(FIRST, FIRST, key="participants")
     page(f"{HOST}{PATH}?Page=1", pager=pager)
 
     circle = page(f"{HOST}{PATH}?{query}", pager=pager).following
@@ -126,7 +128,7 @@ def test_circles(query):
 def test_bodies_that_are_no_page(broken, path):
     """A body without the parts of a page is an error with the path, never a silent end."""
     with pytest.raises(ResponseError) as caught:
-        Pager(FIRST, key="participants").page(FIRST, broken, "RQ1")
+        Pager(FIRST, FIRST, key="participants").page(FIRST, broken, "RQ1")
 
     assert caught.value.path == path
     assert not caught.value.transient

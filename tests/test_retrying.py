@@ -19,7 +19,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._retrying import RetryRun
+from aioparticipants._retrying import Deadline, RetryRun
 
 
 class Largest(random.Random):
@@ -33,13 +33,19 @@ class Largest(random.Random):
 class Call:
     """A request whose attempts end as scripted, each after one second."""
 
-    def __init__(self, *outcomes, policy=None, rng=None):
+    def __init__(self, *outcomes, policy=None, rng=None, deadline=None):
         self.time = 1000.0
         self.left: list[float] = []
         self.slept: list[float] = []
         self.waits = 0
         self.outcomes = list(outcomes)
-        self.run = RetryRun(policy or RetryPolicy(), clock=lambda: self.time, rng=rng or Largest())
+        self.deadline = Deadline(deadline, clock=self.clock)
+        self.run = RetryRun(
+            policy or RetryPolicy(), self.deadline, clock=self.clock, rng=rng or Largest()
+        )
+
+    def clock(self):
+        return self.time
 
     async def sleep(self, seconds):
         self.slept.append(seconds)

@@ -69,11 +69,13 @@ class Source:
             following=following,
         )
 
-    def stream(self, limit=None):
+    def stream(self, limit=None, place=0, offset=0):
         return RecordStream(
-            request(0),
+            request(place),
+            offset,
             fetch=self.fetch,
             structure=structured,
+            cursor=lambda asked, index: f"{asked.query} #{index}",
             key="things",
             limit=limit,
             tasks=self.tasks,
@@ -117,7 +119,7 @@ async def test_nothing_is_requested_before_the_first_record_is_asked_for():
     await turns()
 
     assert source.begun == []
-    assert repr(stream) == "<RecordStream of things: open, no page yet>"
+    assert repr(stream) == "<RecordStream of things: open, at record 0 of its page>"
     await stream.aclose()
 
 

@@ -1,0 +1,456 @@
+"""Going on where a list stopped: each record once, whatever it was that stopped it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import json
+import pickle
+
+import attrs
+import pytest
+
+from aioparticipants import (
+    APIStatusError,
+    AuthenticationError,
+    DeadlineExceededError,
+    InsightsSession,
+    InvalidRequestError,
+    NotFoundError,
+    PaginationError,
+    RateLimitError,
+    RequestTimeoutError,
+    ResponseError,
+    RetryPolicy,
+    ServerError,
+    SessionClosedError,
+    TransportError,
+)
+from aioparticipants._cursors import _BODY, _HEAD, _checksum, cursor_of, resumed
+from aioparticipants._requests import first_page
+
+from .servers import http, last_page, raw
+
+SID = "CF" + "a" * 32
+CP = "CP" + "b" * 32
+PATH = f"/v1/Conferences/{SID}/Participants"
+ANYONE = ("AC1", "secret")
+LABEL = "Ann Lee +15005550006 & co/ü"
+FIRST = first_page(SID, label=LABEL, page_size=50)
+TOKEN = "PT%2Fa%2bb==&x=a+b"
+
+
+def next_page(query):
+    return attrs.evolve(FIRST, query=query)
+
+
+# --- The string ---
+
+
+@pytest.mark.parametrize("query", [FIRST.query, f"PageSize=50&Page=1&PageToken={TOKEN}", "a&b=&=c"])
+@pytest.mark.parametrize("offset", [0, 1, 999])
+def test_a_cursor_leads_back(query, offset):
+    """A cursor gives back the page's request, byte for byte, and the place on it."""
+    cursor = cursor_of(FIRST, next_page(query), offset)
+
+    assert resumed(FIRST, cursor) == (next_page(query), offset)
+    assert cursor.isascii()
+    assert len(cursor) < 32 + 1.5 * len(query)
+
+
+@pytest.mark.parametrize("name", ["Label", "Label%5B%5D", "filter"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Ann%20Lee%20%2B15005550006%20%26%20co%2F%C3%BC",
+        "Ann+Lee+%2b15005550006+%26+co/%c3%bc",
+    ],
+)
+def test_no_label_in_a_cursor(name, value):
+    """A label's value is cut out of a cursor, however the server wrote it, and is put back."""
+    cursor = cursor_of(FIRST, next_page(f"Page=1&{name}={value}&PageToken={TOKEN}"), 3)
+
+    decoded = base64.urlsafe_b64decode(cursor)
+    assert b"Ann" not in decoded
+    assert b"555" not in decoded
+    request, offset = resumed(FIRST, cursor)
+    ours = "Ann%20Lee%20%2B15005550006%20%26%20co%2F%C3%BC"
+    assert (request.query, offset) == (f"Page=1&{name}={ours}&PageToken={TOKEN}", 3)
+
+
+def test_a_label_that_the_server_wrote_differently_is_cut_out_too():
+    """What stands under the label's name is cut out, even if it is not what was asked for."""
+    cursor = cursor_of(FIRST, next_page("Label=ANN%20LEE&Page=1"), 0)
+
+    assert b"ANN" not in base64.urlsafe_b64decode(cursor)
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (first_page("CF" + "b" * 32, label=LABEL), "another conference, or of other filters"),
+        (first_page(SID, label=LABEL, participant_sid=CP), "other filters"),
+        (first_page(SID, label=LABEL, events="hold"), "other filters"),
+        (first_page(SID, label="Bob"), "another label"),
+        (first_page(SID), "another label"),
+    ],
+)
+def test_other_lists(first, words):
+    """A cursor of another conference, or of other filters, is refused, and its label not told."""
+    cursor = cursor_of(FIRST, FIRST, 0)
+
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        resumed(first, cursor)
+
+    assert "Ann" not in repr(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_filters_alone_count():
+    """Another page size is no other list: the size is the cursor's."""
+    cursor = cursor_of(FIRST, next_page("PageSize=50&Page=1"), 7)
+
+    request, offset = resumed(first_page(SID, label=LABEL, page_size=3), cursor)
+    assert (request.query, offset) == ("PageSize=50&Page=1", 7)
+
+
+GOOD = cursor_of(FIRST, FIRST, 5)
+
+
+def made(version, query, first=FIRST, checksum=None):
+    """Return a cursor that says what we never say."""
+    body = base64.urlsafe_b64decode(GOOD)[_HEAD.size :][: _BODY.size] + query
+    if first is not FIRST:
+        body = base64.urlsafe_b64decode(cursor_of(first, first, 0))[_HEAD.size :][: _BODY.size]
+        body += query
+    head = _HEAD.pack(version, _checksum(body) if checksum is None else checksum)
+    return base64.urlsafe_b64encode(head + body).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "é",
+        "PTabc==",
+        GOOD[:-4],
+        GOOD[:16],
+        GOOD[4:],
+        GOOD + "AAAA",
+        GOOD + " ",
+        GOOD + "\n",
+        GOOD[:30] + ("-" if GOOD[30] == "A" else "A") + GOOD[31:],
+        "A" * 20_000,
+        made(1, b""),
+        made(1, b"Page=1#x"),
+        made(1, b"Page=1\r\nX: y"),
+        made(1, b"Page=\xff"),
+        made(1, b"Page=1", checksum=b"1234"),
+        5,
+        GOOD.encode(),
+        [],
+        True,
+    ],
+)
+def test_no_cursors(cursor):
+    """What is no cursor, or a cut or altered one, is refused, and no exception shows it."""
+    with pytest.raises(InvalidRequestError, match="resume is not a cursor") as caught:
+        resumed(FIRST, cursor)
+
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_other_versions(version):
+    """A cursor of another version is refused, and the version told."""
+    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1"):
+        resumed(FIRST, made(version, b"Page=1"))
+
+
+def test_a_label_to_put_back_that_nobody_gave():
+    """A cursor that wants a label put back is refused by a list without one."""
+    bare = first_page(SID)
+
+    with pytest.raises(InvalidRequestError, match="another label"):
+        resumed(bare, made(1, b"Label= &Page=1", first=bare))
+
+
+# --- Streams that go on ---
+
+
+def sids(records):
+    return [each["participant_sid"] for each in records]
+
+
+async def taken(stream, count=None):
+    """Return the SIDs of the next records, at most `count`."""
+    found = []
+    while count is None or len(found) < count:
+        try:
+            found.append((await anext(stream)).participant_sid)
+        except StopAsyncIteration:
+            break
+    return found
+
+
+@pytest.mark.parametrize("count", range(14))
+async def test_resume_at_every_record(fake, session, count):
+    """Stopped after any number of records, on any page, a list goes on with the very next."""
+    sid = fake.add_conference(participants=12)
+    everyone = sids(fake.records(sid))
+    async with session.participants(sid, page_size=5) as stream:
+        first = await taken(stream, count)
+        before = stream.cursor
+
+    assert stream.cursor == before
+    async with session.participants(sid, resume=before) as rest:
+        assert rest.cursor == before
+        assert first + await taken(rest) == everyone
+    assert not await session.participants(sid, resume=rest.cursor)
+
+
+def pages_of(count, size):
+    """Return the replies with the pages of a list, and the SIDs in them."""
+    records = [{"participant_sid": f"CP{index}"} for index in range(count)]
+    starts = [*range(0, count, size)]
+    replies = [
+        http(last_page(*records[start:]))
+        if start == starts[-1]
+        else http(page_before(f"Page={start}", *records[start : start + size]))
+        for start in starts
+    ]
+    return replies, sids(records)
+
+
+def page_before(query, *records):
+    """Return the body of a page whose next link has this query."""
+    meta = {"next_page_url": f"https://insights.twilio.com{PATH}?{query}"}
+    return json.dumps({"participants": records, "meta": meta}).encode()
+
+
+@pytest.mark.parametrize("failing", range(4))
+@pytest.mark.parametrize("by_page", [False, True])
+async def test_resume_after_every_failing_page(failing, by_page):
+    """Whichever page fails, the error's cursor leads on to it; nothing is lost or comes twice."""
+    pages, everyone = pages_of(20, 5)
+    pages.insert(failing, http(b"{}", "404 Not Found"))
+    found = []
+    async with raw(*pages) as server, InsightsSession(ANYONE, base_url=server.base_url) as session:
+        stream = session.participants(SID)
+        with pytest.raises(NotFoundError) as caught:
+            if by_page:
+                async for page in stream.pages():
+                    found += [each.participant_sid for each in page.records]
+            else:
+                async for record in stream:
+                    found.append(record.participant_sid)
+        assert found == everyone[: 5 * failing]
+        assert caught.value.cursor == stream.cursor
+        rest = session.participants(SID, resume=caught.value.cursor)
+        assert found + await taken(rest) == everyone
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("bad", range(7))
+@pytest.mark.parametrize("by_page", [False, True])
+async def test_resume_at_every_bad_record(fake, session, bad, by_page):
+    """A record that is not what it should be is where the error's cursor leads to."""
+    records = [{"participant_sid": f"CP{index}"} for index in range(7)]
+    broken = [*records]
+    broken[bad] = {**records[bad], "duration_seconds": "12"}
+    sid = fake.add_conference(broken)
+    found = []
+    stream = session.participants(sid, page_size=3)
+    with pytest.raises(ResponseError, match=rf"participants\[{bad % 3}\]") as caught:
+        if by_page:
+            async for page in stream.pages():
+                found += [each.participant_sid for each in page.records]
+        else:
+            async for record in stream:
+                found.append(record.participant_sid)
+
+    assert found == sids(records[:bad])
+    assert caught.value.cursor == stream.cursor
+    await stream.aclose()
+    assert stream.cursor == caught.value.cursor
+    fake.add_conference(records, conference_sid=sid)  # mended
+    assert found + await taken(session.participants(sid, resume=stream.cursor)) == sids(records)
+
+
+async def test_resume_by_page(fake, session):
+    """Between pages a cursor leads to the next, and a resumed page holds what is left of it."""
+    sid = fake.add_conference(participants=10)
+    everyone = sids(fake.records(sid))
+    stream = session.participants(sid, page_size=4)
+    await taken(stream, 1)
+
+    pages = stream.pages()
+    assert len((await anext(pages)).records) == 3
+    halfway = stream.cursor
+    rest = session.participants(sid, resume=halfway)
+    assert [[each.participant_sid for each in page.records] async for page in rest.pages()] == [
+        everyone[4:8],
+        everyone[8:],
+    ]
+    within = session.participants(sid, resume=halfway)
+    await taken(within, 3)
+    last = session.participants(sid, resume=within.cursor).pages()
+    assert [[each.participant_sid for each in page.records] async for page in last] == [
+        everyone[7:8],
+        everyone[8:],
+    ]
+    at_the_end = session.participants(sid, resume=rest.cursor)
+    assert [page async for page in at_the_end.pages()] == []
+    await stream.aclose()
+    await within.aclose()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4, 5, 6, 12])
+async def test_resume_beyond_a_limit(fake, session, limit):
+    """A list that was cut by `limit` goes on where it was cut, with a limit of its own."""
+    sid = fake.add_conference(participants=12)
+    everyone = sids(fake.records(sid))
+    async with session.participants(sid, page_size=5, limit=limit) as stream:
+        first = await taken(stream)
+
+    rest = session.participants(sid, resume=stream.cursor, limit=5)
+    assert first + await taken(rest) == everyone[: limit + 5]
+    last = session.participants(sid, resume=rest.cursor)
+    assert await taken(last) == everyone[limit + 5 :]
+
+
+async def test_resume_with_filters(fake, session):
+    """A filtered list goes on under the same filters, and its cursors do not tell the label."""
+    records = [{"participant_sid": f"CP{each}", "label": LABEL} for each in range(5)]
+    sid = fake.add_conference([*records, {"participant_sid": "CP9", "label": "else"}])
+    async with session.participants(sid, label=LABEL, page_size=2) as stream:
+        first = await taken(stream, 3)
+
+    assert b"Ann" not in base64.urlsafe_b64decode(stream.cursor)
+    rest = session.participants(sid, label=LABEL, resume=stream.cursor)
+    assert first + await taken(rest) == sids(records)
+    sent = len(fake.requests)
+    with pytest.raises(InvalidRequestError, match="another label"):
+        session.participants(sid, resume=stream.cursor)
+    with pytest.raises(InvalidRequestError, match="another conference"):
+        session.participants(SID, label=LABEL, resume=stream.cursor)
+    assert len(fake.requests) == sent
+
+
+async def test_a_page_that_became_shorter(fake, session):
+    """A page that no longer reaches to the cursor's place is an error, not a silent gap."""
+    records = [{"participant_sid": f"CP{index}"} for index in range(5)]
+    sid = fake.add_conference(records)
+    async with session.participants(sid) as stream:
+        await taken(stream, 3)
+
+    fake.add_conference(records[:2], conference_sid=sid)
+    again = session.participants(sid, resume=stream.cursor)
+    for _ in range(2):
+        with pytest.raises(PaginationError, match="shorter than it was") as caught:
+            await anext(again)
+        assert caught.value.cursor == stream.cursor
+    await again.aclose()
+
+
+async def test_a_circle_is_found_after_resuming():
+    """A next link to the list's first page is a circle, wherever the list was resumed."""
+    links = ("Page=1", "Page=2", "Page=2", "PageSize=1000")  # the second is asked for ahead
+    async with raw(*(http(page_before(link, {})) for link in links)) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+            async with session.participants(SID) as stream:
+                await taken(stream, 1)
+            async with session.participants(SID, resume=stream.cursor) as rest:
+                await taken(rest, 2)
+                with pytest.raises(PaginationError, match="circle"):
+                    await taken(rest)
+
+
+# --- Errors carry it ---
+
+
+@pytest.mark.parametrize(
+    ("reply", "options", "error"),
+    [
+        (http(b"", "401 Unauthorized"), {}, AuthenticationError),
+        (http(b"", "302 Found", "Location: http://x/"), {}, APIStatusError),
+        (http(b"", "429 Too Many", "Retry-After: 900"), {}, RateLimitError),
+        (http(b"", "503 Unavailable"), {}, ServerError),
+        (None, {}, TransportError),
+        (b"nonsense\r\n\r\n", {}, TransportError),
+        (..., {"deadline": 0.1}, DeadlineExceededError),
+        (..., {}, RequestTimeoutError),
+        (http(b"{}"), {}, ResponseError),
+        (http(b"{"), {}, ResponseError),
+        (http(page_before("Page=2").replace(b"Participants", b"x")), {}, PaginationError),
+    ],
+)
+async def test_every_error_carries_the_cursor(reply, options, error):
+    """Errors of all kinds say where to go on, through copy and pickle."""
+    (first, last), everyone = pages_of(4, 2)
+    # aiohttp itself asks once more where a connection breaks.
+    async with raw(first, reply, reply) as server:
+        one = RetryPolicy(max_attempts=1)
+        async with InsightsSession(
+            ANYONE, base_url=server.base_url, retry=one, timeout=0.3
+        ) as session:
+            stream = session.participants(SID, **options)
+            found = await taken(stream, 2)
+            for _ in range(2):
+                with pytest.raises(error) as caught:
+                    await anext(stream)
+                assert caught.type is error
+                assert caught.value.cursor == stream.cursor
+            await stream.aclose()
+        for kept in (copy.copy(caught.value), pickle.loads(pickle.dumps(caught.value))):
+            assert kept.cursor == stream.cursor
+            assert kept.conference_sid == SID
+    async with raw(last) as server, InsightsSession(ANYONE, base_url=server.base_url) as session:
+        assert found + await taken(session.participants(SID, resume=stream.cursor)) == everyone
+
+
+async def test_misuse_and_closing_carry_the_cursor(fake):
+    """Two at once, and a session closed in the middle, leave a cursor that leads on."""
+    sid = fake.add_conference(participants=3)
+    fake.latency = 0.01
+    async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+        stream = session.participants(sid, page_size=1)
+        found = await taken(stream, 1)
+        asking = asyncio.ensure_future(taken(stream, 1))
+        await asyncio.sleep(0)
+        with pytest.raises(InvalidRequestError, match="at once") as misuse:
+            await anext(stream)
+        found += await asking
+        asking = asyncio.ensure_future(taken(stream, 1))
+        await asyncio.sleep(0)
+        await session.aclose()
+        with pytest.raises(SessionClosedError) as closed:
+            await asking
+        with pytest.raises(SessionClosedError) as again:
+            await anext(stream)
+    async with InsightsSession(fake.credentials, base_url=fake.base_url) as other:
+        everyone = sids(fake.records(sid))
+        assert misuse.value.cursor != closed.value.cursor == again.value.cursor == stream.cursor
+        assert found + await taken(other.participants(sid, resume=stream.cursor)) == everyone
+        assert await taken(other.participants(sid, resume=misuse.value.cursor)) == everyone[1:]
+    await stream.aclose()
+
+
+async def test_an_error_before_anything_was_asked_for_has_no_cursor(session):
+    """What is refused before there is a list carries no cursor."""
+    with pytest.raises(InvalidRequestError) as caught:
+        session.participants("CF1")
+
+    assert caught.value.cursor is None
+
+
+async def test_a_cursor_outlives_the_session():
+    """Another session, in another process if need be, goes on from the string alone."""
+    async with raw(http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))) as one:
+        async with InsightsSession(ANYONE, base_url=one.base_url) as session:
+            async with session.participants(SID) as stream:
+                assert await taken(stream, 1) == ["CP1"]
+        async with InsightsSession(("AC2", "other"), base_url=one.base_url) as session:
+            assert await taken(session.participants(SID, resume=stream.cursor)) == ["CP2"]
