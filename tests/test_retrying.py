@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 
 import pytest
 
 from aioparticipants import (
     Attempt,
+    DeadlineExceededError,
     InvalidRequestError,
     NotFoundError,
     RateLimitError,
@@ -188,6 +190,91 @@ async def test_budget_ends_before_the_wait_that_would_pass_it():
 
     assert call.slept == [10.0, 10.0]
     assert call.left == [30.0, 19.0, 8.0]
+
+
+async def test_an_attempt_gets_what_the_deadline_leaves():
+    """An attempt gets the smaller of what budget and deadline leave, queueing included."""
+    call = Call(unavailable(), "page", deadline=203.0)
+    call.deadline.left()
+
+    assert await call.result() == "page"
+    assert call.left == [103.0, 1.5]
+
+
+@pytest.mark.parametrize("retry_after", [2.0, 50.0])
+async def test_a_wait_that_would_pass_the_deadline_is_not_begun(retry_after):
+    """The run ends at once, and the verdict is the deadline's, with the attempts."""
+    call = Call(limited(retry_after), deadline=103.0)
+    call.deadline.left()
+
+    with pytest.raises(RateLimitError) as caught:
+        await call.result()
+
+    assert call.slept == []
+    late = call.run.verdict(caught.value)
+    assert isinstance(late, DeadlineExceededError)
+    assert late.attempts == (Attempt("HTTP 429", 1.0),)
+    assert "103.0 s" in str(late)
+
+
+async def test_verdicts_that_are_not_the_deadlines():
+    """What ends a run in time is its own verdict, the last of the attempts included."""
+    call = Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=101.2)
+    call.deadline.left()
+
+    with pytest.raises(ServerError) as caught:
+        await call.result()
+
+    assert call.run.verdict(caught.value) is caught.value
+
+
+async def test_the_last_attempt_at_the_deadline():
+    """Where the deadline has passed, even the last attempt's failure is the deadline's verdict."""
+    call = Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=101.0)
+    call.deadline.left()
+
+    with pytest.raises(ServerError) as caught:
+        await call.result()
+
+    assert isinstance(call.run.verdict(caught.value), DeadlineExceededError)
+
+
+async def test_an_attempt_that_is_cut_off():
+    """An attempt that the deadline cuts off is listed, and one that still queued is not."""
+    call = Call(asyncio.CancelledError(), deadline=1.0)
+    with pytest.raises(asyncio.CancelledError):
+        await call.result()
+    queued = Call(deadline=1.0)
+
+    async def queue():
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await queued.run.controller(queued.sleep, before_sleep=queued.note_wait)(queue)
+
+    assert call.run.verdict(TimeoutError()).attempts == (Attempt("DeadlineExceededError", 1.0),)
+    assert queued.run.verdict(TimeoutError()).attempts == ()
+
+
+def test_deadline_runs_from_the_first_look():
+    """A deadline counts from when it is first asked for, and never below nothing."""
+    time = [5.0]
+    deadline = Deadline(2.0, clock=lambda: time[0])
+    time[0] = 100.0
+
+    assert deadline.left() == 2.0
+    time[0] = 101.5
+    assert deadline.left() == 0.5
+    time[0] = 200.0
+    assert deadline.left() == 0.0
+    assert Deadline(None, clock=lambda: 0.0).left() == math.inf
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, math.inf, True, "5", b"5", []])
+def test_bad_deadlines(seconds):
+    """A deadline that is no positive, finite number is refused."""
+    with pytest.raises(InvalidRequestError, match="deadline must be"):
+        Deadline(seconds, clock=lambda: 0.0)
 
 
 async def test_one_attempt_turns_retrying_off():

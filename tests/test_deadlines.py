@@ -1,0 +1,168 @@
+"""`deadline=`: seconds over everything that a list takes, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from aioparticipants import (
+    DeadlineExceededError,
+    InsightsSession,
+    InvalidRequestError,
+    RetryPolicy,
+)
+
+from .servers import http, last_page, raw
+
+SID = "CF" + "a" * 32
+CUT_OFF = "DeadlineExceededError"
+
+
+def outcomes(error):
+    return [attempt.outcome for attempt in error.attempts]
+
+
+async def test_attempt(fake):
+    """An attempt that hangs ends with the deadline, is listed, and is not made again."""
+    sid = fake.add_conference(participants=3)
+    fake.latency = 3600
+    async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+        with pytest.raises(DeadlineExceededError, match=r"0\.1 s") as caught:
+            await session.participants(sid, deadline=0.1)
+        assert session._slots._value == 16
+
+    assert outcomes(caught.value) in ([CUT_OFF], ["RequestTimeoutError"])
+    assert caught.value.conference_sid == sid
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+async def test_body():
+    """A body that never comes to its end ends with the deadline."""
+    async with raw(http(b'{"meta": ', length=1000)) as server:
+        async with InsightsSession(("AC1", "x"), base_url=server.base_url) as session:
+            with pytest.raises(DeadlineExceededError):
+                await session.participants(SID, deadline=0.1)
+
+    assert len(server.heads) == 1
+
+
+async def test_queueing(fake):
+    """Waiting for a slot counts; what never began is not listed."""
+    sid = fake.add_conference(participants=3)
+    fake.latency = 0.6
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, max_concurrency=1
+    ) as session:
+        other = asyncio.create_task(session.participants(sid)._collect())
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceededError) as caught:
+            await session.participants(sid, deadline=0.1)
+        assert len(await other) == 3
+        assert len(await session.participants(sid, deadline=30)) == 3
+
+    assert caught.value.attempts == ()
+
+
+async def test_waits(fake):
+    """A wait that would pass the deadline is not begun, and the reason for it is listed."""
+    sid = fake.add_conference(participants=3)
+    fake.fail_next(503, retry_after=50)
+    began = time.monotonic()
+    async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await session.participants(sid, deadline=40)
+
+    assert time.monotonic() - began < 30  # it did not wait
+    assert outcomes(caught.value) == ["HTTP 503"]
+    assert caught.value.attempts[0].delay is None
+    assert len(fake.requests) == 1
+
+
+async def test_retries_within_it(fake):
+    """Failures that leave time are retried as ever."""
+    sid = fake.add_conference(participants=3)
+    fake.fail_next(503, times=2)
+    retry = RetryPolicy(base_delay=0.001)
+    async with InsightsSession(fake.credentials, base_url=fake.base_url, retry=retry) as session:
+        assert len(await session.participants(sid, deadline=30)) == 3
+
+
+async def test_pages(fake, session):
+    """What arrived in time is handed out after the deadline, too; then nothing more is sent."""
+    sid = fake.add_conference(participants=9)
+    everyone = [each["participant_sid"] for each in fake.records(sid)]
+    stream = session.participants(sid, page_size=3, deadline=0.3)
+    found = [(await anext(stream)).participant_sid]
+    await asyncio.sleep(0.4)  # page 1 is there, and page 2 is not asked for
+    with pytest.raises(DeadlineExceededError) as caught:
+        async for participant in stream:
+            found.append(participant.participant_sid)
+
+    assert found == everyone[:6]
+    assert caught.value.attempts == ()
+    assert len(fake.requests) == 2
+    rest = await session.participants(sid, resume=caught.value.cursor)
+    assert found + [each.participant_sid for each in rest] == everyone
+    await stream.aclose()
+
+
+async def test_it_starts_with_the_first_record(fake, session):
+    """A stream can be made long before it is read."""
+    sid = fake.add_conference(participants=3)
+    stream = session.participants(sid, deadline=0.3)
+    await asyncio.sleep(0.4)
+
+    assert len(await stream) == 3
+
+
+@pytest.mark.parametrize("deadline", [None, 30])
+async def test_composes_with_a_timeout_around_it(fake, deadline):
+    """A timeout of the caller's own ends the wait alone: the list goes on, each record once."""
+    sid = fake.add_conference(participants=4)
+    fake.latency = 0.1
+    found, timeouts = [], 0
+    async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+        stream = session.participants(sid, page_size=2, deadline=deadline)
+        while True:
+            try:
+                async with asyncio.timeout(0.03):
+                    found.append(await anext(stream))
+            except TimeoutError:
+                timeouts += 1
+            except StopAsyncIteration:
+                break
+
+    assert timeouts >= 2
+    assert [each.participant_sid for each in found] == [
+        each["participant_sid"] for each in fake.records(sid)
+    ]
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), "5", True])
+async def test_bad_deadlines(fake, session, deadline):
+    """A deadline that is no positive, finite number is refused before anything is sent."""
+    with pytest.raises(InvalidRequestError, match="deadline must be"):
+        session.participants(SID, deadline=deadline)
+
+    assert fake.requests == []
+
+
+async def test_many_share_one_loop():
+    """A deadline ends its own list, and no other."""
+    async with raw(...) as silent, raw(http(last_page({}))) as fast:
+        async with (
+            InsightsSession(("AC1", "x"), base_url=silent.base_url) as waiting,
+            InsightsSession(("AC1", "x"), base_url=fast.base_url) as working,
+        ):
+            late, found = await asyncio.gather(
+                waiting.participants(SID, deadline=0.1)._collect(),
+                working.participants(SID, deadline=30)._collect(),
+                return_exceptions=True,
+            )
+
+    assert isinstance(late, DeadlineExceededError)
+    assert len(found) == 1
