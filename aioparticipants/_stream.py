@@ -318,18 +318,16 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     async def _take_page(self) -> Page[T_co]:
         """Return what is left of the current page, or the next page."""
-        while self._busy or (self._index >= self._end and not self._unshown):
+        while self._busy or self._page is None or (self._index >= self._end and not self._unshown):
             await self._turn_page()
         self._busy = True
         try:
-            return await self._structured_page()
+            return await self._structured_page(self._page)
         finally:
             self._busy = False
 
-    async def _structured_page(self) -> Page[T_co]:
-        page, records, failure = self._page, list[T_co](), None
-        if page is None:  # closed while the page turned
-            raise StopAsyncIteration
+    async def _structured_page(self, page: RawPage) -> Page[T_co]:
+        records, failure = list[T_co](), None
         for index in range(self._index, self._end):
             try:
                 records.append(self._structure(page.records[index], self._key, index))

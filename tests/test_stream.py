@@ -132,7 +132,7 @@ async def test_one_page_ahead():
     assert source.begun == [0, 1]
     await turns()
     assert source.begun == [0, 1]
-    assert repr(stream) == "<RecordStream of things: open, record 1 of its page>"
+    assert repr(stream) == "<RecordStream of things: open, at record 1 of its page>"
     assert [await anext(stream) for _ in range(3)] == [*"bcd"]
     assert source.begun == [0, 1, 2]
     await stream.aclose()
@@ -494,7 +494,7 @@ async def test_session_closing_keeps_the_good_records():
     got = []
     with pytest.raises(SessionClosedError):
         async for record in stream:
-            got.append(record)  # noqa: PERF401 - what came before the error counts
+            got.append(record)
 
     assert got == [*"bcdef"]
 
