@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told("interrupted", _INTERRUPTED)
     except BrokenPipeError:
         # Python flushes stdout once more at exit, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device rather than a path
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return _DONE
 
 
