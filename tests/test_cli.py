@@ -125,7 +125,7 @@ def test_list_ndjson(served, capsys):
 
 
 def test_failure(served, capsys):
-    """A refusal is one clear line and exit code 1; what came before it is printed."""
+    """A refusal is one clear line and exit code 1, after what came before it and with a way on."""
     sid = served.add_conference([{"participant_sid": "CP1"}, {"label": 7}])
 
     assert main(["list", SID, "--base-url", served.base_url]) == 1
@@ -135,8 +135,19 @@ def test_failure(served, capsys):
     assert main(["list", sid, "--base-url", served.base_url]) == 1
     out, err = capsys.readouterr()
     assert "CP1" in out
-    assert "participants[1]" in err
-    assert len(err.splitlines()) == 1
+    why, how = err.splitlines()
+    assert "participants[1]" in why
+    option = how.removeprefix("aioparticipants: go on with ")
+    served.add_conference([{}, {"participant_sid": "CP2"}], conference_sid=sid)
+    assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson", option]) == 0
+    assert "CP2" in capsys.readouterr().out
+    assert main(["list", sid, "--base-url", served.base_url, "--resume", "x"]) == 2
+    assert capsys.readouterr().err == (
+        "aioparticipants: resume is not a cursor, or was cut off or changed on its way.\n"
+    )
+    served.latency = 5
+    assert main(["list", sid, "--base-url", served.base_url, "--deadline", "0.1"]) == 1
+    assert "The deadline of 0.1 s passed" in capsys.readouterr().err
 
 
 def test_misuse(monkeypatch, capsys):

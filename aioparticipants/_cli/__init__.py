@@ -3,7 +3,7 @@
 1. Data goes to stdout; totals of `list`, errors and hints go to stderr.
 2. Exit codes: 0 done, 1 failed, 2 misused (arguments, SIDs, missing credentials), 130 interrupted.
    A reader that closes the pipe (`| head`) ends the command quietly, with 0.
-3. An error is one clear line, never a traceback.
+3. An error is one clear line, never a traceback; a second one says how to go on, where that can be.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(what: object, code: int) -> int:
-    print(f"aioparticipants: {what}", file=sys.stderr)
+    for line in (what, *getattr(what, "__notes__", ())):
+        print(f"aioparticipants: {line}", file=sys.stderr)
     return code
 
 
@@ -89,6 +90,8 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", help="only participants with this event, such as mute")
     parser.add_argument("--page-size", type=int, metavar="N", help="records a request, 1 to 1000")
     parser.add_argument("--limit", type=int, metavar="N", help="records in all")
+    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="for the whole list")
+    parser.add_argument("--resume", metavar="CURSOR", help="go on where an earlier list stopped")
     parser.add_argument("--base-url", metavar="URL", help="another origin to ask")
     parser.add_argument(
         "--format",

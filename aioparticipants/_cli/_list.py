@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .._session import InsightsSession
 from .._structuring import unstructure_participant
+from ..errors import InsightsError
 from ._table import print_table
 
 if TYPE_CHECKING:
@@ -34,8 +35,16 @@ async def list_participants(options: argparse.Namespace) -> None:
             events=options.events,
             page_size=options.page_size,
             limit=options.limit,
+            deadline=options.deadline,
+            resume=options.resume,
         )
-        records, pages = await (_lines if options.format == "ndjson" else _table)(stream)
+        beginning = stream.cursor
+        try:
+            records, pages = await (_lines if options.format == "ndjson" else _table)(stream)
+        except InsightsError as error:
+            if stream.cursor != beginning:
+                error.add_note(f"go on with --resume={stream.cursor}")
+            raise
     print(totals(records, pages, time.monotonic() - began), file=sys.stderr)
 
 
