@@ -1,4 +1,8 @@
-"""The quality gates, one session each. `nox` alone runs all of them but `bench`."""
+"""The quality gates, one session each.
+
+`nox` alone runs all but three: `mutants` (does the suite notice faults?), `soak` (does anything
+pile up?) and `bench` (how fast is it?), which take minutes, and are for a change that touches them.
+"""
 
 from __future__ import annotations
 
@@ -112,6 +116,13 @@ def contract(session: nox.Session) -> None:
             "PRISM": str(Path(prefix, "node_modules", ".bin", "prism").resolve()),
         },
     )
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Deliberate faults, one at a time, each of which the suite has to notice."""
+    session.install(".", *_group("tests"))
+    session.run("python", "tests/mutations/check.py", *session.posargs)
 
 
 @nox.session

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
-from aioparticipants import InsightsSession, RetryPolicy
+from aioparticipants import InsightsError, InsightsSession, RetryPolicy
 from aioparticipants.testing import FakeInsights
 
 ROOT = Path(__file__).parent.parent
@@ -64,12 +65,60 @@ def test_readme_shows_the_first_example():
     assert README[: README.index("## Two commands")].count("\n") <= 40
 
 
+async def run(words, names):
+    """Run the README's one block of Python that holds these words."""
+    [block] = [each for each in blocks("python") if words in each]
+    for shown, real in names.pop("replace").items():
+        assert shown in block
+        block = block.replace(shown, real)
+    await eval(compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307
+
+
 async def test_readme_on_testing():
     """The README's example of a test is true."""
-    block = blocks("python")[2].replace("retry_after=1", "retry_after=0")
-    code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    names = {"FakeInsights": FakeInsights, "InsightsSession": InsightsSession}
 
-    await eval(code, {"FakeInsights": FakeInsights, "InsightsSession": InsightsSession})  # noqa: S307
+    await run("fail_next", {**names, "replace": {"retry_after=1": "retry_after=0"}})
+
+
+async def test_readme_on_use(fake):
+    """The README's first lines of use are true, to the end of the session."""
+    sid = fake.add_conference(participants=3)
+    account_sid, auth_token = fake.credentials
+    names = {
+        "InsightsSession": functools.partial(InsightsSession, base_url=fake.base_url),
+        "account_sid": account_sid,
+        "auth_token": auth_token,
+    }
+
+    await run("async for page", names := {**names, "replace": {"CF…": sid}})
+
+    assert len(fake.requests) == 2
+    assert repr(names["session"]).endswith("closed>")
+
+
+async def test_readme_on_resuming(fake, session):
+    """The README's lines on going on lose nothing, and store nothing twice."""
+    records = fake.records(fake.add_conference(participants=5))
+    sid = fake.add_conference([*records[:3], {**records[3], "label": 7}, records[4]])
+    stored, cursors = [], []
+    names = {"session": session, "InsightsError": InsightsError, "replace": {"CF…": sid}}
+
+    async def store(participant, cursor):
+        stored.append(participant.participant_sid)
+        cursors.append(cursor)
+
+    def put_back(conference_sid, cursor):
+        assert conference_sid == sid
+        assert cursor == cursors[-1]
+        names["cursor"] = cursor
+        fake.add_conference(records, conference_sid=sid)  # mended
+
+    names |= {"store": store, "put_back": put_back}
+    await run("put_back", names)
+
+    stored += [each.participant_sid for each in await names["rest"]]
+    assert stored == [each["participant_sid"] for each in records]
 
 
 def test_readme_names_the_commands():

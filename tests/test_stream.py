@@ -392,6 +392,7 @@ async def test_drop_needs_no_collector():
 
 async def test_drop_in_another_thread():
     """A stream dropped in another thread cancels its page on its own loop."""
+    asyncio.get_running_loop().set_debug(True)  # it then notices calls from the wrong thread
     source = Source("abc", gated=True)
     holder = [source.stream()]
     with pytest.raises(TimeoutError):

@@ -1,0 +1,85 @@
+"""Apply each deliberate fault to a copy of the package, and see the suite notice it.
+
+    python tests/mutations/check.py [--only WORDS]
+
+Prints a line a fault, and exits with 1 if one survived. The unaltered copy is run first, so that
+a suite that fails anyway is not mistaken for one that notices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).parents[2]
+#: Seconds. A fault may make the suite hang, which notices it as well.
+LONGEST = 300
+
+
+def survives(mutant: Mutant) -> bool:
+    """Run the named tests on a copy with the fault; tell whether they all pass."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for each in ("aioparticipants", "tests", "examples"):
+            shutil.copytree(ROOT / each, copy / each, ignore=shutil.ignore_patterns("__pycache__"))
+        for each in ("pyproject.toml", "README.md", "CHANGELOG.md", "noxfile.py"):
+            shutil.copy(ROOT / each, copy / each)
+        for edit in mutant.edits:
+            module = copy / "aioparticipants" / edit.module
+            source = module.read_text(encoding="utf-8")
+            module.write_text(source.replace(edit.old, edit.new), encoding="utf-8")
+        try:
+            ran = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-x",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    *mutant.tests,
+                ],
+                cwd=copy,
+                env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDEVMODE": "1"},
+                capture_output=True,
+                timeout=LONGEST,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+    return ran.returncode == 0
+
+
+def main() -> int:
+    """Run the faults, two at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--only", default="", help="faults whose name holds this")
+    only = parser.parse_args().only
+    chosen = [mutant for mutant in MUTANTS if only in mutant.name]
+    began = time.monotonic()
+    files = sorted({file for mutant in chosen for file in mutant.tests})
+    if not survives(Mutant("none", tuple(files), ())):
+        print("The suite fails on the unaltered package.")
+        return 1
+    survivors = 0
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for mutant, survived in zip(chosen, pool.map(survives, chosen), strict=True):
+            survivors += survived
+            print(f"{'SURVIVED' if survived else 'caught':9} {mutant.name}", flush=True)
+    seconds = time.monotonic() - began
+    print(f"{len(chosen) - survivors} of {len(chosen)} faults caught, {seconds:.0f} seconds")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
