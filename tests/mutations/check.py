@@ -21,7 +21,12 @@ from pathlib import Path
 from mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-#: Seconds. A fault may make the suite hang, which notices it as well.
+#: A fault may make the suite hang, which is noticed as well: here after 30 seconds in one test.
+PYTEST = (
+    *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+    *("-o", "faulthandler_timeout=30"),
+)
+#: Seconds for all of a fault's tests.
 LONGEST = 300
 
 
