@@ -6,6 +6,7 @@ import asyncio
 import platform
 import re
 import socket
+import threading
 import warnings
 
 import aiohttp
@@ -110,20 +111,52 @@ async def test_next_request_leaves_under_a_consumer_that_never_awaits(fake, sess
 async def test_next_request_is_on_the_wire_before_the_hand_over(borrowed):
     """The next request has left when the first record comes, on a new connection as well."""
     link = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?Page=1"
-    first = last_page({}).replace(b"null", f'"{link}"'.encode())
-    async with (
-        raw(http(first, "200 OK", "Connection: close"), ..., keep_alive=False) as server,
-        aiohttp.ClientSession() as http_session,
-    ):
-        async with client(server.base_url, http=http_session if borrowed else None) as session:
-            stream = session.participants(SID)
-            await anext(stream)
-            # The consumer holds the loop; the server reads what has already arrived.
-            while len(server.heads) < 2 and not stream._flight.task.done():  # noqa: ASYNC110
-                await asyncio.sleep(0)
-            await stream.aclose()
+    first = http(
+        last_page({}).replace(b"null", f'"{link}"'.encode()), "200 OK", "Connection: close"
+    )
+    asked_again = threading.Event()
 
-    assert len(server.heads) == 2
+    def serve(listener):
+        """Answer the first request, and tell of the second, while the loop stands still."""
+        for reply in (first, None):
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as head:
+                while head.readline() not in {b"\r\n", b""}:
+                    pass
+                if reply is None:
+                    asked_again.set()
+                else:
+                    connection.sendall(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        async with aiohttp.ClientSession() as http_session:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with client(address, http=http_session if borrowed else None) as session:
+                async with session.participants(SID) as stream:
+                    await anext(stream)
+                    assert asked_again.wait(10)  # and the loop gets no turn meanwhile
+        thread.join()
+
+
+async def test_a_slot_is_free_while_its_user_backs_off(fake):
+    """One list that waits for a better time does not keep another from its page."""
+    sid, other = fake.add_conference(participants=3), fake.add_conference(participants=2)
+    patient = RetryPolicy(max_retry_after=3600, budget=9000)
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, max_concurrency=1, retry=patient
+    ) as session:
+        fake.fail_next(503, retry_after=3600)
+        stream = session.participants(sid)
+        waiting = asyncio.create_task(anext(stream))
+        while not fake.requests:  # noqa: ASYNC110 - turns of the loop, not time
+            await asyncio.sleep(0)
+        assert len(await session.participants(other, deadline=30)) == 2
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await stream.aclose()
 
 
 async def test_request_headers():

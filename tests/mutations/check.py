@@ -27,7 +27,7 @@ PYTEST = (
     *("-o", "faulthandler_timeout=30"),
 )
 #: Seconds for all of a fault's tests.
-LONGEST = 300
+LONGEST = 120
 
 
 def survives(mutant: Mutant) -> bool:
