@@ -1,7 +1,8 @@
 """One attempt over aiohttp: a `Request` goes out, a `Response` or one of our errors comes back.
 
 1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
-   one request: never as a default of a session, never after a redirect.
+   one request: never as a default of a session, never after a redirect. Whatever else may be wrong,
+   a request that would leave that origin is not sent.
 2. aiohttp's errors hold the request's headers and URL in their repr. They are translated, and never
    chained: each of ours is raised after the `except` block is left.
 3. Every attempt has a total, a connect and a read timeout. aiohttp's `connect` is left alone: it
@@ -95,6 +96,7 @@ class Transport:
     ) -> None:
         """Send to `base_url` as `credentials`; make an aiohttp session when `http` is None."""
         self._base_url = base_url
+        self._origin = URL(base_url).origin()
         self._credentials = credentials
         self._timeout = timeout
         self._connections = connections
@@ -136,12 +138,16 @@ class Transport:
     async def _exchange(
         self, request: Request, seconds: float, departed: Callable[[], None]
     ) -> Response:
+        url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
+        if url.user is not None or url.origin() != self._origin:
+            message = "The request would leave the session's own origin; it was not sent."
+            raise InvalidRequestError(message, conference_sid=request.conference_sid)
         if self._http is None:
             self._http = self._new_session()
         if not self._owned:
             _after(_TURNS, departed)
         async with self._http.get(
-            URL(f"{self._base_url}{request.path}?{request.query}", encoded=True),
+            url,
             headers={
                 "Accept": "application/json",
                 "Authorization": self._credentials.authorization(),

@@ -29,6 +29,7 @@ from aioparticipants import (
     TransportError,
     __version__,
 )
+from aioparticipants._messages import Request
 from aioparticipants._structuring import unstructure_participant
 from aioparticipants._transport import LARGEST_BODY, client_timeout
 from aioparticipants.testing import FakeInsights
@@ -157,6 +158,18 @@ async def test_a_slot_is_free_while_its_user_backs_off(fake):
         waiting.cancel()
         await asyncio.wait([waiting])
         await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    "path", ["@evil.example/", ":1/", ".evil.example/", "9/v1", ":x@localhost/"]
+)
+async def test_no_request_leaves_the_origin(path):
+    """Even if a request came to name another place, the transport would not send it there."""
+    async with client("http://localhost") as session:
+        astray = Request(path=path, query="PageSize=1", conference_sid=SID)
+        with pytest.raises(InvalidRequestError, match="own origin"):
+            await session._transport.send(astray, seconds=5, departed=lambda: None)
+        assert session._transport._http is None
 
 
 async def test_request_headers():
