@@ -97,10 +97,13 @@ class Pager:
         if query is None:
             message = (
                 "The next link does not lead to the next page of this list; it was not followed, "
-                "and its host was not contacted."
+                "and its host was not contacted. Tell Twilio's support, with the request_id."
             )
         elif query in self._seen:
-            message = "The next link leads to a page already seen: the list goes round in a circle."
+            message = (
+                "The next link leads to a page already seen: the list goes round in a circle. "
+                "Tell Twilio's support, with the request_id."
+            )
         else:
             self._seen.add(query)
             return attrs.evolve(request, query=query)

@@ -131,7 +131,10 @@ def _decoded(response: Response, request: Request) -> dict[str, object]:
     try:
         parsed = _parse(response.body)
     except ValueError:
-        fault = "The body of the reply was cut off, or is not JSON in UTF-8."
+        fault = (
+            "The body of the reply was cut off, or is not JSON in UTF-8. If that stays, see what "
+            "stands between here and Twilio."
+        )
     except RecursionError:
         fault = "The body of the reply is nested too deeply."
     if fault is not None:

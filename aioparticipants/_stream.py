@@ -104,7 +104,7 @@ class PageTasks:
             InvalidRequestError: the session is in use on another event loop.
         """
         if self.closed:
-            message = "The session is closed."
+            message = "The session is closed: make another one."
             raise SessionClosedError(message)
         loop = asyncio.get_running_loop()
         if self._loop is None:
@@ -418,7 +418,10 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
     async def _landed(self, task: asyncio.Task[RawPage]) -> RawPage:
         """Wait for the page in flight, leaving it in flight if the wait is cancelled."""
         if self._flight.loop is not asyncio.get_running_loop():
-            message = "The stream is in use on another event loop."
+            message = (
+                "The stream is in use on another event loop: "
+                "its cursor leads on, in a session of this one."
+            )
             raise InvalidRequestError(message)
         if not task.done():
             await asyncio.wait([task])
@@ -436,7 +439,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _cancelled(self) -> InsightsError:
         if self._tasks.closed:
-            return SessionClosedError("The session was closed while a page was on its way.")
+            message = "The session was closed meanwhile; the cursor leads on, in another one."
+            return SessionClosedError(message)
         return TransportError("The page on its way was cancelled from outside the stream.")
 
     def _within_limit(self, start: int, end: int) -> int:

@@ -123,7 +123,10 @@ def unstructure_participant(record: Participant) -> dict[str, object]:
 def _response_error(mismatch: _MismatchError, path: str) -> ResponseError:
     """Return the error to raise, outside of any `except`: no chained one may show the value."""
     path += mismatch.path
-    message = f"The reply is not what the API promises: {path}: {mismatch.fault}."
+    message = (
+        f"The reply is not what the API promises: {path}: {mismatch.fault}. "
+        "A newer version of this package may know of it."
+    )
     return ResponseError(message, path=path)
 
 

@@ -204,26 +204,77 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
     async for chunk in reply.content.iter_any():
         size += len(chunk)
         if size > LARGEST_BODY:
-            message = f"The body of the reply is larger than {LARGEST_BODY} bytes."
+            message = (
+                f"The body of the reply is larger than {LARGEST_BODY} bytes: ask for less at once, "
+                "by page_size."
+            )
             raise ResponseError(message, conference_sid=request.conference_sid)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-#: Errors of aiohttp and of the system, in words; True means that asking again may help. The order
-#: counts, as the classes overlap: TLS errors are ClientOSErrors, and TimeoutErrors are OSErrors.
-_FAULTS: Final[tuple[tuple[type[Exception], str, bool], ...]] = (
-    (aiohttp.ClientConnectorCertificateError, "the server's certificate was refused", False),
-    (aiohttp.ClientConnectorSSLError, "the TLS handshake failed", False),
-    (aiohttp.ClientConnectorDNSError, "the host name could not be resolved", True),
-    (aiohttp.ClientProxyConnectionError, "the proxy could not be reached", True),
-    (aiohttp.ClientConnectorError, "the connection was refused or could not be made", True),
-    (aiohttp.ServerDisconnectedError, "the server closed the connection without a reply", True),
-    (aiohttp.ClientPayloadError, "the body of the reply was cut off or garbled", True),
-    (aiohttp.ClientHttpProxyError, "the proxy did not open a connection", True),
-    # Out of the call itself it means garbage on the wire; its status (400) is aiohttp's own.
-    (aiohttp.ClientResponseError, "the reply was not HTTP", True),
-    (OSError, "the connection was reset", True),
+_LATER: Final = "Try again later (https://status.twilio.com)."
+
+#: Errors of aiohttp and of the system: in words, what to do about it, and whether asking again may
+#: help. The order counts, as the classes overlap: TLS errors are ClientOSErrors, and TimeoutErrors
+#: are OSErrors.
+_FAULTS: Final[tuple[tuple[type[Exception], str, str, bool], ...]] = (
+    (
+        aiohttp.ClientConnectorCertificateError,
+        "the server's certificate was refused",
+        "Check this machine's CA certificates and clock, and who else may answer for the host.",
+        False,
+    ),
+    (
+        aiohttp.ClientConnectorSSLError,
+        "the TLS handshake failed",
+        "Check that TLS is spoken at that port, and which versions of it are allowed here.",
+        False,
+    ),
+    (
+        aiohttp.ClientConnectorDNSError,
+        "the host name could not be resolved",
+        "Check region, edge and base_url, and this machine's DNS.",
+        True,
+    ),
+    (
+        aiohttp.ClientProxyConnectionError,
+        "the proxy could not be reached",
+        "Check proxy=, and the network up to it.",
+        True,
+    ),
+    (
+        aiohttp.ClientConnectorError,
+        "the connection was refused or could not be made",
+        "Check base_url, firewalls, and whether this network needs proxy=.",
+        True,
+    ),
+    (
+        aiohttp.ServerDisconnectedError,
+        "the server closed the connection without a reply",
+        _LATER,
+        True,
+    ),
+    (
+        aiohttp.ClientPayloadError,
+        "the body of the reply was cut off or garbled",
+        _LATER,
+        True,
+    ),
+    (
+        aiohttp.ClientHttpProxyError,
+        "the proxy did not open a connection",
+        "Check proxy=, and what it allows.",
+        True,
+    ),
+    (
+        # Out of the call itself it means garbage on the wire; its status (400) is aiohttp's own.
+        aiohttp.ClientResponseError,
+        "the reply was not HTTP",
+        "Check base_url, and what stands between here and there.",
+        True,
+    ),
+    (OSError, "the connection was reset", _LATER, True),
 )
 
 
@@ -233,15 +284,17 @@ def _translated(error: Exception, request: Request) -> InsightsError:
     if isinstance(error, TimeoutError):
         phase = "connecting" if isinstance(error, aiohttp.ConnectionTimeoutError) else "waiting"
         return RequestTimeoutError(
-            f"The attempt timed out while {phase}; `timeout` sets the seconds.", conference_sid=sid
+            f"The attempt timed out while {phase}; the session's `timeout` sets the seconds.",
+            conference_sid=sid,
         )
-    for kind, words, transient in _FAULTS:
+    for kind, words, remedy, transient in _FAULTS:
         if isinstance(error, kind):
-            message = f"No usable reply: {words} ({name})."
+            message = f"No usable reply: {words} ({name}). {remedy}"
             return TransportError(message, transient=transient, conference_sid=sid)
     if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
         # "Connector is closed" and "Session is closed" have no class of their own.
-        return SessionClosedError("The aiohttp session was closed.", conference_sid=sid)
+        message = "The aiohttp session was closed; the cursor leads on, in another session."
+        return SessionClosedError(message, conference_sid=sid)
     message = (
         "aiohttp did not accept the request. A borrowed session must have no auth of its own, "
         f"and no netrc entry for the host ({name})."
