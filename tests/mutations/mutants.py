@@ -282,8 +282,8 @@ MUTANTS = [
         "faults",
         (
             "_transport.py",
-            "the server's certificate was refused\", False)",
-            "the server's certificate was refused\", True)",
+            "who else may answer for the host.\",\n        False,",
+            "who else may answer for the host.\",\n        True,",
         ),
     ),
     _mutant(
