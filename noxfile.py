@@ -126,6 +126,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Thousands of conferences, read badly, and nothing left of them; not part of the gates."""
+    session.install(".")
+    session.run("python", "tests/soak/soak.py", *session.posargs, env=_environment())
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Against twilio-python and the floor, in one run; not part of the gates."""
     session.install(".", *_group("bench"))

@@ -107,7 +107,7 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float]) -> floa
 def _timestamp(value: str) -> float | None:
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: a number in it is past any calendar
         return None
     # The third form, asctime's, names no zone; all three mean UTC.
     return date.replace(tzinfo=UTC).timestamp()

@@ -388,6 +388,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             message = "Two tasks asked the stream for a record at once; let one wait for the other."
             raise InvalidRequestError(message)
         self._busy = True
+        self._unshown = False  # who asks for a record goes past an empty page
         try:
             page = await self._next_page()
             # Where a list is resumed, the first page begins at an offset.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import platform
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
@@ -159,7 +160,7 @@ class Transport:
             proxy=self._proxy,
             trace_request_ctx=departed if self._owned else None,
         ) as reply:
-            body = await _read(reply, request)
+            body = await _body(reply, request)
             return Response(status=reply.status, headers=reply.headers, body=body)
 
     def _within(self, seconds: float) -> aiohttp.ClientTimeout:
@@ -196,6 +197,18 @@ def _departures() -> aiohttp.TraceConfig:
 
     trace.on_request_headers_sent.append(headers_sent)
     return trace
+
+
+async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
+    """Read the reply to its end. Where it is a refusal, its status counts, even with no body."""
+    try:
+        return await _read(reply, request)
+    except (aiohttp.ClientError, OSError, ResponseError) as error:
+        failure = error if isinstance(error, ResponseError) else _translated(error, request)
+    if reply.status != HTTPStatus.OK:
+        return b""
+    failure.request_id = reply.headers.get("Twilio-Request-Id")
+    raise failure
 
 
 async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:

@@ -1,10 +1,12 @@
-"""A server that says exactly the bytes a test wants, for what no well-behaved server does."""
+"""Servers that say exactly the bytes a test wants, for what no well-behaved server does."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import socket
+import struct
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 
 def http(body=b"", status="200 OK", *headers, length=None):
@@ -19,15 +21,92 @@ def last_page(*records):
     return json.dumps({"participants": records, "meta": {"next_page_url": None}}).encode()
 
 
+def closing(data=b""):
+    """Return a reply that ends with the connection after `data`."""
+
+    async def reply(_reader, writer):
+        writer.write(data)
+        await writer.drain()
+
+    return reply
+
+
+def following(data, event, more):
+    """Return a reply that is `data`, and once the event is set `more`; then silence."""
+
+    async def reply(reader, writer):
+        writer.write(data)
+        await event.wait()
+        writer.write(more)
+        await reader.read()
+
+    return reply
+
+
+def stalling(data=b""):
+    """Return a reply that is silent after `data`, until the client leaves."""
+
+    async def reply(reader, writer):
+        writer.write(data)
+        await reader.read()
+
+    return reply
+
+
+def dripping(data, more):
+    """Return a reply that goes on with `more` after `data`, byte by byte and without end."""
+
+    async def reply(reader, writer):
+        writer.write(data)
+        while not reader.at_eof():
+            for byte in more:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    return reply
+
+
+def endless(data, more):
+    """Return a reply that goes on with `more` after `data`, as fast as the client reads."""
+
+    async def reply(reader, writer):
+        writer.write(data)
+        while not reader.at_eof():
+            writer.write(more)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    return reply
+
+
+def resetting(data=b""):
+    """Return a reply that ends in a reset (RST) after `data`."""
+
+    async def reply(_reader, writer):
+        writer.write(data)
+        await writer.drain()
+        # With nothing to linger for, close() throws away what was not sent and resets.
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        writer.transport.abort()
+
+    return reply
+
+
 class Raw:
     """Answers the n-th request with the n-th of its replies, and the last of them from then on.
 
-    A reply is bytes; None closes the connection; ... leaves it open and says nothing.
+    A reply is bytes; None closes the connection; ... leaves it open and says nothing; a function
+    of reader and writer says what it likes, and then the connection is closed. `greeting` is such
+    a function, too: it comes instead of any request, as soon as a client has connected.
     """
 
-    def __init__(self, *replies, keep_alive=True):
+    def __init__(self, *replies, keep_alive=True, greeting=None):
         self.replies = list(replies)
         self.keep_alive = keep_alive
+        self.greeting = greeting
         self.heads: list[str] = []
         self.connections = 0
         self.base_url = ""
@@ -35,7 +114,9 @@ class Raw:
     async def __call__(self, reader, writer):
         self.connections += 1
         try:
-            while True:
+            if self.greeting:
+                await self.greeting(reader, writer)
+            while not self.greeting:
                 head = await reader.readuntil(b"\r\n\r\n")
                 reply = self.replies[min(len(self.heads), len(self.replies) - 1)]
                 self.heads.append(head.decode())
@@ -43,6 +124,9 @@ class Raw:
                     break
                 if reply is ...:
                     await reader.read()
+                    break
+                if callable(reply):
+                    await reply(reader, writer)
                     break
                 writer.write(reply)
                 await writer.drain()
@@ -55,17 +139,20 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw(*replies, keep_alive=True):
+async def raw(*replies, keep_alive=True, greeting=None, ssl=None):
     """Run a `Raw` server on a free port of 127.0.0.1."""
-    handler = Raw(*replies, keep_alive=keep_alive)
+    handler = Raw(*replies, keep_alive=keep_alive, greeting=greeting)
     running: set[asyncio.Task] = set()
 
     async def serve(reader, writer):
         running.add(asyncio.current_task())
-        await handler(reader, writer)
+        # asyncio before 3.12 makes an error of a handler that ends as cancelled.
+        with suppress(asyncio.CancelledError):
+            await handler(reader, writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    handler.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ssl)
+    scheme = "http" if ssl is None else "https"
+    handler.base_url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield handler
     finally:
@@ -74,3 +161,17 @@ async def raw(*replies, keep_alive=True):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await server.wait_closed()
+
+
+@contextmanager
+def never_accepting():
+    """Yield the port of a host that takes no further connection: connecting to it hangs."""
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # more than the queue holds, whatever a system makes of "0"
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]

@@ -282,8 +282,8 @@ MUTANTS = [
         "faults",
         (
             "_transport.py",
-            "who else may answer for the host.\",\n        False,",
-            "who else may answer for the host.\",\n        True,",
+            'who else may answer for the host.",\n        False,',
+            'who else may answer for the host.",\n        True,',
         ),
     ),
     _mutant(

@@ -1,0 +1,1 @@
+"""Replies that were mutilated on the wire, and what becomes of them."""

@@ -1,0 +1,381 @@
+"""Thousands of conferences, read badly: at the end the process must be as it was at the start.
+
+    python tests/soak/soak.py [--seconds N] [--seed S]
+
+FakeInsights serves from a process of its own, so that all that is counted here is the client's. It
+fails at random: 503, 429, 500, 404, dropped connections, and 429 beyond a ceiling. Forty consumers
+share one session, and each reads its next conference in a way of its own: to the end, by pages,
+with a break, an exception, a timeout, a cancellation, two questions at once, a dropped stream.
+Every now and then the session is closed under all of them, and another one takes its place.
+
+Whoever reads to the end, over however many errors and cursors, must get each record once. The exit
+code is 1 if that fails, or if tasks, sockets, file descriptors, connections or objects are not back
+to where they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from aioparticipants import (
+    DeadlineExceededError,
+    InsightsError,
+    InsightsSession,
+    InvalidRequestError,
+    RetryPolicy,
+)
+from aioparticipants.testing import FakeInsights
+
+CONSUMERS = 40
+#: Conferences to choose from, by their number of participants: up to 13 pages of 20.
+SIZES = (0, 1, 20, 21, 60, 130, 250)
+PAGE_SIZE = 20
+#: Requests in flight that the server takes; the session's own bound is 16.
+CEILING = 14
+#: Objects more than at the start, of some 70,000. Caches that fill slowly stay far below it.
+MARGIN = 1000
+#: Seconds between two closings of the session.
+LIFE = 2.0
+
+
+# --- The server's process ---
+
+
+async def serve(seed):
+    """Serve until stdin ends, failing at random; then tell the number of requests."""
+    rng = random.Random(seed)
+    requests = 0
+    async with FakeInsights(seed=seed, concurrency=CEILING) as fake:
+        sids = {}
+        for size in SIZES:
+            sid = fake.add_conference(size)
+            sids[sid] = [record["participant_sid"] for record in fake.records(sid)]
+        about = {"base_url": fake.base_url, "credentials": fake.credentials, "sids": sids}
+        print(json.dumps(about), flush=True)
+        ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        while not ended.done():
+            await asyncio.sleep(rng.uniform(0.0, 0.03))
+            requests += len(fake.requests)
+            fake.requests.clear()
+            fail_somehow(fake, rng)
+            fake.latency = rng.choice([0.0, 0.0, 0.0, 0.01])
+        requests += len(fake.requests)
+    print(json.dumps(requests), flush=True)
+
+
+def fail_somehow(fake, rng):
+    match rng.randrange(8):
+        case 0:
+            fake.fail_next(503, times=rng.randrange(1, 9))
+        case 1:
+            fake.fail_next(429, retry_after=rng.choice([0, 0.01, "nonsense"]))
+        case 2:
+            fake.fail_next(500, body=b"<html>", times=2)
+        case 3:
+            fake.fail_next(disconnect=True, times=rng.randrange(1, 4))
+        case 4:
+            fake.fail_next(200, body=b'{"participants": [{"label"')
+        case 5:
+            fake.fail_next(404)
+        case 6:
+            fake.fail_next(200, body={"participants": [{"label": 7}], "meta": {}})
+        case _:
+            pass
+
+
+# --- The consumers ---
+
+
+class ConsumerError(Exception):
+    """What a consumer's own code raises."""
+
+
+class Soak:
+    """One run: the session in use, and what was counted."""
+
+    def __init__(self, about, rng):
+        self.about = about
+        self.rng = rng
+        self.counts = Counter()
+        self.wrong = []
+        self.stop = False
+        self.session = self.new_session()
+
+    def new_session(self):
+        return InsightsSession(
+            tuple(self.about["credentials"]),
+            base_url=self.about["base_url"],
+            timeout=5.0,
+            retry=RetryPolicy(max_attempts=3, base_delay=0.002),
+        )
+
+    async def run(self, seconds):
+        """Let all of them read for a while, then end everything."""
+        self.stop = False
+        self.session = self.new_session()
+        consumers = [asyncio.create_task(self.consume()) for _ in range(CONSUMERS)]
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(LIFE, left))
+            if left > LIFE:
+                old, self.session = self.session, self.new_session()
+                await self.close(old, abort=True)
+        self.stop = True
+        await asyncio.gather(*consumers)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        await self.close(self.session, abort=False)
+
+    async def close(self, session, *, abort):
+        """Close a session, and note what it still holds: none may hold anything afterwards."""
+        http = session._transport._http
+        if http is not None and not abort:
+            self.counts["acquired"] += len(http.connector._acquired)
+        await session.aclose()
+        self.counts["sessions"] += 1
+        self.counts["aborted"] += abort
+        if http is not None and not http.closed:
+            self.wrong.append("a session that was closed left its connections open")
+
+    async def consume(self):
+        ways = [
+            *(self.to_the_end, self.by_pages, self.with_a_break, self.with_an_error),
+            *(self.with_a_timeout, self.cancelled, self.two_at_once, self.dropped, self.awaited),
+        ]
+        while not self.stop:
+            sid, expected = self.rng.choice([*self.about["sids"].items()])
+            way = self.rng.choice(ways)
+            try:
+                await way(self.session, sid, expected)
+            except ConsumerError:
+                pass
+            except InsightsError as error:
+                self.counts[type(error).__name__] += 1
+            self.counts["conferences"] += 1
+            await asyncio.sleep(0)
+
+    def stream(self, session, sid, **options):
+        return session.participants(sid, page_size=PAGE_SIZE, **options)
+
+    def check(self, found, expected, what):
+        self.counts["records"] += len(found)
+        if found != expected:
+            self.wrong.append(f"{what}: {len(found)} records of {len(expected)}, or others")
+
+    async def to_the_end(self, _session, sid, expected):
+        """Read on at each error's cursor, in whatever session there is then."""
+        found, cursor = [], None
+        while len(found) <= len(expected):
+            try:
+                async with self.stream(self.session, sid, resume=cursor) as stream:
+                    async for record in stream:
+                        found.append(record.participant_sid)
+                break
+            except InsightsError as error:
+                self.counts["resumed"] += 1
+                cursor = error.cursor or cursor
+                await asyncio.sleep(0)
+        self.check(found, expected, "resumed at each error")
+        self.counts["whole"] += 1
+
+    async def by_pages(self, session, sid, expected):
+        found = []
+        async with self.stream(session, sid) as stream:
+            async for page in stream.pages():
+                found += [record.participant_sid for record in page.records]
+        self.check(found, expected, "by pages")
+
+    async def awaited(self, session, sid, expected):
+        limit = self.rng.choice([None, 0, 1, 25, 999])
+        deadline = self.rng.choice([None, 0.01, 5.0])
+        try:
+            found = await self.stream(session, sid, limit=limit, deadline=deadline)
+        except DeadlineExceededError:
+            self.counts["deadlines"] += 1
+            return
+        self.check([record.participant_sid for record in found], expected[:limit], "awaited")
+
+    async def with_a_break(self, session, sid, expected):
+        found, enough = [], self.rng.randrange(1, 60)
+        async for record in self.stream(session, sid):
+            found.append(record.participant_sid)
+            if len(found) == enough:
+                break
+        self.check(found, expected[:enough], "with a break")
+
+    async def with_an_error(self, session, sid, expected):
+        seen, enough = 0, self.rng.randrange(1, 60)
+        async with self.stream(session, sid) as stream:
+            async for _ in stream:
+                seen += 1
+                if seen == enough:
+                    raise ConsumerError
+
+    async def with_a_timeout(self, session, sid, expected):
+        """Wait in vain now and then, and lose nothing by it."""
+        found = []
+        async with self.stream(session, sid) as stream:
+            while True:
+                try:
+                    async with asyncio.timeout(self.rng.uniform(0.0, 0.01)):
+                        async for record in stream:
+                            found.append(record.participant_sid)
+                    break
+                except InsightsError:  # some of them are TimeoutErrors
+                    raise
+                except TimeoutError:
+                    self.counts["timeouts"] += 1
+        self.check(found, expected, "with timeouts")
+
+    async def cancelled(self, session, sid, expected):
+        async def read():
+            if self.rng.random() < 0.5:
+                return [record async for record in self.stream(session, sid)]
+            return await self.stream(session, sid)
+
+        reading = asyncio.create_task(read())
+        for _ in range(self.rng.randrange(40)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(self.rng.choice([0, 0, 0.002, 0.01]))
+        reading.cancel()
+        await asyncio.wait([reading])
+        if reading.cancelled():
+            self.counts["cancelled"] += 1
+        elif reading.exception() is not None:
+            raise reading.exception().with_traceback(None)
+
+    async def two_at_once(self, session, sid, expected):
+        async with self.stream(session, sid) as stream:
+            asking = [asyncio.create_task(_next(stream)) for _ in range(2)]
+            await asyncio.wait(asking)
+            found = []
+            for each in asking:
+                result = each.result()
+                if isinstance(result, InvalidRequestError):
+                    self.counts["two at once"] += 1
+                elif isinstance(result, InsightsError):
+                    raise result
+                elif result is not None:
+                    found.append(result.participant_sid)
+            found += [record.participant_sid async for record in stream]
+        self.check(found, expected, "two at once")
+
+    async def dropped(self, session, sid, expected):
+        """Leave a stream to its fate, with a page in flight."""
+        stream = self.stream(session, sid)
+        with contextlib.suppress(StopAsyncIteration, TimeoutError):
+            async with asyncio.timeout(self.rng.choice([0, 0.001, 1])):
+                await anext(stream)
+        self.counts["dropped"] += 1
+
+
+async def _next(stream):
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        return None
+    except InsightsError as error:
+        return error.with_traceback(None)
+
+
+# --- Figures ---
+
+
+def figures():
+    """Return what must not grow."""
+    gc.collect()
+    links = []
+    descriptors = Path("/proc/self/fd")
+    for entry in descriptors.iterdir() if descriptors.is_dir() else ():
+        with contextlib.suppress(OSError):  # it was the listing's own
+            links.append(os.readlink(entry))  # noqa: PTH115 - what it names is no path
+    return {
+        "tasks": len(asyncio.all_tasks()),
+        "sockets": sum(link.startswith("socket:") for link in links),
+        "fds": len(links),
+        "gc objects": len(gc.get_objects()),
+    }
+
+
+async def settled():
+    """Give what was closed its last turns."""
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+
+
+async def soak(seconds, seed):
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "--serve", "--seed", str(seed)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**20,
+    )
+    lost = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: lost.append(context))
+    run = Soak(json.loads(await server.stdout.readline()), random.Random(seed))
+    # Warm up, so that imports and caches do not count as leaks.
+    await run.run(max(1.0, seconds / 10))
+    await settled()
+    run.counts.clear()
+    before = figures()
+    began = time.monotonic()
+    await run.run(seconds)
+    took = time.monotonic() - began
+    await settled()
+    after = figures()
+    server.stdin.close()
+    requests = json.loads(await server.stdout.readline())
+    await server.wait()
+    return report(run, before, after, lost, requests, took)
+
+
+def report(run, before, after, lost, requests, took):
+    """Print the figures, and return the exit code."""
+    counts = run.counts
+    print(
+        f"{counts['conferences']} conferences, {counts['records']} records checked, "
+        f"{requests} requests (warm-up included), {took:.1f} s"
+    )
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    for name, figure in before.items():
+        print(f"{name:>20} {figure:>8} before {after[name]:>8} after")
+    print(f"{'connections acquired':>20} {0:>8} before {counts['acquired']:>8} after")
+    wrong = [f"{name} grew" for name in ("tasks", "sockets", "fds") if after[name] > before[name]]
+    if after["gc objects"] > before["gc objects"] + MARGIN:
+        wrong.append("gc objects grew")
+    if counts["acquired"]:
+        wrong.append("connections stay acquired")
+    wrong += [f"lost: {context.get('message')}" for context in lost]
+    # What came at all, and not often enough to tell anything, is as good as not tried.
+    needed = ("whole", "resumed", "aborted", "timeouts", "cancelled", "dropped", "two at once")
+    wrong += [f"never came: {name}" for name in needed if not counts[name]]
+    wrong += run.wrong
+    for each in dict.fromkeys(wrong):
+        print(f"WRONG: {each}")
+    return 1 if wrong else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Read thousands of conferences, badly.")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        asyncio.run(serve(options.seed))
+        return 0
+    return asyncio.run(soak(options.seconds, options.seed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

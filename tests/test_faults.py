@@ -1,0 +1,1159 @@
+"""The fault matrix: whatever goes wrong on the wire ends in the right error, or in every record.
+
+1. A list is handed out whole and once, or ends in one error of the family: never in an early end.
+2. `heads` counts the requests that a server has read. aiohttp itself sends a GET once more when the
+   connection went without a reply, so such an attempt makes two; every other makes one.
+3. Every session here has one slot: an attempt that kept it would hang the next one.
+4. What is left behind (tasks, sockets, lost exceptions) is the business of tests/conftest.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import ssl
+import sys
+import zlib
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+import trustme
+from aiohttp.abc import AbstractResolver
+
+from aioparticipants import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    InsightsError,
+    InsightsSession,
+    NotFoundError,
+    PaginationError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    ResponseError,
+    RetryPolicy,
+    ServerError,
+    TransportError,
+)
+from aioparticipants._transport import LARGEST_BODY
+
+from .servers import (
+    closing,
+    dripping,
+    endless,
+    following,
+    http,
+    last_page,
+    never_accepting,
+    raw,
+    resetting,
+    stalling,
+)
+
+SID = "CF" + "a" * 32
+CREDENTIALS = ("AC" + "0" * 32, "s3cret-t0ken")
+ONCE = RetryPolicy(max_attempts=1)
+TWICE = RetryPolicy(max_attempts=2, base_delay=0)
+
+#: Two pages: "a" on the first; "b" and "c" on the second, which most faults here befall.
+LINK = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?Page=1"
+FIRST = http(last_page({"label": "a"}).replace(b"null", f'"{LINK}"'.encode()))
+SECOND = last_page({"label": "b"}, {"label": "c"})
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def client(base_url, **options):
+    return InsightsSession(
+        CREDENTIALS, base_url=base_url, **{"retry": TWICE, "max_concurrency": 1} | options
+    )
+
+
+async def listed(session):
+    """Return the labels that were handed out, and the error that ended the list, if one did.
+
+    An error outside the family is raised, and fails the test.
+    """
+    labels, ended = [], None
+    stream = session.participants(SID)
+    while ended is None:
+        try:
+            labels.append((await anext(stream)).label)
+        except StopAsyncIteration:
+            return labels, None
+        except InsightsError as error:
+            ended = error
+    assert ended.__cause__ is None
+    assert ended.__context__ is None
+    assert ended.conference_sid == SID
+    return labels, ended
+
+
+def outcomes(error):
+    return [attempt.outcome for attempt in error.attempts]
+
+
+def chunked(*pieces, last=b"0\r\n\r\n"):
+    """Return pieces as the chunks of a reply."""
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+    return OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(chunks) + last
+
+
+def headed(*lines, body=SECOND):
+    """Return a reply with these header lines, and nothing that is right by itself."""
+    return OK + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
+
+
+# --- Connections that are not made, or do not last ---
+
+
+async def test_refused():
+    """A host that refuses is asked as often as the policy says, and the error is transient."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        async with client(f"http://127.0.0.1:{silent.getsockname()[1]}") as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is TransportError
+    assert error.transient
+    assert outcomes(error) == ["TransportError"] * 2
+
+
+async def test_host_name_that_does_not_resolve():
+    """A name without an address is a transient error that says so."""
+
+    class Nowhere(AbstractResolver):  # the system's own may take its time over it
+        asked = 0
+
+        async def resolve(self, host, port=0, family=socket.AF_INET):
+            self.asked += 1
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        async def close(self):
+            pass
+
+    resolver = Nowhere()
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=resolver)
+    ) as http_session:
+        async with client("https://nowhere.invalid", http=http_session) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is TransportError
+    assert "could not be resolved" in str(error)
+    assert error.transient
+    assert resolver.asked == 2
+
+
+#: Ways to lose a connection: what comes first, and the requests on the wire that an attempt makes.
+LOST = {
+    "closed before the answer": (None, 2),
+    "reset before the answer": (resetting(), 2),
+    "reset in the head": (resetting(OK), 2),
+    "reset in the body": (resetting(headed(b"Content-Length: 99", body=b'{"par')), 1),
+    "reset in a chunk": (resetting(chunked(SECOND, last=b"9\r\nabc")), 1),
+    "reset without a length": (resetting(headed(body=SECOND[:-9])), 1),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+async def test_connection_lost(name):
+    """A connection lost at any point is transient, and the page is asked for anew."""
+    reply, sent = LOST[name]
+    async with raw(reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == []
+    assert isinstance(error, (TransportError, ResponseError))
+    assert error.transient
+    assert len(error.attempts) == 2
+    assert len(server.heads) == server.connections == 2 * sent
+
+
+@pytest.mark.parametrize("name", LOST)
+async def test_connection_lost_for_once(name):
+    """A connection lost on the second page costs no record, and brings none twice."""
+    reply, _ = LOST[name]
+    async with raw(FIRST, reply, http(SECOND)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert (labels, error) == (["a", "b", "c"], None)
+    assert len(server.heads) == 3
+
+
+@pytest.mark.parametrize("reply", [None, resetting()], ids=["closed", "reset"])
+async def test_kept_connection_that_the_server_gives_up(reply):
+    """A kept connection lost as the request arrives costs no attempt: it is sent on a new one."""
+    async with raw(FIRST, reply, http(SECOND)) as server:
+        async with client(server.base_url, retry=ONCE) as session:
+            labels, error = await listed(session)
+
+    assert (labels, error) == (["a", "b", "c"], None)
+    assert (len(server.heads), server.connections) == (3, 2)
+
+
+async def test_idle_connection_that_the_server_closed():
+    """A connection that the server closed while it was idle is not used again."""
+    async with raw(http(SECOND), keep_alive=False) as server:
+        async with client(server.base_url, retry=ONCE) as session:
+            results = [await listed(session) for _ in range(3)]
+
+    assert results == [(["b", "c"], None)] * 3
+    assert (len(server.heads), server.connections) == (3, 3)
+
+
+# --- Replies that are cut off ---
+
+
+ZIPPED = gzip.compress(SECOND, mtime=0)
+HALF = len(SECOND) // 2
+
+WHOLE = {
+    "length": http(SECOND),
+    "chunks": chunked(SECOND[:20], SECOND[20:]),
+    "close": headed(b"Connection: close"),
+    "gzip": http(ZIPPED, "200 OK", "Content-Encoding: gzip"),
+    "gzip in chunks": chunked(ZIPPED).replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1),
+    "deflate": http(zlib.compress(SECOND), "200 OK", "Content-Encoding: deflate"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_cut_after_any_byte(name):
+    """A reply cut after any of its bytes is fetched again, and no record is lost or comes twice."""
+    whole = WHOLE[name]
+    cuts = [whole[:size] for size in range(len(whole))]
+    patient = RetryPolicy(max_attempts=len(cuts) + 1, base_delay=0)
+    async with raw(FIRST, *cuts, whole, keep_alive=False) as server:
+        async with client(server.base_url, retry=patient) as session:
+            labels, error = await listed(session)
+
+    assert (labels, error) == (["a", "b", "c"], None)
+    # Of gzip and deflate the last bytes are a checksum: without them the JSON is all there.
+    assert len(server.heads) == 1 + len(cuts) + 1 or name.startswith(("gzip", "deflate"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(ZIPPED[: len(ZIPPED) // 2], id="half of it"),
+        pytest.param(ZIPPED[:-12], id="without the end of the data"),
+        pytest.param(ZIPPED[:10], id="the head alone"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_gzip_that_is_cut_but_has_its_length(body):
+    """Half a gzip stream of the right length is no page, though aiohttp takes it for a success."""
+    reply = http(body, "200 OK", "Content-Encoding: gzip")
+    async with raw(FIRST, reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert error.transient
+    assert len(server.heads) == 3
+
+
+# Close-delimited: nothing but the JSON itself can tell that something is missing.
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b'{"participants": [{"label": "b"}]}', "meta"),
+        (b'{"participants": [{"label": "b"}], "meta": {}}', "meta.next_page_url"),
+        (b'{"participants": [{"label": "b"}], "meta": null}', "meta"),
+        (b'{"participants": [{"label": "b"}], "meta": {"next_page_url": false}}', "meta.next_page"),
+        (b'{"meta": {"next_page_url": null}}', "participants"),
+        (b'{"participants": null, "meta": {"next_page_url": null}}', "participants"),
+        (b'{"participants": {}, "meta": {"next_page_url": null}}', "participants"),
+        (b'{"conferences": [], "meta": {"next_page_url": null}}', "participants"),
+        (b"{}", "participants"),
+        (b"[]", "not an object"),
+        (b"null", "not an object"),
+        (b"20", "not an object"),
+    ],
+)
+async def test_cut_but_still_json(body, path):
+    """A 200 that has lost a part and is still JSON is an error, never an early end."""
+    async with raw(FIRST, headed(body=body), keep_alive=False) as server:
+        async with client(server.base_url) as session:
+            labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is ResponseError
+    assert path in str(error)
+    assert not error.transient
+    assert len(server.heads) == 2
+
+
+async def test_empty_next_link():
+    """An empty next link is not the end, and its page's records come before the error."""
+    reply = http(SECOND.replace(b"null", b'""'))
+    async with raw(FIRST, reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a", "b", "c"]
+    assert type(error) is PaginationError
+    assert len(server.heads) == 2
+
+
+# --- Replies that take their time ---
+
+
+STALLS = {
+    "in the head": stalling(OK + b"Content-Le"),
+    "in the body": stalling(http(SECOND[:HALF], length=len(SECOND))),
+    "between chunks": stalling(chunked(SECOND[:HALF], last=b"")),
+    "before the end of the last chunk": stalling(chunked(SECOND, last=b"0\r\n")),
+    "in a body without length": stalling(headed(body=SECOND)),
+}
+LIMITS = {
+    "in all": 0.2,
+    "between bytes": aiohttp.ClientTimeout(total=60, sock_read=0.1),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("name", STALLS)
+async def test_stalled(name, limit):
+    """A server that falls silent costs one timeout, wherever it does."""
+    async with raw(FIRST, STALLS[name]) as server:
+        async with client(server.base_url, timeout=LIMITS[limit], retry=ONCE) as session:
+            labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is RequestTimeoutError
+    assert "while waiting" in str(error)
+    assert error.transient
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(dripping(OK + b"X: ", b"a"), id="a header"),
+        pytest.param(dripping(headed(b"Content-Length: 9999", body=b""), b" "), id="a body"),
+        pytest.param(dripping(chunked(last=b""), b"1\r\n \r\n"), id="chunks"),
+        pytest.param(dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="interim replies"),
+    ],
+)
+async def test_dripping(reply):
+    """An attempt ends in time though bytes keep coming, each well within the read timeout."""
+    limit = aiohttp.ClientTimeout(total=0.2, sock_read=60)
+    async with raw(FIRST, reply) as server:
+        async with client(server.base_url, timeout=limit, retry=ONCE) as session:
+            labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is RequestTimeoutError
+    assert len(server.heads) == 2
+
+
+async def test_stalled_connect():
+    """A host that takes no connection costs one connect timeout an attempt."""
+    limit = aiohttp.ClientTimeout(total=60, sock_connect=0.05)
+    with never_accepting() as port:
+        async with client(f"http://127.0.0.1:{port}", timeout=limit) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is RequestTimeoutError
+    assert "while connecting" in str(error)
+    assert outcomes(error) == ["RequestTimeoutError"] * 2
+
+
+async def test_stalled_handshake():
+    """A host that is silent in the TLS handshake costs one connect timeout, and gets no request."""
+    limit = aiohttp.ClientTimeout(total=60, sock_connect=0.05)
+    async with raw(...) as server:
+        secure = server.base_url.replace("http:", "https:")
+        async with client(secure, timeout=limit) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is RequestTimeoutError
+    assert "while connecting" in str(error)
+    assert (server.heads, server.connections) == ([], 2)
+
+
+async def test_timeout_of_one_attempt_is_not_the_end():
+    """A page that comes after a timeout comes whole."""
+    async with raw(FIRST, STALLS["in the body"], http(SECOND)) as server:
+        async with client(server.base_url, timeout=0.2) as session:
+            labels, error = await listed(session)
+
+    assert (labels, error) == (["a", "b", "c"], None)
+    assert len(server.heads) == 3
+
+
+# --- Garbage on the wire ---
+
+
+LENGTH = b"Content-Length: %d" % len(SECOND)
+CHUNKED = b"Transfer-Encoding: chunked"
+
+GARBAGE = {
+    # the status line
+    "another protocol": b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+    "a TLS alert": b"\x15\x03\x01\x00\x02\x02\x28",
+    "HTTP/2 frames": b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" + bytes(18),
+    "HTTP/0.9": SECOND,
+    "zeros": bytes(99),
+    "status of letters": headed(LENGTH).replace(b"200", b"abc"),
+    "status of two digits": headed(LENGTH).replace(b"200", b"20"),
+    "status of five digits": headed(LENGTH).replace(b"200", b"20000"),
+    "negative status": headed(LENGTH).replace(b"200", b"-200"),
+    "Arabic status": headed(LENGTH).replace(b"200", "٢٠٠".encode()),
+    "no status": headed(LENGTH).replace(b" 200 OK", b""),
+    "unknown version": headed(LENGTH).replace(b"1.1", b"9.9"),
+    # lengths
+    "length of letters": headed(b"Content-Length: abc"),
+    "negative length": headed(b"Content-Length: -1"),
+    "signed length": headed(b"Content-Length: +%d" % len(SECOND)),
+    "length with an exponent": headed(b"Content-Length: 1e2"),
+    "length in hexadecimal": headed(b"Content-Length: 0x10"),
+    "length with an underscore": headed(b"Content-Length: 1_0"),
+    "Arabic length": headed("Content-Length: ٣".encode()),
+    "empty length": headed(b"Content-Length:"),
+    "length past 64 bits": headed(b"Content-Length: %d" % 2**70),
+    "length of a terabyte": headed(b"Content-Length: %d" % 2**40),
+    "length too short": headed(b"Content-Length: 5"),
+    "two lengths": headed(LENGTH, b"Content-Length: 5"),
+    "list of lengths": headed(LENGTH + b", 5"),
+    "length and chunks": headed(LENGTH, CHUNKED, body=b"0\r\n\r\n"),
+    # chunks
+    "chunk size of letters": headed(CHUNKED, body=b"zz\r\n" + SECOND),
+    "negative chunk size": headed(CHUNKED, body=b"-5\r\n" + SECOND),
+    "prefixed chunk size": headed(CHUNKED, body=b"0x10\r\n" + SECOND),
+    "empty chunk size": headed(CHUNKED, body=b"\r\n" + SECOND),
+    "chunk size past 64 bits": headed(CHUNKED, body=b"F" * 17 + b"\r\n" + SECOND),
+    "chunk larger than its size": headed(CHUNKED, body=b"5\r\n" + SECOND + b"\r\n0\r\n\r\n"),
+    "chunked twice": headed(b"Transfer-Encoding: chunked, chunked"),
+    # headers
+    "header without a colon": headed(LENGTH, b"nonsense"),
+    "header without a name": headed(LENGTH, b": nonsense"),
+    "space before the colon": headed(LENGTH, b"X : y"),
+    "NUL in a header": headed(LENGTH, b"X: \0"),
+    "lone CR in a header": headed(LENGTH, b"X: a\rb"),
+    "no ASCII in a name": headed(LENGTH, "é: x".encode()),
+    # floods
+    "long header": headed(LENGTH, b"X: " + b"x" * 100_000),
+    "long header name": headed(LENGTH, b"X" * 100_000 + b": x"),
+    "many headers": headed(LENGTH, *(b"X%d: x" % n for n in range(10_000))),
+    "long reason": headed(LENGTH).replace(b"OK", b"x" * 100_000),
+    "many trailers": chunked(SECOND, last=b"0\r\n" + b"X: x\r\n" * 10_000 + b"\r\n"),
+    "endless header": endless(OK + b"X: ", b"x" * 65_536),
+    "endless headers": endless(OK, b"X: x\r\n" * 1000),
+    "endless trailers": endless(chunked(SECOND, last=b"0\r\n"), b"X: x\r\n" * 1000),
+    # encodings
+    "gzip that is none": headed(LENGTH, b"Content-Encoding: gzip"),
+    "deflate that is none": headed(LENGTH, b"Content-Encoding: deflate"),
+    "brotli that is none": headed(LENGTH, b"Content-Encoding: br"),
+    "zstd that is none": headed(LENGTH, b"Content-Encoding: zstd"),
+    "gzip with a wrong checksum": http(ZIPPED[:-8] + bytes(8), "200 OK", "Content-Encoding: gzip"),
+    "gzip and then garbage": http(ZIPPED + b"garbage", "200 OK", "Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_garbage(name):
+    """What is no HTTP is a transient fault, and none of its bytes is ever handed out."""
+    async with raw(FIRST, GARBAGE[name], GARBAGE[name], http(SECOND), keep_alive=False) as server:
+        async with client(server.base_url) as session:
+            labels, error = await listed(session)
+            again = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is TransportError
+    assert error.transient
+    assert outcomes(error) == ["TransportError"] * 2
+    assert again == (["b", "c"], None)
+    assert len(server.heads) == 4
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 99), id="interim replies"),
+        pytest.param(endless(b"", b"\r\n" * 999), id="blank lines"),
+        pytest.param(endless(headed(CHUNKED, body=b""), b"0" * 999), id="digits of a chunk size"),
+        pytest.param(endless(headed(CHUNKED, body=b"5;"), b"x" * 999), id="a chunk's extension"),
+    ],
+)
+async def test_flood_that_is_never_wrong(reply):
+    """A flood that the grammar of HTTP allows ends with the attempt's timeout."""
+    async with raw(FIRST, reply) as server:
+        async with client(server.base_url, timeout=0.2, retry=ONCE) as session:
+            labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is RequestTimeoutError
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" + http(SECOND), id="early hints"),
+        pytest.param(b"HTTP/1.0 200 OK\r\n\r\n" + SECOND, id="HTTP/1.0"),
+        pytest.param(headed(b"content-LENGTH: %d" % len(SECOND)), id="header case"),
+        pytest.param(headed(LENGTH, b"X: \xff\xfe"), id="no UTF-8 in a header"),
+        pytest.param(chunked(*(SECOND[n : n + 1] for n in range(len(SECOND)))), id="tiny chunks"),
+        pytest.param(http(b" \r\n\t" + SECOND + b"\n"), id="space around the JSON"),
+        pytest.param(WHOLE["gzip"], id="gzip"),
+        pytest.param(WHOLE["deflate"], id="deflate"),
+        pytest.param(
+            http(zlib.compress(SECOND)[2:-4], "200 OK", "Content-Encoding: deflate"),
+            id="raw deflate",
+        ),
+        pytest.param(
+            http(
+                gzip.compress(SECOND[:HALF]) + gzip.compress(SECOND[HALF:]),
+                "200 OK",
+                "Content-Encoding: gzip",
+            ),
+            id="gzip in two members",
+        ),
+    ],
+)
+async def test_unusual_but_right(reply):
+    """What HTTP allows is read, however unusual it is."""
+    async with raw(FIRST, reply, keep_alive=False) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert (labels, error) == (["a", "b", "c"], None)
+    assert len(server.heads) == 2
+
+
+async def test_reply_that_nobody_asked_for():
+    """A second reply behind the first never answers the next request."""
+    forged = http(last_page({"label": "forged"}))
+    async with raw(FIRST + forged, http(SECOND)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert "forged" not in labels
+    assert (labels, error) == (["a", "b", "c"], None)
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "its beginning"])
+async def test_reply_that_comes_before_the_request(whole):
+    """What a server sends on an idle connection never answers the next request on it."""
+    forged = http(last_page({"label": "forged"}))
+    event = asyncio.Event()
+    first = following(http(SECOND), event, forged if whole else forged[:30])
+    async with raw(first, http(SECOND)) as server, client(server.base_url) as session:
+        before = await listed(session)
+        event.set()
+        for _ in range(20):  # turns of the loop, until the client has read it
+            await asyncio.sleep(0)
+        after = await listed(session)
+
+    assert before == after == (["b", "c"], None)
+    assert (len(server.heads), server.connections) == (2, 2)
+
+
+# --- Statuses ---
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (408, APIStatusError),
+        (429, RateLimitError),
+        (500, ServerError),
+        (502, ServerError),
+        (503, ServerError),
+        (504, ServerError),
+    ],
+)
+async def test_transient_statuses(status, kind):
+    """A transient status is asked again as often as the policy says, and its last error comes."""
+    replies = [http(b"", f"{status} x", f"Twilio-Request-Id: RQ{n}") for n in range(4)]
+    thrice = RetryPolicy(max_attempts=3, base_delay=0)
+    async with raw(FIRST, *replies) as server, client(server.base_url, retry=thrice) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is kind
+    assert (error.status, error.transient, error.request_id) == (status, True, "RQ2")
+    assert outcomes(error) == [f"HTTP {status}"] * 3
+    assert [attempt.delay for attempt in error.attempts] == [0.0, 0.0, None]
+    assert len(server.heads) == 4
+    assert server.connections == 1  # each refusal was read to its end
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, ResponseError) for status in (201, 204, 206)),
+        *((status, APIStatusError) for status in (300, 301, 302, 303, 304, 307, 308)),
+        (400, BadRequestError),
+        (401, AuthenticationError),
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        *((status, APIStatusError) for status in (405, 409, 410, 421, 422, 425, 600, 999)),
+        *((status, ServerError) for status in (501, 505, 520)),
+    ],
+)
+async def test_final_statuses(status, kind):
+    """Any other status is asked once, is followed nowhere, and has its own class."""
+    body = b"" if status in {204, 304} else SECOND  # a body like that of a success, to no avail
+    async with raw(FIRST, http(body, f"{status} x", "Location: /elsewhere")) as server:
+        async with client(server.base_url) as session:
+            labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is kind
+    assert str(status) in str(error)
+    assert not error.transient
+    assert len(error.attempts) == 1
+    assert len(server.heads) == 2
+
+
+async def test_protocol_switch():
+    """A reply that switches protocols is a final error, though the connection stays open."""
+    reply = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    async with raw(stalling(reply)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is APIStatusError
+    assert len(server.heads) == 1
+
+
+# --- Retry-After ---
+
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DATE = f"Date: {NOW:%a, %d %b %Y %H:%M:%S GMT}"
+LATER, EARLIER = NOW + timedelta(minutes=2), NOW - timedelta(days=400)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("0.02", 0.02),
+        ("00.05", 0.05),
+        (f"{NOW:%a, %d %b %Y %H:%M:%S GMT}", 0.0),
+        (f"{EARLIER:%a, %d %b %Y %H:%M:%S GMT}", 0.0),
+        (f"{EARLIER:%A, %d-%b-%y %H:%M:%S GMT}", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", 0.0),
+    ],
+)
+async def test_retry_after_is_waited_for(value, seconds):
+    """A Retry-After that is short enough is the wait before the next attempt."""
+    refusal = http(b"", "429 x", f"Retry-After: {value}", DATE)
+    async with raw(refusal) as server, client(server.base_url) as session:
+        _, error = await listed(session)
+
+    assert type(error) is RateLimitError
+    assert error.retry_after == seconds
+    assert [attempt.delay for attempt in error.attempts] == [seconds, None]
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("61", 61.0),
+        ("60.5", 60.5),
+        ("999999999", 999_999_999.0),
+        (f"{LATER:%a, %d %b %Y %H:%M:%S GMT}", 120.0),
+        (f"{LATER:%A, %d-%b-%y %H:%M:%S GMT}", 120.0),
+        (f"{LATER:%a %b %e %H:%M:%S %Y}", 120.0),
+        (f"{LATER:%a, %d %b %Y %H:%M:%S +0000}", 120.0),
+        (
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - NOW).total_seconds(),
+        ),
+    ],
+)
+async def test_retry_after_too_long(value, seconds):
+    """A Retry-After that is too long is raised at once, with its seconds."""
+    refusal = http(b"", "503 x", f"Retry-After: {value}", DATE)
+    async with raw(refusal) as server, client(server.base_url) as session:
+        _, error = await listed(session)
+
+    assert type(error) is ServerError
+    assert error.retry_after == seconds
+    assert error.transient
+    assert len(error.attempts) == len(server.heads) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "-1",
+        "+5",
+        "nan",
+        "NaN",
+        "inf",
+        "-inf",
+        "Infinity",
+        "1e9",
+        "1_000",
+        "0x10",
+        "1, 2",
+        "1;2",
+        "٣",
+        "\xff",
+        "soon",
+        "9" * 10,
+        "9" * 5000,
+        "0" * 65,
+        "0" + " " * 63 + "0",
+        "Sun, 99 Nov 2026 08:50:37 GMT",
+        "Sun, 06 Nov 10000 08:50:37 GMT",
+        # Numbers that fit no C integer are an OverflowError, and that is no ValueError.
+        "Sun, 06 Nov 99999999999 08:50:37 GMT",
+        "Sun, 06 Nov 2026 99999999999:50:37 GMT",
+        "Sun, 06 Nov 2026 08:50:37 +99999999999999999999",
+        "Sun, 06 Nov 2026 08:50:37 GMT" + " " * 60 + "x",
+    ],
+)
+async def test_retry_after_that_is_nonsense(value):
+    """A Retry-After that makes no sense is as if it were not there."""
+    refusal = http(b"", "429 x", f"Retry-After: {value}", DATE)
+    async with raw(refusal, http(SECOND)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert (labels, error) == (["b", "c"], None)
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "date", ["", "soon", "-1", "Sun, 06 Nov 99999999999 08:50:37 GMT", "9" * 5000]
+)
+async def test_date_that_is_nonsense(date):
+    """A Date that makes no sense leaves the clock of this host to count from."""
+    refusal = http(b"", "429 x", "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT", f"Date: {date}")
+    async with raw(refusal, http(SECOND)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert (labels, error) == (["b", "c"], None)
+    assert len(server.heads) == 2
+
+
+async def test_two_retry_afters():
+    """Of two Retry-After headers the first counts, and the attempts go on."""
+    refusal = http(b"", "503 x", "Retry-After: 0", "Retry-After: 3600")
+    async with raw(refusal, http(SECOND)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert (labels, error) == (["b", "c"], None)
+    assert len(server.heads) == 2
+
+
+# --- Error bodies ---
+
+
+LEGACY = {"code": 20404, "message": "gone", "more_info": "https://t/20404", "status": 404}
+PROBLEM = {"type": "https://t/20404", "title": "T", "status": 404, "code": 20404, "detail": "gone"}
+FOUND = (20404, "gone", "https://t/20404")
+NOTHING = (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "found"),
+    [
+        (LEGACY, "application/json", FOUND),
+        (PROBLEM, "application/problem+json", FOUND),
+        (
+            {"errors": [{"code": 20404, "message": "gone", "infoUrl": "https://t/20404"}]},
+            "application/json",
+            FOUND,
+        ),
+        ({"errors": [{"detail": "x"}], **PROBLEM}, "application/problem+json", FOUND),
+        (b"<html><h1>404 Not Found</h1>", "text/html", NOTHING),
+        (b"<Response><Code>20404</Code></Response>", "application/xml", NOTHING),
+        (b"", "application/json", NOTHING),
+        (json.dumps(LEGACY)[:-9].encode(), "application/json", NOTHING),
+        (json.dumps(LEGACY).encode("utf-16"), "application/json", NOTHING),
+        (b'{"code": NaN}', "application/json", NOTHING),
+        (b'{"code": ' + b"9" * 5000 + b"}", "application/json", NOTHING),
+        (b"[" * 200_000, "application/json", NOTHING),
+        (b"[]", "application/json", NOTHING),
+        (b"null", "application/json", NOTHING),
+        # lies
+        ({"status": 200, "code": 200}, "application/json", (200, None, None)),
+        ({"status": 503, "message": "gone"}, "application/json", (None, "gone", None)),
+        ({"code": "20404", "message": ["gone"], "more_info": 1}, "application/json", NOTHING),
+        ({"code": True, "message": None, "more_info": {}}, "application/json", NOTHING),
+        ({"code": 2**70}, "application/json", (2**70, None, None)),
+        ({"errors": {"code": 20404}}, "application/json", NOTHING),
+        ({"errors": [[]]}, "application/json", NOTHING),
+        ({"participants": [], "meta": {"next_page_url": None}}, "application/json", NOTHING),
+    ],
+)
+async def test_error_bodies(body, kind, found):
+    """An error body adds what it has to the error, and never changes what kind it is."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = http(data, "404 Not Found", f"Content-Type: {kind}")
+    async with raw(FIRST, reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is NotFoundError
+    assert (error.status, error.transient) == (404, False)
+    assert (error.code, error.message, error.more_info) == found
+    assert len(server.heads) == 2
+
+
+async def test_zipped_error_body():
+    """An error body is unpacked like any other."""
+    data = gzip.compress(json.dumps(LEGACY).encode())
+    async with raw(http(data, "404 x", "Content-Encoding: gzip")) as server:
+        async with client(server.base_url) as session:
+            _, error = await listed(session)
+
+    assert type(error) is NotFoundError
+    assert (error.code, error.message, error.more_info) == FOUND
+
+
+def unreadable(status, *headers):
+    """Return replies whose head is whole, and whose body cannot be read to its end."""
+    cut = http(b'{"code": 2', status, *headers, length=99)
+    return {
+        "cut": closing(cut),
+        "reset": resetting(cut),
+        "garbled": http(b'{"code": 2}', status, *headers, "Content-Encoding: gzip"),
+        "too large": http(b" " * (LARGEST_BODY + 1), status, *headers),
+    }
+
+
+UNREADABLE = [*unreadable("404 x")]
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_error_body_that_cannot_be_read(name):
+    """The status of a refusal decides, whatever befalls the body: a final one is asked once."""
+    reply = unreadable("404 x")[name]
+    async with raw(FIRST, reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is NotFoundError
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_retry_after_with_a_body_that_cannot_be_read(name):
+    """A Retry-After counts, whatever befalls the body behind it."""
+    reply = unreadable("429 x", "Retry-After: 3600")[name]
+    async with raw(FIRST, reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is RateLimitError
+    assert error.retry_after == 3600.0
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_request_id_of_a_body_that_cannot_be_read(name):
+    """An error about a body carries the request id that its head has named."""
+    reply = unreadable("200 OK", "Twilio-Request-Id: RQ7")[name]
+    async with raw(FIRST, reply) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert error.request_id == "RQ7"
+
+
+# --- Bodies that are too much ---
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(headed(CHUNKED, body=b""), id="chunks"),
+        pytest.param(headed(b"Content-Length: %d" % 2**50, body=b""), id="length"),
+        pytest.param(headed(body=b""), id="close"),
+    ],
+)
+async def test_endless_body(data):
+    """A body without end is given up at 16 MiB, and not asked for again."""
+    block = b" " * 2**18
+    piece = b"%x\r\n%b\r\n" % (len(block), block) if CHUNKED in data else block
+    async with raw(FIRST, endless(data, piece)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is ResponseError
+    assert "larger than" in str(error)
+    assert not error.transient
+    assert len(server.heads) == 2
+
+
+async def test_largest_body():
+    """A body of 16 MiB is read, and one byte more is refused."""
+    largest = SECOND + b" " * (LARGEST_BODY - len(SECOND))
+    async with raw(http(largest), http(largest + b" ")) as server:
+        async with client(server.base_url) as session:
+            assert await listed(session) == (["b", "c"], None)
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is ResponseError
+    assert "larger than" in str(error)
+    assert len(server.heads) == 2
+
+
+#: What a child process does: list one conference as a warm-up, then the one with the bomb; then
+#: the same bomb without this package, which proves that the measure would have seen it.
+MEASURED = """
+import asyncio, json, resource, sys
+import aiohttp
+from aioparticipants import InsightsError, InsightsSession, RetryPolicy
+
+def peak():
+    try:  # of this program alone: getrusage keeps the peak of the process that it came from
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+async def main(base_url, sid):
+    async with InsightsSession(
+        ("AC" + "0" * 32, "secret"), base_url=base_url, retry=RetryPolicy(base_delay=0)
+    ) as session:
+        await session.participants(sid)
+        before, outcome = peak(), None
+        try:
+            await session.participants(sid)
+        except InsightsError as error:
+            outcome = [type(error).__name__, str(error), error.transient, len(error.attempts)]
+        growth = peak() - before
+    async with aiohttp.ClientSession() as plain, plain.get(base_url) as reply:
+        size = len(await reply.read())
+    print(json.dumps([outcome, growth, size, peak() - before]))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def bomb(encoding):
+    """Return 160 MiB of a page in some 160 KiB."""
+    wbits = {"gzip": 31, "deflate": 15, "raw deflate": -15}[encoding]
+    packer = zlib.compressobj(9, wbits=wbits)
+    block = b" " * 2**20
+    packed = packer.compress(SECOND) + b"".join(packer.compress(block) for _ in range(160))
+    header = f"Content-Encoding: {encoding.removeprefix('raw ')}"
+    return http(packed + packer.flush(), "200 OK", header)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])
+async def test_bomb(encoding):
+    """A body that unpacks to 160 MiB is given up at 16, once, and memory grows by less than 64."""
+    async with raw(http(SECOND), bomb(encoding)) as server:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", MEASURED, server.base_url, SID),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await child.communicate()
+
+    outcome, growth, size, unbounded = json.loads(printed)
+    assert outcome is not None
+    assert outcome[1].startswith(f"The body of the reply is larger than {LARGEST_BODY} bytes")
+    assert [outcome[0], *outcome[2:]] == ["ResponseError", False, 1]
+    assert growth < 64 * 2**20
+    assert size > 160 * 2**20
+    assert unbounded > 150 * 2**20
+    assert len(server.heads) == 3
+
+
+# --- JSON that is too much ---
+
+
+def record(member):
+    return b'{"participants": [{%b}], "meta": {"next_page_url": null}}' % member
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (record(b'"x": ' + b"[" * 200_000 + b"]" * 200_000), "nested too deeply"),
+        (record(b'"duration_seconds": ' + b"9" * 4301), "not JSON"),
+        (record(b'"x": ' + b"9" * 1_000_000), "not JSON"),
+        (record(b'"x": NaN'), "not JSON"),
+        (record(b'"x": Infinity'), "not JSON"),
+        (record(b'"x": -Infinity'), "not JSON"),
+        (record(b'"label": "\xff"'), "not JSON"),
+        (b"\xef\xbb\xbf" + SECOND, "not JSON"),
+        (SECOND.decode().encode("utf-16"), "not JSON"),
+        (SECOND + SECOND, "not JSON"),
+        (b"<html>", "not JSON"),
+    ],
+)
+async def test_body_that_is_no_json(body, words):
+    """A 200 that is no JSON, or JSON past all measure, is transient, and hands out nothing."""
+    async with raw(FIRST, http(body)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is ResponseError
+    assert words in str(error)
+    assert error.transient
+    assert outcomes(error) == ["ResponseError"] * 2
+    assert len(server.heads) == 3
+
+
+@pytest.mark.parametrize(
+    ("member", "path"),
+    [
+        (b'"x": ' + b"[" * 200 + b"]" * 200, "x"),
+        (b'"x": 1e999', "x"),
+        (b'"x": [{"y": -1e999}]', "x"),
+        (b'"duration_seconds": 1e999', "duration_seconds"),
+        (b'"duration_seconds": 12.0', "duration_seconds"),
+        (b'"duration_seconds": "12"', "duration_seconds"),
+        (b'"events": {"mute": [%d]}' % 2**70, "events.mute[0]"),
+        (b'"join_time": "0001-01-01T00:00:00+23:59"', "join_time"),
+    ],
+)
+async def test_value_out_of_bounds(member, path):
+    """A value that no field can hold is a final error that names its place, not the value."""
+    async with raw(FIRST, http(record(member))) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a"]
+    assert type(error) is ResponseError
+    assert error.path == f"participants[0].{path}"
+    assert not error.transient
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize("digits", [b"%d" % 2**70, b"-%d" % 2**70, b"9" * 4300])
+async def test_huge_integer(digits):
+    """An integer of any size that Python reads is handed out exactly."""
+    reply = http(record(b'"duration_seconds": ' + digits))
+    async with raw(reply) as server, client(server.base_url) as session:
+        (found,) = await session.participants(SID)
+
+    assert found.duration_seconds == int(digits)
+    assert len(server.heads) == 1
+
+
+# --- TLS ---
+
+
+AUTHORITY = trustme.CA()
+
+
+def served(*names, authority=AUTHORITY, **options):
+    """Return the TLS settings of a server that is certified as `names`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*names, **options).configure_cert(context)
+    return context
+
+
+def trusting():
+    """Return an aiohttp session that trusts the authority."""
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+
+
+async def test_trusted_certificate():
+    """A certificate that the borrowed session trusts is accepted."""
+    async with raw(FIRST, http(SECOND), ssl=served("127.0.0.1")) as server, trusting() as lent:
+        async with client(server.base_url, http=lent) as session:
+            assert await listed(session) == (["a", "b", "c"], None)
+
+    assert (len(server.heads), server.connections) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param(served("127.0.0.1", authority=trustme.CA()), id="unknown authority"),
+        pytest.param(served("insights.twilio.com"), id="wrong host name"),
+        pytest.param(served("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC)), id="expired"),
+    ],
+)
+async def test_certificate_that_is_refused(context):
+    """A certificate that cannot be trusted ends it: one connection, no request, no retry."""
+    async with raw(http(SECOND), ssl=context) as server, trusting() as lent:
+        async with client(server.base_url, http=lent) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is TransportError
+    assert "certificate was refused" in str(error)
+    assert not error.transient
+    assert outcomes(error) == ["TransportError"]
+    assert server.heads == []
+
+
+async def test_self_signed_certificate():
+    """A session of our own trusts no certificate but those that the system trusts."""
+    async with raw(http(SECOND), ssl=served("127.0.0.1")) as server:
+        async with client(server.base_url) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is TransportError
+    assert not error.transient
+    assert server.heads == []
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        pytest.param(closing(), id="closed"),
+        pytest.param(resetting(), id="reset"),
+    ],
+)
+async def test_handshake_that_is_broken_off(greeting):
+    """A connection lost in the TLS handshake is transient, and no request has left."""
+    async with raw(greeting=greeting) as server:
+        secure = server.base_url.replace("http:", "https:")
+        async with client(secure) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is TransportError
+    assert error.transient
+    assert outcomes(error) == ["TransportError"] * 2
+    assert (server.heads, server.connections) == ([], 2)
+
+
+async def test_handshake_with_a_host_that_speaks_no_tls():
+    """A host that answers the TLS handshake in plain text is refused, and not asked again."""
+    greeting = stalling(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    async with raw(greeting=greeting) as server:
+        secure = server.base_url.replace("http:", "https:")
+        async with client(secure) as session:
+            labels, error = await listed(session)
+
+    assert labels == []
+    assert type(error) is TransportError
+    assert "TLS handshake failed" in str(error)
+    assert not error.transient
+    assert (server.heads, server.connections) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(closing(headed(body=SECOND[:-9])), id="closed"),
+        pytest.param(resetting(headed(body=SECOND[:-9])), id="reset"),
+    ],
+)
+async def test_cut_under_tls(reply):
+    """A body cut off under TLS is fetched again, as one in plain text is."""
+    async with raw(FIRST, reply, http(SECOND), ssl=served("127.0.0.1")) as server:
+        async with trusting() as lent, client(server.base_url, http=lent) as session:
+            assert await listed(session) == (["a", "b", "c"], None)
+
+    assert len(server.heads) == 3

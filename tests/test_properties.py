@@ -1,0 +1,1087 @@
+"""Properties that hold for every list, every order of events, and every record.
+
+Hypothesis makes them up, always the same ones: a test that fails here fails everywhere. Nothing
+here opens a socket, and nothing waits: the loops of these tests have a clock that jumps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import gc
+import json
+import math
+import pickle
+import re
+import selectors
+import threading
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from aioparticipants import (
+    BadRequestError,
+    InsightsError,
+    InvalidRequestError,
+    PaginationError,
+    RateLimitError,
+    ResponseError,
+    SessionClosedError,
+    TransportError,
+)
+from aioparticipants._cursors import cursor_of, resumed
+from aioparticipants._messages import Request
+from aioparticipants._paging import Pager
+from aioparticipants._stream import PageTasks, RecordStream
+from aioparticipants._structuring import participant, unstructure_participant
+
+SETTINGS = settings(
+    derandomize=True,  # no other run than the last one can fail
+    database=None,
+    # To shrink an example can take minutes. Whoever wants the smallest one adds Phase.shrink.
+    phases=[Phase.generate],
+    deadline=None,  # no test asserts a duration
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        # The fixture that looks for leaks looks once, after all examples; each closes its own loop.
+        HealthCheck.function_scoped_fixture,
+    ],
+)
+
+SID = "CF" + "a" * 32
+PATH = f"/v1/Conferences/{SID}/Participants"
+HOST = "https://insights.twilio.com"
+FIRST = Request(path=PATH, query="Label=a%2Bb&PageSize=50", conference_sid=SID)
+
+
+# --- A loop whose time passes at once ---
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Jumps over the time that a loop would sleep, and refuses to sleep for ever."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout=None):
+        events = super().select(0)
+        if not events and timeout is None:
+            message = "the loop waits for something that will never come"
+            raise AssertionError(message)
+        if not events:
+            self.now += max(timeout, 0.0)
+        return events
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """A loop that never sleeps: a wait takes no time, and an endless one is a failure at once."""
+
+    def __init__(self):
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self):
+        return self._jumping.now
+
+
+def run(work):
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(work)
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# --- Page graphs ---
+
+END, ABSENT = "end", "absent"
+BAD = {"label": 7}
+HOSTILE = [
+    f"https://evil.example@insights.twilio.com{PATH}?Page=1",
+    f"{HOST}/v1/Conferences/CF{'b' * 32}/Participants?Page=1",
+    f"{HOST}{PATH}",
+    f"{HOST}{PATH}?Page=1#x",
+    f"ftp://insights.twilio.com{PATH}?Page=1",
+    f"{HOST}{PATH}?Page=1\r\nX: 1",
+    f"https://[::1{PATH}?Page=1",
+    "",
+]
+
+
+@attrs.frozen
+class Node:
+    """A page of a made-up list: its records, and what its next link is."""
+
+    records: list
+    link: object
+    """A page's number, or its query in another spelling; END; ABSENT; or a hostile link."""
+
+
+def query_of(target):
+    if isinstance(target, str):
+        return target
+    return FIRST.query if target == 0 else f"PageToken=PT{target}%2F==&Label=a%2Bb&PageSize=50"
+
+
+def number_of(query):
+    found = re.search("PageToken=PT([0-9]+)", query)
+    return int(found[1]) if found else 0
+
+
+def link_of(target):
+    if target in {END, ABSENT}:
+        return None
+    return target if target in HOSTILE else f"{HOST}{PATH}?{query_of(target)}"
+
+
+@st.composite
+def graphs(draw, faulty=True):
+    """Make up a list; most of its links lead on, the others anywhere."""
+    size = draw(st.integers(1, 5))
+    names = st.integers(0, 3).map(lambda number: {"label": str(number)})
+    records = st.lists(names | st.just(BAD) if faulty and draw(st.booleans()) else names)
+    pages = []
+    for number in range(size):
+        ahead = number + 1 if number + 1 < size else END
+        anywhere = [
+            *range(size + 1),  # the last of these is dangling
+            f"PageToken=PT{draw(st.integers(0, size))}&Page=x",  # a page under another name
+            draw(st.sampled_from(HOSTILE)),
+            END,
+            ABSENT,
+        ]
+        odd = faulty and draw(st.integers(0, 3)) == 3
+        link = draw(st.sampled_from(anywhere)) if odd else ahead
+        pages.append(Node(draw(records)[:4], link))
+    return pages
+
+
+def reference(pages, query=FIRST.query, offset=0, limit=None):
+    """Return what must come of a list: its records, how it ends, and the pages asked for."""
+    seen = {FIRST.query, query}
+    out, asked, ending = [], [], END if limit == 0 else None
+    while ending is None:
+        asked.append(query)
+        if number_of(query) >= len(pages):
+            return out, BadRequestError, asked
+        node = pages[number_of(query)]
+        if node.link == ABSENT:
+            return out, ResponseError, asked
+        records = node.records[offset:]
+        if limit is not None:
+            records = records[: limit - len(out)]
+        if node.link == END or len(out) + len(records) == limit:
+            ending = END
+        elif node.link in HOSTILE or query_of(node.link) in seen:
+            ending = PaginationError
+        else:
+            query, offset = query_of(node.link), 0
+            seen.add(query)
+        if BAD in records:
+            good = records[: records.index(BAD)]
+            ahead = [query] if ending is None else []  # asked for before the bad one was met
+            return out + labels_of(good), ResponseError, asked + ahead
+        out += labels_of(records)
+    return out, ending, asked
+
+
+def labels_of(records):
+    return [record["label"] for record in records]
+
+
+class GraphServer:
+    """Serves a graph, and makes streams of it as a session does."""
+
+    def __init__(self, pages):
+        self.pages = pages
+        self.asked = []
+        self.tasks = PageTasks()
+
+    def stream(self, resume=None, limit=None):
+        place, offset = (FIRST, 0) if resume is None else resumed(FIRST, resume)
+        pager = Pager(FIRST, place, key="participants")
+
+        async def fetch(request, departed):
+            self.asked.append(request.query)
+            departed()
+            await asyncio.sleep(0)
+            return pager.page(request, self.body(request), "RQ1")
+
+        return RecordStream(
+            place,
+            offset,
+            fetch=fetch,
+            structure=participant,
+            cursor=functools.partial(cursor_of, FIRST),
+            key="participants",
+            limit=limit,
+            tasks=self.tasks,
+        )
+
+    def body(self, request):
+        number = number_of(request.query)
+        if number >= len(self.pages):
+            message = "Page token is invalid"
+            raise BadRequestError(message, status=400)
+        node = self.pages[number]
+        meta = {} if node.link == ABSENT else {"next_page_url": link_of(node.link)}
+        return {"meta": meta, "participants": copy.deepcopy(node.records)}
+
+
+async def drained(stream, by_pages=False):
+    """Return the labels that are left in a stream, and how it ends: each time the same way."""
+    labels, failure = [], None
+    try:
+        if by_pages:
+            async for page in stream.pages():
+                labels += [record.label for record in page.records]
+        else:
+            async for record in stream:
+                labels.append(record.label)
+    except InsightsError as error:
+        failure = error
+    expected = StopAsyncIteration if failure is None else type(failure)
+    for items in (stream, stream.pages(), stream):
+        with pytest.raises(expected) as caught:
+            await anext(items)
+        assert getattr(caught.value, "cursor", stream.cursor) == stream.cursor
+    if failure is None:
+        return labels, END
+    assert (failure.cursor, failure.conference_sid) == (stream.cursor, SID)
+    return labels, type(failure)
+
+
+@settings(SETTINGS, max_examples=400)
+@given(graphs(), st.none() | st.integers(0, 8), st.booleans())
+def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages):
+    """Whatever the pages and links, the right records come, the right end, and no other request."""
+
+    async def check():
+        server = GraphServer(pages)
+        async with server.stream(limit=limit) as stream:
+            labels, ending = await drained(stream, by_pages)
+        assert (labels, ending, server.asked) == reference(pages, limit=limit)
+
+    run(check())
+
+
+@settings(SETTINGS, max_examples=120)
+@given(graphs(), st.none() | st.integers(0, 3))
+def test_a_list_goes_on_at_every_cursor(pages, limit):
+    """What came before a cursor and what comes after it are the list, each record once."""
+    expected, ending, _ = reference(pages)
+
+    async def check():
+        server = GraphServer(pages)
+        async with server.stream() as stream:
+            cursors = [stream.cursor]
+            for label in expected:
+                assert (await anext(stream)).label == label
+                cursors.append(stream.cursor)
+            assert await drained(stream) == ([], ending)
+            cursors.append(stream.cursor)
+        cursors.append(stream.cursor)  # of a closed stream
+        places = [*range(len(expected) + 1), len(expected), len(expected)]
+        for place, cursor in zip(places, cursors, strict=True):
+            request, offset = resumed(FIRST, cursor)
+            async with server.stream(resume=cursor) as rest:
+                assert rest.cursor == cursor
+                found = await drained(rest)
+            assert found == reference(pages, request.query, offset)[:2]
+            # A resumed list does not know what was seen before. So it notices a circle one round
+            # later, at the most: only then does it go beyond the first one.
+            assert found[1] == ending
+            assert found[0][: len(expected) - place] == expected[place:]
+            if ending is not PaginationError:
+                assert found[0] == expected[place:]
+            async with server.stream(resume=cursor, limit=limit) as rest:
+                found = await drained(rest)
+            assert found == reference(pages, request.query, offset, limit)[:2]
+
+    run(check())
+
+
+@settings(SETTINGS, max_examples=100)
+@given(graphs(faulty=False), st.data())
+def test_a_list_in_any_pieces_is_the_list(pages, data):
+    """A list read in pieces, each resumed where the last one stopped, is the list."""
+    expected, ending, _ = reference(pages)
+    assert ending == END
+
+    async def check():
+        server = GraphServer(pages)
+        cursor, found = None, []
+        while len(found) < len(expected):
+            count = data.draw(st.integers(1, 5))
+            async with server.stream(resume=cursor, limit=count) as stream:
+                labels, end = await drained(stream, data.draw(st.booleans()))
+            assert end == END
+            assert len(labels) == min(count, len(expected) - len(found))
+            found += labels
+            cursor = stream.cursor
+        assert found == expected
+
+    run(check())
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+META_MEMBERS = ["page", "page_size", "first_page_url", "next_page_url", "url", "key", "new"]
+
+
+@settings(SETTINGS, max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from(["participants", "meta", "x"]),
+        ANYTHING
+        | st.lists(ANYTHING, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(META_MEMBERS),
+            st.none() | st.sampled_from([*HOSTILE, f"{HOST}{PATH}?Page=1"]) | ANYTHING,
+        ),
+    )
+)
+def test_any_object_is_a_page_or_a_response_error(body):
+    """A body of any shape is a page, or an error that names a member of it or one that it lacks."""
+    page, failure = None, None
+    try:
+        page = Pager(FIRST, FIRST, key="participants").page(FIRST, body, "RQ1")
+    except ResponseError as error:
+        failure = error
+    if failure is not None:
+        assert re.match(r"(participants|meta)(\.|\Z)", failure.path)
+        assert (failure.conference_sid, failure.request_id) == (SID, "RQ1")
+        return
+    assert page.records == body["participants"]
+    link = body["meta"]["next_page_url"]
+    if page.following is None:
+        assert link is None
+    elif isinstance(page.following, Request):
+        assert link == f"{HOST}{PATH}?{page.following.query}"
+    else:
+        assert isinstance(page.following, PaginationError)
+
+
+# --- Any order of events ---
+
+#: What a page's fetch may fail with. The last one stands for a defect, which is nobody's error.
+FAULTS = {
+    "transient": lambda: TransportError("reset"),
+    "busy": lambda: RateLimitError("busy", status=429),
+    "final": lambda: BadRequestError("bad", status=400),
+    "defect": lambda: ZeroDivisionError("defect"),
+}
+
+
+@attrs.define
+class Outcome:
+    """What came of a call: records, the end, an error, or a cancellation."""
+
+    kind: str
+    records: tuple = ()
+    error: Exception | None = None
+
+
+async def outcome_of(call):
+    """Await a record or a page, and tell what came, keeping no frame that holds the stream."""
+    try:
+        found = await call
+    except StopAsyncIteration:
+        return Outcome("end")
+    except asyncio.CancelledError:
+        return Outcome("cancelled")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the model judges it
+        kind = "error" if isinstance(error, InsightsError) else type(error).__name__
+        return Outcome(kind, error=error.with_traceback(None))
+    records = (found,) if isinstance(found, int) else found.records
+    return Outcome("records", records=records)
+
+
+async def timed_outcome_of(call, seconds):
+    """Do the same within `asyncio.timeout`, whose end is a cancellation to the call."""
+    try:
+        async with asyncio.timeout(seconds):
+            try:
+                found = await call
+            except StopAsyncIteration:
+                return Outcome("end")
+            except InsightsError as error:
+                return Outcome("error", error=error.with_traceback(None))
+            except ZeroDivisionError:
+                return Outcome("ZeroDivisionError")
+    except TimeoutError:
+        return Outcome("cancelled")
+    return Outcome("records", records=(found,) if isinstance(found, int) else found.records)
+
+
+class Life(RuleBasedStateMachine):
+    """One list of numbers, read by streams to which anything happens in any order.
+
+    The model is the number of records that came so far: the next one must be that number, as the
+    records are 0, 1, 2 …
+    """
+
+    def __init__(self):
+        super().__init__()
+        gc.disable()  # a dropped stream must go by its reference count alone
+        self.loop = Loop()
+        self.lost = []
+        self.loop.set_exception_handler(lambda _loop, context: self.lost.append(context))
+        self.stream = None
+        self.came = 0
+
+    @initialize(
+        # 40 is more than a page's structuring does without giving the loop a turn.
+        sizes=st.lists(st.sampled_from([0, 1, 2, 3, 40]), min_size=1, max_size=6),
+        limit=st.none() | st.integers(0, 6),
+    )
+    def begin(self, sizes, limit):
+        self.starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+        self.faults = {}
+        self.before, self.after, self.cleanup, self.departs = 0, 1, 0, True
+        self.fetching, self.most_fetching = 0, 0
+        self.cursor = None
+        self.tasks = PageTasks()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.new_stream(limit)
+
+    # What the streams talk to
+
+    def new_stream(self, limit):
+        place, offset = (FIRST, 0) if self.cursor is None else resumed(FIRST, self.cursor)
+        pager = Pager(FIRST, place, key="participants")
+        self.limit, self.taken, self.resumed_at = limit, 0, self.came
+        self.closed, self.sticky = False, None
+        self.failed, self.fetched = {}, set()
+
+        # Of the machine, no stream: what a page's task refers to must not keep its stream alive.
+        async def fetch(request, departed):
+            number = number_of(request.query)
+            self.fetching += 1
+            self.most_fetching = max(self.fetching, self.most_fetching)
+            try:
+                await turns(self.before)
+                if self.departs:
+                    departed()
+                await turns(self.after)
+                await self.gate.wait()
+                if number in self.faults:
+                    fault = FAULTS[self.faults.pop(number)]()
+                    if isinstance(fault, InsightsError):
+                        self.failed[number] = type(fault)
+                    raise fault
+                self.fetched.add(number)
+                return pager.page(request, self.body(number), "RQ1")
+            finally:
+                try:
+                    await turns(self.cleanup)
+                finally:
+                    self.fetching -= 1
+
+        self.stream = RecordStream(
+            place,
+            offset,
+            fetch=fetch,
+            structure=lambda raw, _key, _index: raw,
+            cursor=functools.partial(cursor_of, FIRST),
+            key="participants",
+            limit=limit,
+            tasks=self.tasks,
+        )
+        self.cursor = self.stream.cursor
+
+    def body(self, number):
+        last = number == len(self.starts) - 2
+        return {
+            "meta": {"next_page_url": None if last else link_of(number + 1)},
+            "participants": [*range(self.starts[number], self.starts[number + 1])],
+        }
+
+    # What the model expects
+
+    def expect(self, outcome):
+        """Compare what came of a call with what may come."""
+        if outcome.kind == "cancelled":
+            return
+        if self.closed:
+            assert outcome.kind == "end"
+        elif outcome.kind == "records":
+            self.expect_records(outcome.records)
+        elif outcome.kind == "end":
+            last_page = len(self.starts) - 2
+            assert self.sticky is None
+            assert self.taken == self.limit or (
+                self.came == self.starts[-1] and last_page in self.fetched
+            )
+        elif outcome.kind == "error":
+            self.expect_error(outcome.error)
+        else:
+            assert outcome.kind == "ZeroDivisionError"
+
+    def expect_records(self, records):
+        assert self.sticky is None
+        assert records == (*range(self.came, self.came + len(records)),)
+        self.came += len(records)
+        self.taken += len(records)
+        assert self.limit is None or self.taken <= self.limit
+        for number in self.failed:
+            assert self.came <= max(self.starts[number], self.resumed_at)
+
+    def expect_error(self, error):
+        assert error.cursor == self.stream.cursor
+        if self.sticky is not None:
+            assert type(error) is self.sticky
+        elif not (self.tasks.closed and type(error) is SessionClosedError):
+            # A page later fails only where this one did not.
+            [(number, kind)] = self.failed.items()
+            assert (type(error), self.came) == (kind, max(self.starts[number], self.resumed_at))
+        self.sticky = type(error)
+
+    def run(self, work):
+        return self.loop.run_until_complete(work)
+
+    def call(self, mode):
+        return anext(self.stream if mode == "record" else self.stream.pages())
+
+    # What may happen
+
+    usable = precondition(lambda self: self.stream is not None)
+    modes = st.sampled_from(["record", "record", "page"])
+
+    @rule(
+        before=st.integers(0, 2),
+        after=st.integers(0, 4),
+        cleanup=st.sampled_from([0, 1, 5]),
+        departs=st.sampled_from([True, True, True, False]),
+    )
+    def change_the_server(self, before, after, cleanup, departs):
+        self.before, self.after, self.cleanup, self.departs = before, after, cleanup, departs
+
+    @rule(ahead=st.integers(0, 2), kind=st.sampled_from([*FAULTS]))
+    def let_a_page_fail(self, ahead, kind):
+        pages = range(len(self.starts) - 1)
+        here = max((each for each in pages if self.starts[each] <= self.came), default=0)
+        self.faults[here + ahead] = kind
+
+    @usable
+    @rule(count=st.integers(1, 6), mode=modes, pause=st.integers(0, 3))
+    def take(self, count, mode, pause):
+        for _ in range(count):
+            self.expect(self.run(outcome_of(self.call(mode))))
+            self.run(turns(pause))
+
+    @usable
+    @rule(
+        mode=modes, after=st.integers(0, 9), again=st.none() | st.integers(0, 3), held=st.booleans()
+    )
+    def cancel_a_wait(self, mode, after, again, held):
+        async def cancelled():
+            if held:
+                self.gate.clear()
+            waiting = asyncio.create_task(outcome_of(self.call(mode)))
+            await turns(1 + after)
+            waiting.cancel()
+            if again is not None:
+                await turns(again)
+                waiting.cancel()
+            await asyncio.wait([waiting])
+            self.gate.set()
+            return Outcome("cancelled") if waiting.cancelled() else waiting.result()
+
+        self.expect(self.run(cancelled()))
+
+    @usable
+    @rule(mode=modes, seconds=st.sampled_from([0, 0, 0.1, 1]), held=st.booleans())
+    def time_a_wait_out(self, mode, seconds, held):
+        if held:
+            self.gate.clear()
+        self.expect(self.run(timed_outcome_of(self.call(mode), seconds)))
+        self.gate.set()
+
+    @usable
+    @rule(modes=st.tuples(modes, modes), after=st.integers(0, 9), held=st.booleans())
+    def ask_twice_at_once(self, modes, after, held):
+        async def both():
+            if held:
+                self.gate.clear()
+            first = asyncio.create_task(outcome_of(self.call(modes[0])))
+            await turns(1 + after)
+            pending = not first.done()
+            if not pending:
+                self.expect(first.result())
+                self.gate.set()
+            second = await outcome_of(self.call(modes[1]))
+            self.gate.set()
+            if pending and not self.closed:
+                assert type(second.error) is InvalidRequestError
+                assert second.error.cursor == self.stream.cursor
+                self.expect(await first)
+            else:
+                self.expect(second)
+
+        self.run(both())
+
+    @usable
+    @rule(
+        waiting=st.none() | modes,
+        held=st.booleans(),
+        cancel=st.none() | st.integers(1, 6),
+        session=st.booleans(),
+    )
+    def close(self, waiting, held, cancel, session):
+        async def expected(mode):
+            self.expect(await outcome_of(self.call(mode)))
+
+        async def closing():
+            # The model changes with the first step of the closing task, and with no other.
+            self.closed = self.closed or not session
+            await (self.tasks if session else self.stream).aclose()
+
+        async def closed():
+            if held:
+                self.gate.clear()
+            waiter = None
+            if waiting is not None:
+                waiter = asyncio.create_task(expected(waiting))
+                await turns(3)
+            closer = asyncio.create_task(closing())
+            if cancel is not None:
+                await turns(cancel)
+            interrupted = cancel is not None and closer.cancel()
+            await asyncio.wait([closer])
+            assert closer.cancelled() == interrupted
+            assert self.fetching == 0
+            if waiter is not None:
+                await waiter
+            self.gate.set()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        self.run(closed())
+
+    @usable
+    @rule(elsewhere=st.booleans(), asking=st.booleans())
+    def drop(self, elsewhere, asking):
+        async def dropped():
+            self.gate.clear()  # a page in flight stays there unless it is cancelled
+            if asking:
+                waiting = asyncio.create_task(outcome_of(anext(self.stream)))
+                await turns(3)
+                waiting.cancel()
+                self.expect(await waiting)
+                del waiting
+            self.cursor = self.stream.cursor
+            holder = [self.stream]
+            self.stream = None
+            if elsewhere:
+                # While the loop runs, so that it can tell, in debug mode, who calls from where.
+                dropping = threading.Thread(target=holder.clear)
+                dropping.start()
+                dropping.join()
+            holder.clear()
+            await turns(3 + self.cleanup + elsewhere)
+            assert self.fetching == 0
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            self.gate.set()
+
+        self.run(dropped())
+
+    @rule(limit=st.none() | st.integers(0, 6), closing=st.booleans())
+    def resume(self, limit, closing):
+        if self.stream is not None and closing:
+            self.run(self.stream.aclose())
+        self.stream = None
+        self.run(turns(4 + self.cleanup))
+        if self.tasks.closed:
+            self.tasks = PageTasks()
+        self.new_stream(limit)
+
+    # What holds at any time
+
+    @invariant()
+    def the_cursor_names_the_next_record(self):
+        if self.stream is not None:
+            self.cursor = self.stream.cursor
+        request, offset = resumed(FIRST, self.cursor)
+        assert self.starts[number_of(request.query)] + offset == self.came
+
+    @invariant()
+    def one_page_task_at_most(self):
+        alive = asyncio.all_tasks(self.loop)
+        assert len(alive) <= (self.stream is not None and not self.closed)
+        assert self.most_fetching <= 1
+
+    def teardown(self):
+        try:
+            if hasattr(self, "tasks"):
+                self.faults.clear()
+                self.resume(None, closing=True)
+                rest = self.run(_all_of(self.stream))
+                assert rest == [*range(self.came, self.starts[-1])]
+                self.stream = None
+                self.run(turns(4))
+                assert asyncio.all_tasks(self.loop) == set()
+            gc.collect(0)  # all that is new, as nothing was collected meanwhile
+            self.run(turns(1))
+            assert self.lost == []
+        finally:
+            gc.enable()
+            self.loop.close()
+
+
+async def _all_of(stream):
+    return await stream
+
+
+def test_any_order_of_events():
+    """Whatever happens in whatever order: no record is lost or twice, and nothing is left."""
+    run_state_machine_as_test(
+        Life, settings=settings(SETTINGS, max_examples=150, stateful_step_count=30)
+    )
+
+
+# --- Records ---
+
+EARLIEST, LATEST = -62135596800000, 253402300799999  # the years 1 to 9999, in milliseconds
+WORDS = ["inbound", "completed", "sip", "large", "complete", "us1", "de1", "unheard-of", ""]
+
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+text = st.text(st.characters(), max_size=8)  # lone surrogates are JSON, too
+times = (
+    st.datetimes(timezones=st.just(UTC))
+    .map(lambda time: time.isoformat().replace("+00:00", "Z"))
+    .filter(lambda time: len(time) in {20, 27})
+)
+unknown_values = st.recursive(
+    st.none() | st.booleans() | numbers | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=6,
+)
+
+AVG_MAX = {"avg": numbers, "max": numbers}
+MEDIA = {
+    "total_packets_lost": st.integers(),
+    "total_packets_received": st.integers(),
+    "packet_loss_percentage": numbers,
+    "jitter": AVG_MAX,
+    "latency": AVG_MAX,
+    "mos": numbers,
+    "tags": st.lists(text, max_size=2),
+}
+#: The 27 members of a record, and what may stand in each besides null.
+RECORD = {
+    **dict.fromkeys(
+        [
+            "participant_sid",
+            "label",
+            "conference_sid",
+            "call_sid",
+            "account_sid",
+            "from",
+            "to",
+            "country_code",
+            "url",
+        ],
+        text,
+    ),
+    **dict.fromkeys(
+        [
+            "call_direction",
+            "call_status",
+            "call_type",
+            "jitter_buffer_size",
+            "processing_state",
+            "participant_region",
+            "conference_region",
+        ],
+        st.sampled_from(WORDS) | text,
+    ),
+    **dict.fromkeys(["is_moderator", "is_coach"], st.booleans()),
+    **dict.fromkeys(["join_time", "leave_time"], times),
+    **dict.fromkeys(
+        ["duration_seconds", "outbound_queue_length", "outbound_time_in_queue"], st.integers()
+    ),
+    "coached_participants": st.lists(text, max_size=2),
+    "events": st.dictionaries(text, st.lists(st.integers(EARLIEST, LATEST), max_size=2)),
+    "properties": dict.fromkeys(
+        [
+            "start_conference_on_enter",
+            "end_conference_on_exit",
+            "play_early_media",
+            "early_media",
+            "enter_muted",
+            "beep_on_enter",
+            "beep_on_exit",
+        ],
+        st.booleans(),
+    ),
+    "metrics": {"inbound": MEDIA, "outbound": MEDIA},
+}
+#: Members that are left out where they are null; all others are null where they were left out.
+SOMETIMES = {"tags", "play_early_media", "early_media"}
+
+
+def objects(members):
+    """Make up an object with some of the members, null or not, and at times an unknown one."""
+    known = st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.none() | (objects(member) if isinstance(member, dict) else member)
+            for name, member in members.items()
+        },
+    )
+    names = (text | st.sampled_from(["extra", "from_"])).filter(lambda name: name not in members)
+    unknown = st.dictionaries(names, unknown_values, max_size=1)
+    return st.builds(
+        lambda known, unknown, turned: dict(
+            reversed([*known.items(), *unknown.items()]) if turned else {**known, **unknown}
+        ),
+        known,
+        unknown,
+        st.booleans(),
+    )
+
+
+RECORDS = objects(RECORD)
+
+
+def completed(raw, members):
+    """Return an object as it must come back: absent and null mean the same."""
+    found = dict(raw)
+    for name, member in members.items():
+        if raw.get(name) is None and name in SOMETIMES:
+            found.pop(name, None)
+        elif raw.get(name) is None:
+            found[name] = None
+        elif isinstance(member, dict):
+            found[name] = completed(raw[name], member)
+    return found
+
+
+def exact(value):
+    """Return a JSON value as text: 1, 1.0 and True differ there, and the order does not count."""
+    return json.dumps(value, sort_keys=True)
+
+
+def touch(value):
+    """Ask for everything in a record, as deep as it goes, and return how many values there are."""
+    if attrs.has(type(value)):
+        inner = [getattr(value, field.name) for field in attrs.fields(type(value))]
+    elif hasattr(value, "items"):
+        inner = [*value.values()]
+    else:
+        inner = [*value] if isinstance(value, tuple) else []
+    assert not isinstance(value, (dict, list, set))  # all of it is frozen
+    return 1 + sum(map(touch, inner))
+
+
+def check_reading(raw):
+    """Structure an object, look at all of it, and demand that it comes back."""
+    before = copy.deepcopy(raw)
+    record = participant(raw, "participants", 3)
+    unstructured = unstructure_participant(record)
+    assert touch(record) >= 28
+    assert exact(unstructured) == exact(unstructure_participant(participant(before, "")))
+    assert exact(raw) == exact(before)
+    assert hash(record) == hash(participant(before, ""))
+    assert record == participant(before, "") == pickle.loads(pickle.dumps(record))
+    assert repr(record).startswith("Participant(")
+    return unstructured
+
+
+@settings(SETTINGS, max_examples=250)
+@given(RECORDS)
+def test_every_valid_record_comes_back(raw):
+    """What is structured unstructures to what it was, whatever is null, absent, unknown or new."""
+    assert exact(check_reading(raw)) == exact(completed(raw, RECORD))
+
+
+@settings(SETTINGS, max_examples=100)
+@given(
+    st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 30)),  # noqa: DTZ001 - gets its offset below
+    st.integers(-1439, 1439),
+    st.sampled_from(["auto", "milliseconds", "microseconds"]),
+)
+def test_every_offset_means_the_same_instant(time, minutes, precision):
+    """A time with any offset and precision is read as its instant, in UTC."""
+    offset = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+    if precision == "milliseconds":
+        time = time.replace(microsecond=time.microsecond // 1000 * 1000)
+    found = participant({"join_time": time.isoformat(timespec=precision) + offset}, "").join_time
+
+    assert found == time.replace(tzinfo=UTC) - timedelta(minutes=minutes)
+    assert found.tzinfo is UTC
+
+
+def _deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+wrong_values = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | text
+    | st.sampled_from(
+        [
+            *(math.inf, -math.inf, math.nan, 10**4000, -(2**63) - 1, LATEST + 1, EARLIEST - 1),
+            *("2021-10-08T02:58:51", "2021-10-08T02:58:51+00:00", "0001-01-01T00:00:00+23:59"),
+            *("12", [], {}, [[]], [None], [{}], [1], ["x"]),
+            *({"mute": 1}, {"mute": [1, None]}, {"avg": "x"}),
+        ]
+    )
+    | unknown_values
+    | st.integers(200, 900).map(_deep)
+    | st.integers(1, 40).map(_deep)
+)
+
+
+def places(value):
+    """Go through the paths of all values inside a JSON value, the outermost first."""
+    yield ()
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, item in items:
+        yield from ((key, *path) for path in places(item))
+
+
+def replaced(value, path, new):
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {**value, path[0]: replaced(value[path[0]], path[1:], new)}
+    return [*value[: path[0]], replaced(value[path[0]], path[1:], new), *value[path[0] + 1 :]]
+
+
+def _levels(value):
+    """Return how many levels a JSON value has; no recursion, as some have too many for that."""
+    levels, inside = 0, [value]
+    while inside:
+        levels += 1
+        inside = [
+            item
+            for each in inside
+            if isinstance(each, (dict, list))
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    return levels
+
+
+def _is_time(value):
+    try:
+        time = datetime.fromisoformat(value)
+        return time.tzinfo is not None and time.astimezone(UTC) is not None
+    except (ValueError, OverflowError):
+        return False
+
+
+def _finite(value):
+    """Tell whether a JSON value can be kept as it is: no number infinite, and not too deep."""
+    if _levels(value) > 100:
+        return False
+    if isinstance(value, (dict, list)):
+        return all(map(_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+KINDS = {
+    str: lambda value: type(value) is str,
+    bool: lambda value: type(value) is bool,
+    int: lambda value: type(value) is int,
+    float: lambda value: type(value) is int or (type(value) is float and math.isfinite(value)),
+    datetime: lambda value: type(value) is str and _is_time(value),
+}
+_KIND_OF_NAME = {
+    **dict.fromkeys(["is_moderator", "is_coach", *RECORD["properties"]], bool),
+    **dict.fromkeys(["duration_seconds", "outbound_queue_length", "outbound_time_in_queue"], int),
+    **dict.fromkeys(["total_packets_lost", "total_packets_received"], int),
+    **dict.fromkeys(["packet_loss_percentage", "mos", "avg", "max"], float),
+    **dict.fromkeys(["join_time", "leave_time"], datetime),
+}
+
+
+def faults(raw, path="participants[3]", members=RECORD):
+    """Go through the paths of all that is wrong in an object, by rules that stand only here."""
+    if type(raw) is not dict:
+        yield path
+        return
+    for name, value in raw.items():
+        here = f"{path}.{name}"
+        if name not in members:
+            yield from () if _finite(value) else (here,)
+        elif value is None:
+            continue
+        elif isinstance(members[name], dict):
+            yield from faults(value, here, members[name])
+        elif name == "events":
+            yield from _faults_of_events(value, here)
+        elif name in {"tags", "coached_participants"}:
+            yield from _faults_of_items(value, here, KINDS[str])
+        elif not KINDS[_KIND_OF_NAME.get(name, str)](value):
+            yield here
+
+
+def _faults_of_events(value, path):
+    if type(value) is not dict:
+        yield path
+        return
+    for name, instants in value.items():
+        yield from _faults_of_items(
+            instants,
+            f"{path}.{name}",
+            lambda each: type(each) is int and EARLIEST <= each <= LATEST,
+        )
+
+
+def _faults_of_items(value, path, fits):
+    if type(value) is not list:
+        yield path
+        return
+    yield from (f"{path}[{index}]" for index, item in enumerate(value) if not fits(item))
+
+
+@settings(SETTINGS, max_examples=350)
+@given(RECORDS, st.data())
+def test_every_broken_record_is_told_where_it_is_broken(raw, data):
+    """A value that is replaced by any other is read and comes back, or is named by its path."""
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from([*places(raw)]))
+        raw = replaced(raw, path, data.draw(wrong_values))
+    wrong = {*faults(raw)}
+    if not wrong:
+        check_reading(raw)
+        return
+    for _ in range(2):  # what is refused once is refused again
+        with pytest.raises(ResponseError) as caught:
+            participant(raw, "participants", 3)
+        assert caught.value.path in wrong
+        assert caught.value.__context__ is None
+        assert not caught.value.transient
