@@ -7,6 +7,7 @@ https://www.twilio.com/docs/usage/requests-to-twilio
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
@@ -63,6 +64,17 @@ class Credentials:
         """Return the value of the `Authorization` header (RFC 7617, UTF-8)."""
         pair = f"{self.username}:{self.password}".encode()
         return "Basic " + base64.b64encode(pair).decode("ascii")
+
+    def redacted(self, body: bytes) -> bytes:
+        """Return the body of a refusal without the credentials, where it repeats the request.
+
+        Some proxies and gateways do, and what a refusal says is kept on the error.
+        """
+        header = self.authorization().removeprefix("Basic ")
+        in_json = json.dumps(self.password)[1:-1]
+        for secret in (header, header.replace("/", "\\/"), in_json, self.password):
+            body = body.replace(secret.encode(), b"***")
+        return body
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: a secret belongs into the worker's environment."""

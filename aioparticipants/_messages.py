@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Request", "Response"]
+
+_REQUEST_ID: Final = re.compile(r"RQ[0-9a-zA-Z]{1,62}")
 
 
 @attrs.frozen(kw_only=True)
@@ -41,4 +44,6 @@ class Response:
     @property
     def request_id(self) -> str | None:
         """Twilio's id of the request (`Twilio-Request-Id: RQ…`), where the reply names one."""
-        return self.headers.get("Twilio-Request-Id")
+        named = self.headers.get("Twilio-Request-Id")
+        # It goes into errors and pages as it is, and so must be an id, and nothing repeated in it.
+        return named if named is not None and _REQUEST_ID.fullmatch(named) else None

@@ -97,12 +97,12 @@ class Pager:
         if query is None:
             message = (
                 "The next link does not lead to the next page of this list; it was not followed, "
-                "and its host was not contacted. Tell Twilio's support, with the request_id."
+                "and its host was not contacted. Give the request_id to Twilio's support."
             )
         elif query in self._seen:
             message = (
                 "The next link leads to a page already seen: the list goes round in a circle. "
-                "Tell Twilio's support, with the request_id."
+                "Give the request_id to Twilio's support."
             )
         else:
             self._seen.add(query)
@@ -113,7 +113,11 @@ class Pager:
 
 
 def _not_a_page(*, path: str, fault: str) -> ResponseError:
-    return ResponseError(f"The body of the reply is not a page: {path}: {fault}.", path=path)
+    message = (
+        f"The body of the reply is not a page: {path}: {fault}. "
+        "Check base_url, and what stands between here and Twilio."
+    )
+    return ResponseError(message, path=path)
 
 
 def _query_of(link: str, path: str) -> str | None:

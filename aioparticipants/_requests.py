@@ -10,13 +10,13 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._messages import Request
 from .errors import InvalidRequestError
 
-__all__ = ["LARGEST_PAGE", "base_url_from", "checked_limit", "first_page"]
+__all__ = ["LARGEST_PAGE", "base_url_from", "checked_limit", "checked_proxy", "first_page"]
 
 #: https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-participant-summary-resource
 LARGEST_PAGE: Final = 1000
@@ -25,6 +25,8 @@ _HOST: Final = "insights.twilio.com"
 # `[0-9]`, not `\d`, which takes Arabic digits too; `fullmatch`, as `$` allows a newline at the end.
 _SID: Final = re.compile(r"(CF|CP|AC)[0-9a-fA-F]{32}")
 _HOST_WORD: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+# No `%`, which some resolvers decode, and none of the other characters that a URL's host may hold.
+_HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -87,6 +89,36 @@ def base_url_from(base_url: str | None, *, region: str | None, edge: str | None)
     return f"https://insights.{_host_word(edge, 'edge')}.{region_word}.twilio.com"
 
 
+def checked_proxy(proxy: str | None, *, base_url: str) -> str | None:
+    """Return `proxy` if it is the URL of an HTTP proxy that may see what goes to `base_url`.
+
+    Of https a proxy sees the host and the port alone (RFC 9110, 9.3.6); of http it sees it all.
+
+    Raises:
+        InvalidRequestError: it is none, or not one for this origin.
+    """
+    if proxy is None:
+        return None
+    advice = "proxy must be the URL of an HTTP proxy: http://[user:password@]host[:port]."
+    if not isinstance(cast("object", proxy), str) or not re.fullmatch(r"[!-\[\]-~]+", proxy):
+        raise InvalidRequestError(advice)
+    try:
+        parts = urlsplit(proxy)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # its text can hold a password, so it is not even chained
+        parts, host = urlsplit(""), None
+    bare = parts.path in {"", "/"} and not parts.query and not parts.fragment
+    if parts.scheme not in {"http", "https"} or not host or not bare:
+        raise InvalidRequestError(advice)
+    if base_url.startswith("http:") and host not in _LOOPBACK:
+        message = (
+            "A proxy sees the headers of plain http: proxy must be on a loopback host, as the http "
+            "base_url is; or give an https base_url."
+        )
+        raise InvalidRequestError(message)
+    return proxy
+
+
 def _sid(value: object, prefix: str) -> str:
     if isinstance(value, str) and _SID.fullmatch(value) and value.startswith(prefix):
         return value
@@ -140,6 +172,7 @@ def _origin(base_url: object) -> str:
         parts, host, port = urlsplit(""), None, None
     plain = (
         host
+        and (":" in host or _HOST_NAME.fullmatch(host))
         and "@" not in parts.netloc
         and parts.path in {"", "/"}
         and not parts.query

@@ -43,8 +43,8 @@ _REMEDIES: Final[Mapping[int, str]] = {
         "(https://www.twilio.com/docs/api/errors/20003)."
     ),
     403: (
-        "The credentials are known, but a restricted key or a suspended account may not read "
-        "this (https://www.twilio.com/docs/api/errors/20403)."
+        "The credentials are known, but may not read this: check whether the key is restricted, or "
+        "the account suspended (https://www.twilio.com/docs/api/errors/20403)."
     ),
     404: (
         "Check the conference SID and the account it belongs to; Voice Insights keeps a "
@@ -56,6 +56,7 @@ _REMEDIES: Final[Mapping[int, str]] = {
     ),
 }
 _REDIRECT: Final = "Redirects are not followed, as they would take the credentials along."
+_BETWEEN: Final = "Check base_url, and what stands between here and Twilio."
 _SERVER: Final = "The fault is Twilio's; try again later (https://status.twilio.com)."
 
 # RFC 9110, 10.2.3 knows whole seconds and a date; servers also send decimals. Nothing that
@@ -81,7 +82,7 @@ def json_object(
     if response.status == _OK:
         return _decoded(response, request)
     if 200 < response.status < 300:  # noqa: PLR2004 - the class of statuses that mean success
-        message = f"Twilio answered {response.status}, where the API promises 200 with a body."
+        message = f"The API promises 200 with a body, and answered {response.status}. {_BETWEEN}"
         raise _response_error(message, response, request, transient=False)
     raise _status_error(response, request, now)
 
@@ -131,16 +132,14 @@ def _decoded(response: Response, request: Request) -> dict[str, object]:
     try:
         parsed = _parse(response.body)
     except ValueError:
-        fault = (
-            "The body of the reply was cut off, or is not JSON in UTF-8. If that stays, see what "
-            "stands between here and Twilio."
-        )
+        fault = "was cut off, or is not JSON in UTF-8"
     except RecursionError:
-        fault = "The body of the reply is nested too deeply."
+        fault = "is nested too deeply"
     if fault is not None:
-        raise _response_error(fault, response, request, transient=True)
+        message = f"The body of the reply {fault}. {_BETWEEN}"
+        raise _response_error(message, response, request, transient=True)
     if not isinstance(parsed, dict):
-        message = "The body of the reply is JSON, but not an object."
+        message = f"The body of the reply is JSON, but not an object. {_BETWEEN}"
         raise _response_error(message, response, request, transient=False)
     return cast("dict[str, object]", parsed)
 
@@ -177,7 +176,7 @@ def _status_error(response: Response, request: Request, now: Callable[[], float]
 def _remedy(status: int) -> str:
     if 300 <= status < 400:  # noqa: PLR2004 - the class of statuses that redirect
         return _REDIRECT
-    if status >= 500:  # noqa: PLR2004 - the class of statuses that blame the server
+    if 500 <= status < 600:  # noqa: PLR2004 - the class of statuses that blame the server
         return _SERVER
     return _REMEDIES.get(status, "See .code and .message for what Twilio says of it.")
 

@@ -15,7 +15,7 @@ from . import _structuring
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import cursor_of, resumed
 from ._paging import Pager, RawPage
-from ._requests import base_url_from, checked_limit, first_page
+from ._requests import base_url_from, checked_limit, checked_proxy, first_page
 from ._responses import json_object
 from ._retrying import Deadline, RetryPolicy, RetryRun
 from ._stream import PageTasks, RecordStream, settle
@@ -72,7 +72,8 @@ class InsightsSession:
         max_concurrency: attempts in flight at once, of the whole session.
         http: an `aiohttp.ClientSession` to borrow; it is never closed here. It must have no `auth`
             of its own. Its cookies and `trust_env` apply, as it is the owner's to set.
-        proxy: the URL of an HTTP proxy; the environment's proxies are not used.
+        proxy: the URL of an HTTP proxy; the environment's proxies are not used. With an http
+            base URL it must be on a loopback host, as it sees what is sent.
         trace_configs: `aiohttp.TraceConfig`s for the session that is made here.
 
     Raises:
@@ -110,7 +111,7 @@ class InsightsSession:
             timeout=client_timeout(timeout),
             connections=max_concurrency,
             http=http,
-            proxy=proxy,
+            proxy=checked_proxy(proxy, base_url=self._base_url),
             trace_configs=trace_configs,
         )
 

@@ -421,7 +421,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         if self._flight.loop is not asyncio.get_running_loop():
             message = (
                 "The stream is in use on another event loop: "
-                "its cursor leads on, in a session of this one."
+                "give its cursor to a session of this one."
             )
             raise InvalidRequestError(message)
         if not task.done():
@@ -440,7 +440,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _cancelled(self) -> InsightsError:
         if self._tasks.closed:
-            message = "The session was closed meanwhile; the cursor leads on, in another one."
+            message = "The session was closed meanwhile: give the cursor to another one."
             return SessionClosedError(message)
         return TransportError("The page on its way was cancelled from outside the stream.")
 

@@ -125,7 +125,7 @@ def _response_error(mismatch: _MismatchError, path: str) -> ResponseError:
     path += mismatch.path
     message = (
         f"The reply is not what the API promises: {path}: {mismatch.fault}. "
-        "A newer version of this package may know of it."
+        "See whether a newer version of this package knows of it."
     )
     return ResponseError(message, path=path)
 

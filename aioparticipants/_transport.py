@@ -8,6 +8,7 @@
 3. Every attempt has a total, a connect and a read timeout. aiohttp's `connect` is left alone: it
    counts the time in the pool's queue, and would fail healthy hosts under load.
 4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
+5. The status decides: a refusal whose body cannot be read is that refusal, with no more to say.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ from .errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import SimpleNamespace
+
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
 
     from ._credentials import Credentials
     from ._messages import Request
@@ -139,10 +143,7 @@ class Transport:
     async def _exchange(
         self, request: Request, seconds: float, departed: Callable[[], None]
     ) -> Response:
-        url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
-        if url.user is not None or url.origin() != self._origin:
-            message = "The request would leave the session's own origin; it was not sent."
-            raise InvalidRequestError(message, conference_sid=request.conference_sid)
+        url = self._url(request)
         if self._http is None:
             self._http = self._new_session()
         if not self._owned:
@@ -161,7 +162,17 @@ class Transport:
             trace_request_ctx=departed if self._owned else None,
         ) as reply:
             body = await _body(reply, request)
+            if reply.status != HTTPStatus.OK:
+                body = self._credentials.redacted(body)
             return Response(status=reply.status, headers=reply.headers, body=body)
+
+    def _url(self, request: Request) -> URL:
+        """Return where a request goes: to the session's own origin, whatever made the request."""
+        url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
+        if url.origin() != self._origin or url.raw_path != request.path:
+            message = "The request would leave the session's own origin; it was not sent."
+            raise InvalidRequestError(message, conference_sid=request.conference_sid)
+        return url
 
     def _within(self, seconds: float) -> aiohttp.ClientTimeout:
         # client_timeout() sees to it that there is a total.
@@ -171,11 +182,33 @@ class Transport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            connector=_Connector(limit=self._connections),
             cookie_jar=aiohttp.DummyCookieJar(),  # nothing that one reply sets rides on the next
             trust_env=False,  # a netrc entry for the host would clash with our Authorization
             trace_configs=[*self._trace_configs, _departures()],
         )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection on which something has come that nobody asked for.
+
+    It would be taken for the answer to the next request, and so one conference for another:
+    https://github.com/aio-libs/aiohttp/issues/13656
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the overridden signature
+    ) -> Connection:
+        """Return a connection that has nothing to say yet."""
+        connection = await super().connect(req, traces, timeout)
+        # A host that talks first on every connection is given up with the attempt's total.
+        while connection.protocol is not None and connection.protocol.should_close:
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        return connection
 
 
 def _after(turns: int, departed: Callable[[], None]) -> None:
@@ -207,7 +240,7 @@ async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
         failure = error if isinstance(error, ResponseError) else _translated(error, request)
     if reply.status != HTTPStatus.OK:
         return b""
-    failure.request_id = reply.headers.get("Twilio-Request-Id")
+    failure.request_id = Response(status=reply.status, headers=reply.headers, body=b"").request_id
     raise failure
 
 
@@ -218,8 +251,8 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
         size += len(chunk)
         if size > LARGEST_BODY:
             message = (
-                f"The body of the reply is larger than {LARGEST_BODY} bytes: ask for less at once, "
-                "by page_size."
+                f"The body of the reply is larger than {LARGEST_BODY} bytes. "
+                "Set a smaller page_size."
             )
             raise ResponseError(message, conference_sid=request.conference_sid)
         chunks.append(chunk)
@@ -306,7 +339,7 @@ def _translated(error: Exception, request: Request) -> InsightsError:
             return TransportError(message, transient=transient, conference_sid=sid)
     if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
         # "Connector is closed" and "Session is closed" have no class of their own.
-        message = "The aiohttp session was closed; the cursor leads on, in another session."
+        message = "The aiohttp session was closed: give the cursor to another one."
         return SessionClosedError(message, conference_sid=sid)
     message = (
         "aiohttp did not accept the request. A borrowed session must have no auth of its own, "

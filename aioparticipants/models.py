@@ -14,6 +14,7 @@ https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime  # noqa: TC003 - cattrs reads the annotations at run time
 from enum import StrEnum
@@ -95,8 +96,17 @@ def _keys_only(value: Mapping[str, object]) -> str:
     return "{" + ", ".join(f"{key!r}: '***'" for key in value) + "}"
 
 
+_ADDRESS: Final = re.compile(
+    r"https?://[a-zA-Z0-9.:-]+/v1/Conferences/CF[0-9a-fA-F]{32}/Participants(?=\?|$)"
+)
+
+
 def _without_query(value: str | None) -> str:
-    return "None" if value is None else repr(value.partition("?")[0] + "?***")
+    if value is None:
+        return "None"
+    # What is no address of the API's own form can hold anything, anywhere.
+    plain = _ADDRESS.match(value)
+    return repr((plain[0] if plain else "") + "?***")
 
 
 class CallDirection(StrEnum):

@@ -18,6 +18,12 @@ from aioparticipants.testing import FakeInsights
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
+def pytest_collection_finish() -> None:
+    """Leave out of each test's collection what was there before: it takes half of their time."""
+    gc.collect()
+    gc.freeze()
+
+
 def descriptors() -> Counter[str]:
     """Return what the open file descriptors lead to; nothing where the system does not tell."""
     found = Counter[str]()

@@ -539,12 +539,11 @@ async def test_reply_that_nobody_asked_for():
     assert len(server.heads) == 2
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["whole", "its beginning"])
-async def test_reply_that_comes_before_the_request(whole):
+async def test_reply_that_comes_before_the_request():
     """What a server sends on an idle connection never answers the next request on it."""
     forged = http(last_page({"label": "forged"}))
     event = asyncio.Event()
-    first = following(http(SECOND), event, forged if whole else forged[:30])
+    first = following(http(SECOND), event, forged)
     async with raw(first, http(SECOND)) as server, client(server.base_url) as session:
         before = await listed(session)
         event.set()
@@ -942,15 +941,13 @@ asyncio.run(main(*sys.argv[1:]))
 
 def bomb(encoding):
     """Return 160 MiB of a page in some 160 KiB."""
-    wbits = {"gzip": 31, "deflate": 15, "raw deflate": -15}[encoding]
-    packer = zlib.compressobj(9, wbits=wbits)
+    packer = zlib.compressobj(9, wbits={"gzip": 31, "deflate": 15}[encoding])
     block = b" " * 2**20
     packed = packer.compress(SECOND) + b"".join(packer.compress(block) for _ in range(160))
-    header = f"Content-Encoding: {encoding.removeprefix('raw ')}"
-    return http(packed + packer.flush(), "200 OK", header)
+    return http(packed + packer.flush(), "200 OK", f"Content-Encoding: {encoding}")
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_bomb(encoding):
     """A body that unpacks to 160 MiB is given up at 16, once, and memory grows by less than 64."""
     async with raw(http(SECOND), bomb(encoding)) as server:
@@ -962,7 +959,7 @@ async def test_bomb(encoding):
 
     outcome, growth, size, unbounded = json.loads(printed)
     assert outcome is not None
-    assert outcome[1].startswith(f"The body of the reply is larger than {LARGEST_BODY} bytes")
+    assert outcome[1].startswith(f"The body of the reply is larger than {LARGEST_BODY} bytes.")
     assert [outcome[0], *outcome[2:]] == ["ResponseError", False, 1]
     assert growth < 64 * 2**20
     assert size > 160 * 2**20
@@ -1057,6 +1054,14 @@ def served(*names, authority=AUTHORITY, **options):
     return context
 
 
+def counted(context):
+    """Return a list that grows with each handshake, as a server hears of none that fails."""
+    handshakes = []
+    # It has to return None, which lets the handshake go on.
+    context.sni_callback = lambda _socket, name, _context: handshakes.append(name)
+    return handshakes
+
+
 def trusting():
     """Return an aiohttp session that trusts the authority."""
     context = ssl.create_default_context()
@@ -1083,6 +1088,7 @@ async def test_trusted_certificate():
 )
 async def test_certificate_that_is_refused(context):
     """A certificate that cannot be trusted ends it: one connection, no request, no retry."""
+    handshakes = counted(context)
     async with raw(http(SECOND), ssl=context) as server, trusting() as lent:
         async with client(server.base_url, http=lent) as session:
             labels, error = await listed(session)
@@ -1092,19 +1098,20 @@ async def test_certificate_that_is_refused(context):
     assert "certificate was refused" in str(error)
     assert not error.transient
     assert outcomes(error) == ["TransportError"]
-    assert server.heads == []
+    assert (server.heads, len(handshakes)) == ([], 1)
 
 
 async def test_self_signed_certificate():
     """A session of our own trusts no certificate but those that the system trusts."""
-    async with raw(http(SECOND), ssl=served("127.0.0.1")) as server:
-        async with client(server.base_url) as session:
-            labels, error = await listed(session)
+    context = served("127.0.0.1")
+    handshakes = counted(context)
+    async with raw(http(SECOND), ssl=context) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
 
     assert labels == []
     assert type(error) is TransportError
     assert not error.transient
-    assert server.heads == []
+    assert (server.heads, len(handshakes)) == ([], 1)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ RECORD = Participant(
     metrics=ParticipantMetrics(inbound=MediaMetrics(jitter=AvgMax(avg=0.5, max=1), tags=("a",))),
     extra=FrozenMapping({"secret": "s3cret"}),
 )
-URL = "https://insights.twilio.com/v1/Conferences/CF/Participants"
+URL = f"https://insights.twilio.com/v1/Conferences/CF{'a' * 32}/Participants"
 META = PageMeta(page=0, page_size=2, url=f"{URL}?Label=agent", key="participants")
 PAGE = Page(records=(RECORD,), meta=META, request_id="RQ1")
 VALUES = [
@@ -165,6 +165,7 @@ def test_repr_masks_personal_data():
 def test_repr_of_a_page_masks_queries():
     """Of a page's addresses the path shows, the filters do not, and a missing one is None."""
     assert f"url='{URL}?***'" in repr(META)
+    assert "url='?***'" in repr(PageMeta(url="https://insights.twilio.com/agent"))
     assert "next_page_url=None" in repr(META)
 
 

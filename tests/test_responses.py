@@ -137,7 +137,7 @@ def test_lying_status_in_body():
         (302, "Redirects are not followed"),
         (400, "did not accept a parameter"),
         (401, "Advanced Features"),
-        (403, "restricted key"),
+        (403, "key is restricted"),
         (404, "30 days"),
         (409, "See .code and .message"),
         (429, "max_concurrency"),

@@ -13,6 +13,7 @@ import copy
 import json
 import logging
 import pickle
+import re
 import socket
 import ssl
 import traceback
@@ -852,7 +853,7 @@ PROVOKED = {
             (301, APIStatusError, "Redirects are not followed"),
             (400, BadRequestError, "did not accept a parameter"),
             (401, AuthenticationError, "key and its secret.*region.*Advanced Features.*/20003"),
-            (403, PermissionDeniedError, "restricted key.*suspended account.*/20403"),
+            (403, PermissionDeniedError, "key is restricted.*account suspended.*/20403"),
             (404, NotFoundError, "conference SID.*30 days.*/20404"),
             (405, APIStatusError, "HTTP 405, Twilio error 20001"),
             (407, APIStatusError, "HTTP 407"),
@@ -870,8 +871,8 @@ PROVOKED = {
             (600, APIStatusError, "HTTP 600"),
         ]
     },
-    "204": (wire(http(b"", f"204 {ECHO}")), ResponseError, "204, where the API promises 200"),
-    "206": (wire(http(CUT, f"206 {ECHO}")), ResponseError, "206, where the API promises 200"),
+    "204": (wire(http(b"", f"204 {ECHO}")), ResponseError, "with a body, and answered 204"),
+    "206": (wire(http(CUT, f"206 {ECHO}")), ResponseError, "with a body, and answered 206"),
     "no reply": (wire(None), TransportError, "closed the connection without a reply"),
     "no HTTP": (wire(f"SSH-2.0 {ECHO} {AUTHORIZATION}\r\n".encode()), TransportError, "not HTTP"),
     "bad header": (
@@ -945,14 +946,14 @@ PROVOKED = {
     "unknown authority": (unknown_authority, TransportError, "certificate was refused"),
     "other host": (another_hosts_certificate, TransportError, "certificate was refused"),
     "no TLS": (no_tls_at_all, TransportError, "TLS handshake failed"),
-    "silence": (wire(..., timeout=0.02), RequestTimeoutError, "while waiting; `timeout` sets"),
+    "silence": (wire(..., timeout=0.02), RequestTimeoutError, "session's `timeout` sets"),
     "no byte": (
         wire(..., timeout=aiohttp.ClientTimeout(total=30, sock_read=0.02)),
-        RequestTimeoutError, "while waiting; `timeout` sets",
+        RequestTimeoutError, "session's `timeout` sets",
     ),
     "stalled handshake": (handshake_that_stalls, RequestTimeoutError, "while connecting"),
     "closed before": (closed_before, SessionClosedError, "session is closed"),
-    "closed meanwhile": (closed_while_it_waits, SessionClosedError, "closed while a page"),
+    "closed meanwhile": (closed_while_it_waits, SessionClosedError, "closed meanwhile"),
     "lender closed": (lender_closed, SessionClosedError, "aiohttp session was closed"),
     "lender with auth": (lender_with_auth, InvalidRequestError, "no auth of its own"),
     "proxy refused": (
@@ -1011,6 +1012,26 @@ async def test_no_error_shows_a_secret(guard, caplog, name):
         arrived = travel(caught.value)
         assert (type(arrived), str(arrived)) == (kind, str(caught.value))
         assert vars(arrived) == vars(caught.value)
+
+
+#: What to do about it: an instruction, or what an argument must be.
+REMEDY = re.compile(
+    r"\b(check|give|lower|make|try|see|let|set|sets|must)\b|Redirects are not followed",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("name", PROVOKED)
+async def test_every_message_names_a_remedy(guard, name):
+    """Each error says in its message what to do about it, in one or more whole sentences."""
+    provoke, _, _ = PROVOKED[name]
+    with pytest.raises(InsightsError) as caught:
+        await provoke(guard)
+
+    message = str(caught.value)
+    assert REMEDY.search(message), message
+    assert message.endswith(".")
+    assert "\n" not in message
 
 
 def test_every_class_is_provoked():

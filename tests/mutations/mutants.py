@@ -188,7 +188,11 @@ MUTANTS = [
             'URL(("" if "://" in request.path else self._base_url)'
             ' + f"{request.path}?{request.query}", encoded=True)',
         ),
-        ("_transport.py", "if url.user is not None or url.origin() != self._origin:", "if False:"),
+        (
+            "_transport.py",
+            "if url.origin() != self._origin or url.raw_path != request.path:",
+            "if False:",
+        ),
     ),
     _mutant(
         "circle not noticed",
