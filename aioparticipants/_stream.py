@@ -442,7 +442,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         if self._tasks.closed:
             message = "The session was closed meanwhile: give the cursor to another one."
             return SessionClosedError(message)
-        return TransportError("The page on its way was cancelled from outside the stream.")
+        message = "The page on its way was cancelled from outside; see what cancels all tasks."
+        return TransportError(message)
 
     def _within_limit(self, start: int, end: int) -> int:
         if self._left is None:

@@ -143,13 +143,12 @@ class Transport:
     async def _exchange(
         self, request: Request, seconds: float, departed: Callable[[], None]
     ) -> Response:
-        url = self._url(request)
         if self._http is None:
             self._http = self._new_session()
         if not self._owned:
             _after(_TURNS, departed)
         async with self._http.get(
-            url,
+            self._url(request),  # no variable of its own: a traceback's frames would show the label
             headers={
                 "Accept": "application/json",
                 "Authorization": self._credentials.authorization(),

@@ -44,7 +44,8 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._transport import LARGEST_BODY
+from aioparticipants._messages import Request, Response
+from aioparticipants._transport import LARGEST_BODY, Transport, client_timeout
 
 from .servers import Raw, http, last_page, raw
 from .test_errors import CLASSES
@@ -931,13 +932,17 @@ PROVOKED = {
         PaginationError, "its host was not contacted",
     ),
     "circle": (
-        next_link(f"https://insights.twilio.com{PATH}?Label={LABEL}&PageSize=1000"),
+        wire(
+            http(linked(f"https://insights.twilio.com{PATH}?Label={LABEL}&PageSize=1000", RECORD)),
+            None,
+        ),
         PaginationError, "round in a circle",
     ),
     "circle of two": (
         wire(
             http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD)),
             http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD)),
+            None,
         ),
         PaginationError, "round in a circle",
     ),
@@ -1095,6 +1100,59 @@ async def test_echoed_credentials_are_not_kept(guard, place, said):
     assert leaks(caught.value) == []
 
 
+async def test_a_short_password_takes_nothing_out_of_an_error(guard):
+    """What is too short for a secret stays in what the server said, which would else be garbled."""
+    reply = http(b'{"code": 20003, "message": "Authenticate"}', "401 Unauthorized")
+    async with raw(reply) as own:
+        async with InsightsSession(
+            (USERNAME, "e"),
+            base_url=own.base_url,
+            retry=ONCE,
+            trace_configs=[guard.trace(own.base_url)],
+        ) as session:
+            with pytest.raises(AuthenticationError) as caught:
+                await session.participants(SID)
+
+    assert (caught.value.code, caught.value.message) == (20003, "Authenticate")
+
+
+@contextlib.asynccontextmanager
+async def transport(base_url):
+    """Open the room that sends, without what stands above it."""
+    sender = Transport(
+        base_url,
+        Credentials(*CREDENTIALS),
+        timeout=client_timeout(5),
+        connections=1,
+        http=None,
+        proxy=None,
+        trace_configs=(),
+    )
+    async with contextlib.aclosing(sender):
+        yield sender
+
+
+async def test_transport_chains_nothing():
+    """The transport itself chains none of aiohttp's errors, though the stream drops chains too."""
+    request = Request(path=PATH, query=f"Label={LABEL}", conference_sid=SID)
+    for reply in (None, b"SSH-2.0\r\n", http(CUT, length=999)):
+        async with raw(reply, keep_alive=False) as own, transport(own.base_url) as sender:
+            with pytest.raises(TransportError) as caught:
+                await sender.send(request, seconds=5, departed=lambda: None)
+
+        assert chain(caught.value) == [caught.value]
+        assert leaks(caught.value) == []
+
+
+async def test_transport_keeps_to_its_origin(thief):
+    """Whatever path a request may ever come to have, the transport sends it to its own origin."""
+    path = f":{URL(thief.base_url).port}{PATH}"
+    request = Request(path=path, query="Page=1", conference_sid=SID)
+    async with transport("http://127.0.0.1") as sender:
+        with pytest.raises(InvalidRequestError):
+            await sender.send(request, seconds=5, departed=lambda: None)
+
+
 # --- What is no error: reprs, and everything that asyncio tells in debug mode ---
 
 
@@ -1108,6 +1166,8 @@ async def test_reprs_show_no_secret(guard):
         async with guard.session(own.base_url) as session:
             stream = session.participants(SID, label=LABEL)
             held = [session, stream, session.participants, ONCE, Credentials(*CREDENTIALS)]
+            held += [Request(path=PATH, query=f"Label={LABEL}", conference_sid=SID)]
+            held += [Response(status=200, headers={"X": LABEL}, body=body)]
             async for page in stream.pages():
                 (record,) = page.records
                 held += [page, page.meta, record, [record], record.properties, stream, session]
@@ -1150,16 +1210,19 @@ async def test_debug_mode_tells_no_secret(guard, caplog):
 
 async def test_cookies_are_not_sent_back(guard):
     """No cookie rides on a later page, attempt or list, whatever the server wants kept."""
-    baked = ("Set-Cookie: a=b", "Set-Cookie: c=d; Path=/; Domain=127.0.0.1; Max-Age=99")
+    baked = ("Set-Cookie: a=b", "Set-Cookie: c=d; Path=/; Max-Age=99")
     link = f"https://insights.twilio.com{PATH}?Page=1"
     replies = [
         http(b"", "503 Busy", *baked),
         http(linked(link), "200 OK", *baked),
         http(last_page(), "200 OK", *baked),
     ]
-    async with raw(*replies) as own, guard.session(own.base_url, retry=QUICK) as session:
-        for _ in range(2):
-            assert await session.participants(SID) == []
+    async with raw(*replies) as own:
+        # By name: no cookie jar keeps what an address sets.
+        base_url = own.base_url.replace("127.0.0.1", "localhost")
+        async with guard.session(base_url, retry=QUICK) as session:
+            for _ in range(2):
+                assert await session.participants(SID) == []
 
     assert len(own.heads) == len(guard.requests) == 4
     assert all("cookie" not in head.lower() for head in own.heads)
