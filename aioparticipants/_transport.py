@@ -3,8 +3,9 @@
 1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
    one request: never as a default of a session, never after a redirect. Whatever else may be wrong,
    a request that would leave that origin is not sent.
-2. aiohttp's errors hold the request's headers and URL in their repr. They are translated, and never
-   chained: each of ours is raised after the `except` block is left.
+2. aiohttp's errors and replies hold the request's headers and URL in their repr. The errors are
+   translated, and never chained: each of ours is raised after the `except` block is left, and no
+   frame of its traceback holds a reply.
 3. Every attempt has a total, a connect and a read timeout. aiohttp's `connect` is left alone: it
    counts the time in the pool's queue, and would fail healthy hosts under load.
 4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
@@ -126,9 +127,10 @@ class Transport:
         """
         try:
             return await self._exchange(request, seconds, departed)
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+        except (InsightsError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = error if isinstance(error, InsightsError) else _translated(error, request)
-        raise failure
+        # Without the frames below: they hold the reply, whose repr shows the URL.
+        raise failure.with_traceback(None)
 
     @property
     def in_use(self) -> bool:
