@@ -19,11 +19,11 @@ from ._requests import base_url_from, checked_limit, checked_proxy, first_page
 from ._responses import json_object
 from ._retrying import Deadline, RetryPolicy, RetryRun
 from ._stream import PageTasks, RecordStream, settle
-from ._transport import Transport, client_timeout
+from ._transport import Transport, checked_http, client_timeout
 from .errors import InsightsError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import aiohttp
 
@@ -50,7 +50,7 @@ class SessionOptions(TypedDict, total=False):
     max_concurrency: int
     http: aiohttp.ClientSession | None
     proxy: str | None
-    trace_configs: Iterable[aiohttp.TraceConfig]
+    trace_configs: Sequence[aiohttp.TraceConfig]
 
 
 class InsightsSession:
@@ -92,15 +92,14 @@ class InsightsSession:
         max_concurrency: int = _MAX_CONCURRENCY,
         http: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
-        trace_configs: Iterable[aiohttp.TraceConfig] = (),
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         """See the class."""
         self._tasks = PageTasks()
-        whole = isinstance(cast("object", max_concurrency), int)
+        whole = type(cast("object", max_concurrency)) is int  # a bool is one by isinstance
         _require(whole and max_concurrency >= 1, _CONCURRENCY_ADVICE)
         _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)
-        trace_configs = [*trace_configs]
-        _require(http is None or not trace_configs, _TRACE_ADVICE)
+        checked_http(http, trace_configs)
         self._base_url = base_url_from(base_url, region=region, edge=edge)
         self._retry = RetryPolicy() if retry is None else retry
         self._slots = asyncio.Semaphore(max_concurrency)
@@ -252,7 +251,6 @@ class InsightsSession:
 
 _CONCURRENCY_ADVICE: Final = "max_concurrency must be a whole number from 1."
 _RETRY_ADVICE: Final = "retry must be a RetryPolicy."
-_TRACE_ADVICE: Final = "Give trace_configs to the borrowed aiohttp session itself."
 
 
 def _require(condition: bool, advice: str) -> None:  # noqa: FBT001 - reads as a sentence

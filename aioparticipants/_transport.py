@@ -36,7 +36,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from types import SimpleNamespace
 
     from aiohttp.connector import Connection
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ._credentials import Credentials
     from ._messages import Request
 
-__all__ = ["LARGEST_BODY", "USER_AGENT", "Transport", "client_timeout"]
+__all__ = ["LARGEST_BODY", "USER_AGENT", "Transport", "checked_http", "client_timeout"]
 
 #: Bytes of decompressed body. A full page of 1000 records is about 1.5 MB.
 LARGEST_BODY: Final = 16 * 2**20
@@ -86,6 +86,25 @@ def client_timeout(given: float | aiohttp.ClientTimeout | None) -> aiohttp.Clien
     )
 
 
+def checked_http(http: object, trace_configs: object) -> None:
+    """Look whether a borrowed session, or trace configs for our own, can be used.
+
+    Raises:
+        InvalidRequestError: they are of another type, or both are given.
+    """
+    if http is not None and not isinstance(http, aiohttp.ClientSession):
+        message = "http must be an aiohttp.ClientSession, or None."
+        raise InvalidRequestError(message)
+    usable = isinstance(trace_configs, (list, tuple))
+    configs = cast("list[object]", trace_configs) if usable else []
+    if not usable or not all(isinstance(each, aiohttp.TraceConfig) for each in configs):
+        message = "trace_configs must be a list or tuple of aiohttp.TraceConfigs."
+        raise InvalidRequestError(message)
+    if http is not None and configs:
+        message = "Give trace_configs to the borrowed aiohttp session itself."
+        raise InvalidRequestError(message)
+
+
 class Transport:
     """Sends requests to one origin, over an aiohttp session that it owns or borrows."""
 
@@ -98,7 +117,7 @@ class Transport:
         connections: int,
         http: aiohttp.ClientSession | None,
         proxy: str | None,
-        trace_configs: Iterable[aiohttp.TraceConfig],
+        trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
         """Send to `base_url` as `credentials`; make an aiohttp session when `http` is None."""
         self._base_url = base_url

@@ -489,6 +489,10 @@ async def test_forgotten_session(fake):
     [
         {"max_concurrency": 0},
         {"max_concurrency": 1.5},
+        {"max_concurrency": True},
+        {"http": 5},
+        {"trace_configs": [5]},
+        {"trace_configs": 5},
         {"retry": 5},
         {"timeout": 0},
         {"timeout": -1},
