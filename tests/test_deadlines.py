@@ -44,7 +44,7 @@ async def test_body():
     async with raw(http(b'{"meta": ', length=1000)) as server:
         async with InsightsSession(("AC1", "x"), base_url=server.base_url) as session:
             with pytest.raises(DeadlineExceededError):
-                await session.participants(SID, deadline=0.1)
+                await session.participants(SID, deadline=0.5)
 
     assert len(server.heads) == 1
 
