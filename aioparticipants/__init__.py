@@ -1,7 +1,8 @@
 """Who was in the conference: Twilio Voice Insights' participants, streamed to asyncio code."""
 
-from . import errors, models
+from . import errors, events, models
 from ._credentials import Credentials
+from ._fan_out import ConferenceResult, FanOut, MergedParticipants
 from ._retrying import RetryPolicy
 from ._session import InsightsSession
 from ._stream import RecordStream
@@ -24,6 +25,7 @@ from .errors import (
     SessionClosedError,
     TransportError,
 )
+from .events import SessionStats
 from .models import (
     AvgMax,
     CallDirection,
@@ -49,13 +51,16 @@ __all__ = [
     "CallDirection",
     "CallStatus",
     "CallType",
+    "ConferenceResult",
     "Credentials",
     "DeadlineExceededError",
+    "FanOut",
     "InsightsError",
     "InsightsSession",
     "InvalidRequestError",
     "JitterBufferSize",
     "MediaMetrics",
+    "MergedParticipants",
     "NotFoundError",
     "Page",
     "PageMeta",
@@ -73,8 +78,10 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "SessionClosedError",
+    "SessionStats",
     "TransportError",
     "__version__",
     "errors",
+    "events",
     "models",
 ]

@@ -8,9 +8,14 @@
    a worker can put the job back instead of holding it.
 3. A page ends after `max_attempts`, or before the wait that would pass its `budget`. Attempts and
    waits count; queueing for a slot does not, or a large fan-out would time itself out.
-4. A `deadline` is the caller's, for a whole list, and all counts: queueing, attempts, waits, pages.
+4. A session's retries draw on one quota, so that an outage cannot multiply the load: a dead server
+   is asked once a call, and so often in all again as the quota allows. Successes fill it up. It is
+   the standard mode of AWS's SDKs, figures and all:
+   https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+   A 429 costs nothing: it is the limiter's business, and a sign of life.
+5. A `deadline` is the caller's, for a whole list, and all counts: queueing, attempts, waits, pages.
    A wait that would pass it is not begun, and an attempt gets no more than what is left.
-5. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
+6. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
    callbacks, a positive `isinstance` predicate (so that a cancellation is never swallowed), and
    the sleep, clock and randomness handed in.
 """
@@ -18,7 +23,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 import tenacity
@@ -29,6 +34,8 @@ from .errors import (
     DeadlineExceededError,
     InsightsError,
     InvalidRequestError,
+    RateLimitError,
+    RequestTimeoutError,
     ResponseError,
     TransportError,
 )
@@ -37,10 +44,14 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
 
-__all__ = ["Deadline", "RetryPolicy", "RetryRun"]
+__all__ = ["Deadline", "RetryPolicy", "RetryQuota", "RetryRun"]
 
 # 2.0 to this power is past every max_delay that makes sense, and far from overflow.
-_LARGEST_EXPONENT = 64
+_LARGEST_EXPONENT: Final = 64
+
+#: Tokens: what a session may have, what a retry takes (more after a timeout, which has held a
+#: connection for long), and what a success at the first attempt brings.
+_QUOTA, _RETRY_COST, _TIMEOUT_COST, _INCOME = 500, 5, 10, 1
 
 
 # attrs gives a validator the instance as well.
@@ -77,6 +88,28 @@ class RetryPolicy:
     """Seconds that the attempts at one page and the waits between them may take together."""
 
 
+class RetryQuota:
+    """The tokens that all of a session's retries draw on."""
+
+    def __init__(self) -> None:
+        """Begin with as many as there can be: a hundred retries."""
+        self.tokens: int = _QUOTA
+
+    def take(self, error: BaseException | None) -> int | None:
+        """Take what a retry after `error` costs, and return it; None if there is too little."""
+        if isinstance(error, RateLimitError):
+            return 0
+        cost = _TIMEOUT_COST if isinstance(error, RequestTimeoutError) else _RETRY_COST
+        if cost > self.tokens:
+            return None
+        self.tokens -= cost
+        return cost
+
+    def give_back(self, taken: int) -> None:
+        """Note a success, after a retry for which so many tokens were taken, or 0."""
+        self.tokens = min(_QUOTA, self.tokens + (taken or _INCOME))
+
+
 class Deadline:
     """The end of the time for a whole list. It runs from the first look at it on."""
 
@@ -111,6 +144,7 @@ class RetryRun:
         self,
         policy: RetryPolicy,
         deadline: Deadline,
+        quota: RetryQuota,
         *,
         clock: Callable[[], float],
         rng: random.Random,
@@ -118,6 +152,8 @@ class RetryRun:
         """Judge by `policy`; `clock` gives seconds that only go forward, `rng` the jitter."""
         self._policy = policy
         self._deadline = deadline
+        self._quota = quota
+        self._taken = 0
         self._clock = clock
         self._rng = rng
         self._began: float | None = None
@@ -128,13 +164,13 @@ class RetryRun:
         self,
         sleep: Callable[[float], Awaitable[None]],
         *,
-        before_sleep: Callable[[], None],
+        before_sleep: Callable[[Attempt], None],
     ) -> tenacity.AsyncRetrying:
-        """Return a fresh tenacity controller; `before_sleep` is called as each wait begins."""
+        """Return a fresh tenacity controller; `before_sleep` is told the attempt before a wait."""
 
         def note_delay(state: tenacity.RetryCallState) -> None:
             self.attempts[-1] = attrs.evolve(self.attempts[-1], delay=state.upcoming_sleep)
-            before_sleep()
+            before_sleep(self.attempts[-1])
 
         return tenacity.AsyncRetrying(
             sleep=sleep,
@@ -165,7 +201,9 @@ class RetryRun:
 
     def _again(self, state: tenacity.RetryCallState) -> bool:
         error = _error_of(state)
-        if error is not None:
+        if error is None:
+            self._quota.give_back(self._taken)
+        else:
             self._note(error)
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False  # a success, a cancellation, a misuse, a defect
@@ -187,7 +225,11 @@ class RetryRun:
         last, left = state.attempt_number >= self._policy.max_attempts, self._deadline.left()
         self._too_late = left == 0 or (not last and state.upcoming_sleep >= left)
         too_long = self._spent() + state.upcoming_sleep >= self._policy.budget
-        return last or too_long or self._too_late
+        if last or too_long or self._too_late:
+            return True
+        taken = self._quota.take(_error_of(state))  # the last question, as asking it costs
+        self._taken = taken or 0
+        return taken is None
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import os
@@ -14,27 +15,43 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 from . import _structuring
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import cursor_of, resumed
+from ._fan_out import FanOut
+from ._limiter import Limiter, shared
+from ._observing import ListWatch, Observer, checked_tracer
 from ._paging import Pager, RawPage
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
 from ._responses import json_object
-from ._retrying import Deadline, RetryPolicy, RetryRun
-from ._stream import PageTasks, RecordStream, settle
+from ._retrying import Deadline, RetryPolicy, RetryQuota, RetryRun
+from ._stream import RecordStream, SessionTasks, settle
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InsightsError, InvalidRequestError
+from .events import (
+    ConferenceFinished,
+    LimitChanged,
+    RequestFinished,
+    RequestStarted,
+    RetryScheduled,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 
     import aiohttp
 
-    from ._messages import Request
+    from ._fan_out import OnError
+    from ._messages import Request, Response
+    from ._observing import Tracer
+    from .errors import Attempt
+    from .events import Event, SessionStats
     from .models import Participant
 
 __all__ = ["InsightsSession", "SessionOptions"]
 
-#: Attempts in flight at once. Twilio refuses by concurrency, with a ceiling that no document names;
-#: this stays well below what a default account is reported to allow.
-_MAX_CONCURRENCY: Final = 16
+#: Attempts in flight at once. Twilio refuses by concurrency, with a ceiling that no document names,
+#: and about 100 an account by what is reported; the limiter begins far below, and finds out.
+_MAX_CONCURRENCY: Final = 32
+#: A SID that is one, to see whether the filters of a fan-out can be used.
+_SOME_SID: Final = "CF" + "0" * 32
 
 _PARTICIPANTS: Final = "participants"
 
@@ -51,6 +68,9 @@ class SessionOptions(TypedDict, total=False):
     http: aiohttp.ClientSession | None
     proxy: str | None
     trace_configs: Sequence[aiohttp.TraceConfig]
+    limiter: object
+    on_event: Callable[[Event], object] | None
+    tracer: Tracer | None
 
 
 class InsightsSession:
@@ -69,12 +89,18 @@ class InsightsSession:
         retry: when a failed request is tried again.
         timeout: seconds for one attempt in all, or an `aiohttp.ClientTimeout` with a total;
             default 30 in all, 10 to connect, 20 without a byte.
-        max_concurrency: attempts in flight at once, of the whole session.
+        max_concurrency: attempts in flight at once, at most, of the whole session. It begins with
+            few, goes down when Twilio refuses (429), and up again as it does not.
         http: an `aiohttp.ClientSession` to borrow; it is never closed here. It must have no `auth`
             of its own. Its cookies and `trust_env` apply, as it is the owner's to set.
         proxy: the URL of an HTTP proxy; the environment's proxies are not used. With an http
             base URL it must be on a loopback host, as it sees what is sent.
         trace_configs: `aiohttp.TraceConfig`s for the session that is made here.
+        limiter: a budget that others use, too, such as one that several processes share: an async
+            context manager, or anything with an async `acquire` and a `release`. Each attempt takes
+            of it, within the session's own limit.
+        on_event: called with each `events.Event` as it happens; what it raises is logged.
+        tracer: an OpenTelemetry `Tracer`, for a span around each list of participants.
 
     Raises:
         InvalidRequestError: an argument cannot be used.
@@ -93,16 +119,25 @@ class InsightsSession:
         http: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        limiter: object = None,
+        on_event: Callable[[Event], object] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """See the class."""
-        self._tasks = PageTasks()
-        whole = type(cast("object", max_concurrency)) is int  # a bool is one by isinstance
-        _require(whole and max_concurrency >= 1, _CONCURRENCY_ADVICE)
+        self._tasks = SessionTasks()
+        _require(_is_count(max_concurrency), _CONCURRENCY_ADVICE)
         _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)
         checked_http(http, trace_configs)
         self._base_url = base_url_from(base_url, region=region, edge=edge)
         self._retry = RetryPolicy() if retry is None else retry
-        self._slots = asyncio.Semaphore(max_concurrency)
+        self._max_concurrency = max_concurrency
+        # Told by way of a local name: a method of its own would make the session its own owner.
+        own = Limiter(max_concurrency, changed=lambda limit, why: tell(_limit_changed(limit, why)))
+        tell = Observer(on_event, limit=own.limit)
+        self._limiter, self._tell = own, tell
+        self._shared = contextlib.nullcontext if limiter is None else shared(limiter)
+        self._tracer = checked_tracer(tracer)
+        self._quota = RetryQuota()
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._transport = Transport(
             self._base_url,
@@ -164,6 +199,7 @@ class InsightsSession:
             InvalidRequestError: an argument cannot be used. What goes wrong later is raised while
                 iterating: see `RecordStream`.
         """
+        until = Deadline(deadline, clock=time.monotonic)
         limit = checked_limit(limit)
         first = first_page(
             conference_sid,
@@ -173,24 +209,78 @@ class InsightsSession:
             page_size=page_size,
             limit=limit,
         )
-        place, offset = (first, 0) if resume is None else resumed(first, resume)
-        pager = Pager(first, place, key=_PARTICIPANTS)
+        return self._list(first, until, limit=limit, resume=resume)
+
+    def fan_out(
+        self,
+        conference_sids: Iterable[str] | AsyncIterable[str],
+        *,
+        concurrency: int | None = None,
+        on_error: OnError = "isolate",
+        participant_sid: str | None = None,
+        label: str | None = None,
+        events: str | None = None,
+        page_size: int | None = None,
+        deadline: float | None = None,
+    ) -> FanOut:
+        """Return the participants of many conferences, each as it completes. Nothing is sent yet.
+
+        Args:
+            conference_sids: any iterable or async iterable; SIDs are taken from it as there is room
+                for them. What is no SID becomes a result with an `InvalidRequestError`.
+            concurrency: conferences under way at once, or complete and not handed out; default
+                `max_concurrency`. It bounds memory; attempts are bounded by the session's limit.
+            on_error: `"isolate"`: a failing conference is a result with an error, and the others go
+                on. `"raise"`: the first failure ends all, and is raised.
+            participant_sid: only this participant of each.
+            label: only participants with this label.
+            events: only participants with this event.
+            page_size: records a request, 1 to 1000; default 1000.
+            deadline: seconds for all of it, from when the first result is asked for. A conference
+                that is not complete by then is a result with a `DeadlineExceededError`.
+
+        Raises:
+            InvalidRequestError: an argument cannot be used. What goes wrong later is told by the
+                results, or raised while iterating: see `FanOut`.
+        """
+        if concurrency is None:
+            concurrency = self._max_concurrency
+        _require(_is_count(concurrency), "concurrency must be a whole number from 1, or None.")
+        _require(on_error in {"isolate", "raise"}, "on_error must be 'isolate' or 'raise'.")
         until = Deadline(deadline, clock=time.monotonic)
+        first = functools.partial(
+            first_page,
+            participant_sid=participant_sid,
+            label=label,
+            events=events,
+            page_size=page_size,
+        )
+        first(_SOME_SID)
 
-        async def fetch(request: Request, departed: Callable[[], None]) -> RawPage:
-            body, request_id = await self._fetch(request, until, departed)
-            return pager.page(request, body, request_id)
+        def open_list(conference_sid: str) -> RecordStream[Participant]:
+            try:
+                return self._list(first(conference_sid), until)
+            except InvalidRequestError as error:
+                name = type(error).__name__
+                self._tell(
+                    ConferenceFinished(
+                        conference_sid=None, pages=0, records=0, seconds=0.0, error=name
+                    )
+                )
+                raise
 
-        return RecordStream(
-            place,
-            offset,
-            fetch=fetch,
-            structure=_structuring.participant,
-            cursor=functools.partial(cursor_of, first),
-            key=_PARTICIPANTS,
-            limit=limit,
+        return FanOut(
+            conference_sids,
+            open_list,
+            concurrency=concurrency,
+            on_error=on_error,
             tasks=self._tasks,
         )
+
+    @property
+    def stats(self) -> SessionStats:
+        """Return what the session has done up to now; a snapshot."""
+        return self._tell.stats
 
     async def aclose(self) -> None:
         """Close the session: when it returns, no task or socket of it is alive.
@@ -223,12 +313,55 @@ class InsightsSession:
         if transport is not None and transport.in_use and not self._tasks.closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
+    def _list(
+        self,
+        first: Request,
+        until: Deadline,
+        *,
+        limit: int | None = None,
+        resume: str | None = None,
+    ) -> RecordStream[Participant]:
+        """Return the list that begins with a request, or where it is resumed."""
+        place, offset = (first, 0) if resume is None else resumed(first, resume)
+        pager = Pager(first, place, key=_PARTICIPANTS)
+
+        async def fetch(request: Request, departed: Callable[[], None]) -> RawPage:
+            body, request_id = await self._fetch(request, until, departed)
+            return pager.page(request, body, request_id)
+
+        return RecordStream(
+            place,
+            offset,
+            fetch=fetch,
+            structure=_structuring.participant,
+            cursor=functools.partial(cursor_of, first),
+            key=_PARTICIPANTS,
+            limit=limit,
+            tasks=self._tasks,
+            watch=ListWatch(
+                self._tell, first.conference_sid, clock=time.monotonic, tracer=self._tracer
+            ),
+        )
+
     async def _fetch(
         self, request: Request, until: Deadline, departed: Callable[[], None]
     ) -> tuple[dict[str, object], str | None]:
         """Return the JSON object that answers a request, and its id, after as many attempts."""
-        run = RetryRun(self._retry, until, clock=time.monotonic, rng=self._rng)
-        controller = run.controller(asyncio.sleep, before_sleep=departed)
+        tell = self._tell  # the controller is a circle of its own, and must not hold the session
+
+        def waiting(attempt: Attempt) -> None:
+            departed()
+            tell(
+                RetryScheduled(
+                    conference_sid=request.conference_sid,
+                    attempt=len(run.attempts),
+                    reason=attempt.outcome,
+                    delay=attempt.delay or 0.0,
+                )
+            )
+
+        run = RetryRun(self._retry, until, self._quota, clock=time.monotonic, rng=self._rng)
+        controller = run.controller(asyncio.sleep, before_sleep=waiting)
         left = until.left()
         failure: InsightsError | TimeoutError = TimeoutError()
         if left > 0:
@@ -242,15 +375,55 @@ class InsightsSession:
     async def _attempt(
         self, request: Request, run: RetryRun, departed: Callable[[], None]
     ) -> tuple[dict[str, object], str | None]:
-        if self._slots.locked():
+        if self._limiter.full:
             departed()  # it cannot leave yet, and nobody should wait for that
-        async with self._slots:
-            response = await self._transport.send(request, seconds=run.begin(), departed=departed)
+        async with self._limiter.slot() as slot, self._shared():
+            seconds = run.begin()
+            response = await self._told(request, len(run.attempts) + 1, seconds, departed)
+            if response.status == _TOO_MANY:
+                slot.refused()
+            elif response.status < _SERVER_ERRORS:
+                slot.succeeded()
         return json_object(response, request, now=time.time), response.request_id
 
+    async def _told(
+        self, request: Request, attempt: int, seconds: float, departed: Callable[[], None]
+    ) -> Response:
+        """Make an attempt, and tell of its beginning and its end."""
+        sid, began = request.conference_sid, time.monotonic()
+        finished = functools.partial(RequestFinished, conference_sid=sid, attempt=attempt)
+        self._tell(RequestStarted(conference_sid=sid, attempt=attempt))
+        try:
+            response = await self._transport.send(request, seconds=seconds, departed=departed)
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            outcome = "cancelled" if cancelled else type(error).__name__
+            self._tell(finished(outcome=outcome, seconds=time.monotonic() - began))
+            raise
+        self._tell(
+            finished(
+                outcome=f"HTTP {response.status}",
+                status=response.status,
+                seconds=time.monotonic() - began,
+                bytes=len(response.body),
+                request_id=response.request_id,
+            )
+        )
+        return response
+
+
+_TOO_MANY, _SERVER_ERRORS = 429, 500  # the one status, and the first of the class
 
 _CONCURRENCY_ADVICE: Final = "max_concurrency must be a whole number from 1."
 _RETRY_ADVICE: Final = "retry must be a RetryPolicy."
+
+
+def _limit_changed(limit: int, reason: str) -> LimitChanged:
+    return LimitChanged(limit=limit, reason=reason)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1  # a bool is one by isinstance
 
 
 def _require(condition: bool, advice: str) -> None:  # noqa: FBT001 - reads as a sentence

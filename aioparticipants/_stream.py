@@ -25,7 +25,7 @@ import contextvars
 import copy
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from ._messages import Request
 from .errors import (
@@ -41,12 +41,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
     from types import TracebackType
 
+    from ._observing import ListWatch
     from ._paging import RawPage
 
-__all__ = ["PageTasks", "RecordStream", "settle"]
+__all__ = ["RecordStream", "SessionTasks", "abandon", "settle"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+#: The name of the tasks that fetch pages, for whoever looks at a loop's tasks.
+_TASK: Final = "aioparticipants page"
 
 #: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
 #: TLS connection, short enough for a host that does not answer. A kept-alive connection needs none.
@@ -63,7 +67,7 @@ class Fetch(Protocol):
     ) -> Coroutine[object, object, RawPage]: ...
 
 
-async def settle(tasks: Sequence[asyncio.Task[object]]) -> None:
+async def settle(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Wait until all of them are done, however often the caller is cancelled meanwhile.
 
     A cancellation is raised again at the end. What the tasks raised is not: see `asyncio.wait`.
@@ -85,19 +89,22 @@ async def settle(tasks: Sequence[asyncio.Task[object]]) -> None:
         raise asyncio.CancelledError
 
 
-class PageTasks:
-    """The page tasks of one session, so that it can end them all."""
+class SessionTasks:
+    """The tasks of one session, so that it can end them all."""
 
     def __init__(self) -> None:
         """Start with none, bound to no loop yet."""
-        self._tasks: set[asyncio.Task[RawPage]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed: bool = False
 
     def start(
-        self, work: Callable[[], Coroutine[object, object, RawPage]], context: contextvars.Context
-    ) -> asyncio.Task[RawPage]:
-        """Run `work()` as a task, in `context`.
+        self,
+        work: Callable[[], Coroutine[object, object, T]],
+        context: contextvars.Context,
+        name: str,
+    ) -> asyncio.Task[T]:
+        """Run `work()` as a task of that name, in `context`.
 
         Raises:
             SessionClosedError: the session is closed.
@@ -112,12 +119,12 @@ class PageTasks:
         if self._loop is not loop:
             message = "The session is in use on another event loop: make one session per loop."
             raise InvalidRequestError(message)
-        task = loop.create_task(work(), name="aioparticipants page", context=context)
+        task = loop.create_task(work(), name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
-    def _done(self, task: asyncio.Task[RawPage]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         # Looking at the exception tells asyncio that it is not lost: where the stream was
         # dropped nobody is left to ask for it.
@@ -130,7 +137,29 @@ class PageTasks:
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
-        await settle(cast("list[asyncio.Task[object]]", tasks))
+        await settle(tasks)
+
+
+def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel a task of `loop` that nobody waits for, from whatever thread."""
+    if task.done():
+        return
+    if _running_loop() is loop:
+        task.cancel()
+        return
+    try:
+        loop.call_soon_threadsafe(task.cancel)
+    except RuntimeError:
+        # The loop is closed, and nothing can run the task any more. asyncio marks its own helper
+        # tasks the same way where it knows that they cannot finish.
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class _Flight:
@@ -143,24 +172,11 @@ class _Flight:
         self.loop: asyncio.AbstractEventLoop | None = None
 
 
-def _abandon(flight: _Flight) -> None:
+def _abandon(flight: _Flight, watch: ListWatch) -> None:
     """Cancel the page of a stream that was dropped, from whatever thread dropped it."""
-    task, loop = flight.task, flight.loop
-    if task is None or loop is None or task.done():
-        return
-    try:
-        here = asyncio.get_running_loop()
-    except RuntimeError:
-        here = None
-    if here is loop:
-        task.cancel()
-        return
-    try:
-        loop.call_soon_threadsafe(task.cancel)
-    except RuntimeError:
-        # The loop is closed, and nothing can run the task any more. asyncio marks its own helper
-        # tasks the same way where it knows that they cannot finish.
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
+    watch.left()
+    if flight.task is not None and flight.loop is not None:
+        abandon(flight.task, flight.loop)
 
 
 class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
@@ -195,7 +211,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         cursor: Callable[[Request, int], str],
         key: str,
         limit: int | None,
-        tasks: PageTasks,
+        tasks: SessionTasks,
+        watch: ListWatch,
     ) -> None:
         """Made by `InsightsSession`, not by hand."""
         self._fetch = fetch
@@ -203,6 +220,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._cursor = cursor
         self._key = key
         self._tasks = tasks
+        self._watch = watch
         # Page tasks run in the context the stream was made in, whichever task asks for a record.
         self._context = contextvars.copy_context()
         self._upcoming: Request | InsightsError | None = place if limit != 0 else None
@@ -217,7 +235,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._closed = False
         self._busy = False
         self._flight = _Flight()
-        weakref.finalize(self, _abandon, self._flight).atexit = False
+        weakref.finalize(self, _abandon, self._flight, watch).atexit = False
 
     def __repr__(self) -> str:
         """Show where it stands, and none of what it holds."""
@@ -280,14 +298,11 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._closed = True
         self._error = None
         self._page, self._end, self._unshown = None, 0, False
+        _abandon(self._flight, self._watch)
         task = self._flight.task
-        if task is None:
-            return
-        if self._flight.loop is not asyncio.get_running_loop():
-            _abandon(self._flight)
-            return
-        task.cancel()
-        await settle([cast("asyncio.Task[object]", task)])
+        # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
+        if task is not None and self._flight.loop is _running_loop():
+            await settle([task])
 
     async def __aenter__(self) -> RecordStream[T_co]:
         """Return itself; `aclose()` follows at the end of the block."""
@@ -357,6 +372,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _failed(self, error: InsightsError) -> InsightsError:
         """Keep an error, to be raised until the stream is closed."""
+        self._watch.ended(error, missing=max(0, self._end - self._index))
         self._error = error.with_traceback(None)
         self._end = self._index
         return error
@@ -398,6 +414,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             self._page, self._index = page, start
             self._end = self._within_limit(start, len(page.records))
             self._unshown = not page.records
+            self._watch.page(page.meta.page, max(0, self._end - start), page.request_id)
             await self._look_ahead()
         finally:
             self._busy = False
@@ -412,6 +429,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         task = self._flight.task
         if task is None:
             if self._upcoming is None:
+                self._watch.ended()
                 raise StopAsyncIteration
             task = self._start(self._upcoming, lambda: None)
         return await self._landed(task)
@@ -476,7 +494,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _start(self, request: Request, departed: Callable[[], None]) -> asyncio.Task[RawPage]:
         fetch = self._fetch
-        task = self._tasks.start(lambda: fetch(request, departed), self._context)
+        self._watch.begun(self._context)
+        task = self._tasks.start(lambda: fetch(request, departed), self._context, _TASK)
         self._flight.loop, self._flight.task = task.get_loop(), task
         return task
 

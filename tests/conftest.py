@@ -58,7 +58,7 @@ def held(monkeypatch):
     @functools.wraps(close_session)
     async def watched_session(session):
         await close_session(session)
-        found.append(("slots", session._transport._connections - session._slots._value))
+        found.append(("slots", session._limiter.in_flight))
 
     # They are watched, not replaced.
     monkeypatch.setattr(Transport, "aclose", watched)

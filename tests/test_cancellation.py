@@ -64,7 +64,7 @@ def held(session):
     """Return what a session holds: page tasks, slots and connections."""
     http = session._transport._http
     acquired = len(http.connector._acquired) if http is not None and http.connector else 0
-    slots = session._transport._connections - session._slots._value
+    slots = session._limiter.in_flight
     return len(page_tasks()), slots, acquired
 
 

@@ -31,7 +31,7 @@ async def test_attempt(fake):
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         with pytest.raises(DeadlineExceededError, match=r"0\.1 s") as caught:
             await session.participants(sid, deadline=0.1)
-        assert session._slots._value == 16
+        assert session._limiter.in_flight == 0
 
     assert outcomes(caught.value) in ([CUT_OFF], ["RequestTimeoutError"])
     assert caught.value.conference_sid == sid

@@ -44,8 +44,10 @@ from aioparticipants import (
 from aioparticipants._cursors import cursor_of, resumed
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
-from aioparticipants._stream import PageTasks, RecordStream
+from aioparticipants._stream import RecordStream, SessionTasks
 from aioparticipants._structuring import participant, unstructure_participant
+
+from .watching import watch
 
 SETTINGS = settings(
     derandomize=True,  # no other run than the last one can fail
@@ -210,7 +212,7 @@ class GraphServer:
     def __init__(self, pages):
         self.pages = pages
         self.asked = []
-        self.tasks = PageTasks()
+        self.tasks = SessionTasks()
 
     def stream(self, resume=None, limit=None):
         place, offset = (FIRST, 0) if resume is None else resumed(FIRST, resume)
@@ -231,6 +233,7 @@ class GraphServer:
             key="participants",
             limit=limit,
             tasks=self.tasks,
+            watch=watch(),
         )
 
     def body(self, request):
@@ -465,7 +468,7 @@ class Life(RuleBasedStateMachine):
         self.before, self.after, self.cleanup, self.departs = 0, 1, 0, True
         self.fetching, self.most_fetching = 0, 0
         self.cursor = None
-        self.tasks = PageTasks()
+        self.tasks = SessionTasks()
         self.gate = asyncio.Event()
         self.gate.set()
         self.new_stream(limit)
@@ -512,6 +515,7 @@ class Life(RuleBasedStateMachine):
             key="participants",
             limit=limit,
             tasks=self.tasks,
+            watch=watch(),
         )
         self.cursor = self.stream.cursor
 
@@ -717,7 +721,7 @@ class Life(RuleBasedStateMachine):
         self.stream = None
         self.run(turns(4 + self.cleanup))
         if self.tasks.closed:
-            self.tasks = PageTasks()
+            self.tasks = SessionTasks()
         self.new_stream(limit)
 
     # What holds at any time

@@ -21,7 +21,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._retrying import Deadline, RetryRun
+from aioparticipants._retrying import Deadline, RetryQuota, RetryRun
 
 
 class Largest(random.Random):
@@ -35,15 +35,19 @@ class Largest(random.Random):
 class Call:
     """A request whose attempts end as scripted, each after one second."""
 
-    def __init__(self, *outcomes, policy=None, rng=None, deadline=None):
+    def __init__(self, *outcomes, policy=None, rng=None, deadline=None, quota=None):
         self.time = 1000.0
         self.left: list[float] = []
         self.slept: list[float] = []
-        self.waits = 0
+        self.waits: list[Attempt] = []
         self.outcomes = list(outcomes)
         self.deadline = Deadline(deadline, clock=self.clock)
         self.run = RetryRun(
-            policy or RetryPolicy(), self.deadline, clock=self.clock, rng=rng or Largest()
+            policy or RetryPolicy(),
+            self.deadline,
+            quota or RetryQuota(),
+            clock=self.clock,
+            rng=rng or Largest(),
         )
 
     def clock(self):
@@ -62,11 +66,8 @@ class Call:
             raise outcome
         return outcome
 
-    def note_wait(self):
-        self.waits += 1
-
     async def result(self):
-        return await self.run.controller(self.sleep, before_sleep=self.note_wait)(self.attempt)
+        return await self.run.controller(self.sleep, before_sleep=self.waits.append)(self.attempt)
 
 
 def unavailable(status=503, **fields):
@@ -104,7 +105,7 @@ async def test_transient_faults_are_retried(error):
     call = Call(error, "page")
 
     assert await call.result() == "page"
-    assert call.waits == 1
+    assert [(wait.delay, wait.seconds) for wait in call.waits] == [(call.slept[0], 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ async def test_an_attempt_that_is_cut_off():
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await queued.run.controller(queued.sleep, before_sleep=queued.note_wait)(queue)
+        await queued.run.controller(queued.sleep, before_sleep=queued.waits.append)(queue)
 
     assert call.run.verdict(TimeoutError()).attempts == (Attempt("DeadlineExceededError", 1.0),)
     assert queued.run.verdict(TimeoutError()).attempts == ()
@@ -314,3 +315,56 @@ def test_bad_policies(fields):
     """A policy that cannot be meant is refused by the name of its field."""
     with pytest.raises(InvalidRequestError, match=next(iter(fields))):
         RetryPolicy(**fields)
+
+
+async def test_an_outage_does_not_multiply_the_load():
+    """1000 calls to a dead server make 1000 attempts, and a hundred more: the quota of all."""
+    quota = RetryQuota()
+    calls = [Call(*[unavailable()] * 5, quota=quota) for _ in range(1000)]
+
+    for call in calls:
+        with pytest.raises(ServerError):
+            await call.result()
+
+    assert sum(len(call.run.attempts) for call in calls) == 1100
+    assert quota.tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "cost"),
+    [
+        (unavailable(), 5),
+        (TransportError("reset"), 5),
+        (ResponseError("cut off", transient=True), 5),
+        (RequestTimeoutError("slow"), 10),
+        (limited(), 0),
+    ],
+)
+async def test_what_a_retry_costs(error, cost):
+    """A retry draws on the quota by its reason, a 429 not at all, and its success pays it back."""
+    quota = RetryQuota()
+
+    with pytest.raises(NotFoundError):
+        await Call(error, NotFoundError("gone", status=404), quota=quota).result()
+    assert quota.tokens == 500 - cost
+    await Call(error, "page", quota=quota).result()
+    assert quota.tokens == 500 - cost + (cost == 0 and quota.tokens < 500)
+
+
+async def test_successes_fill_the_quota():
+    """A success brings one token, up to the most there can be; with too few, nothing is retried."""
+    quota = RetryQuota()
+    quota.tokens = 3
+    dead = Call(unavailable(), "page", quota=quota)
+    with pytest.raises(ServerError) as caught:
+        await dead.result()
+    assert (dead.slept, len(caught.value.attempts), quota.tokens) == ([], 1, 3)
+
+    await Call("page", quota=quota).result()
+    await Call("page", quota=quota).result()
+    assert quota.tokens == 5
+    await Call(unavailable(), "page", quota=quota).result()
+    assert quota.tokens == 5
+    quota.tokens = 500
+    await Call("page", quota=quota).result()
+    assert quota.tokens == 500

@@ -20,7 +20,9 @@ from aioparticipants import (
 )
 from aioparticipants._messages import Request
 from aioparticipants._paging import RawPage
-from aioparticipants._stream import PageTasks, RecordStream, settle
+from aioparticipants._stream import RecordStream, SessionTasks, settle
+
+from .watching import watch
 
 SID = "CF" + "a" * 32
 
@@ -39,7 +41,7 @@ class Source:
         self.begun: list[int] = []
         self.cancelled: list[int] = []
         self.contexts: list[str] = []
-        self.tasks = PageTasks()
+        self.tasks = SessionTasks()
         self.gate = asyncio.Event()
         self.departs = True
         if not gated:
@@ -79,6 +81,7 @@ class Source:
             key="things",
             limit=limit,
             tasks=self.tasks,
+            watch=watch(),
         )
 
 

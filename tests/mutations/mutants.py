@@ -35,7 +35,11 @@ MUTANTS = [
     _mutant(
         "finaliser removed",
         "stream",
-        ("_stream.py", "weakref.finalize(self, _abandon, self._flight).atexit = False", "pass"),
+        (
+            "_stream.py",
+            "weakref.finalize(self, _abandon, self._flight, watch).atexit = False",
+            "pass",
+        ),
     ),
     _mutant(
         "finaliser cancels from the wrong thread",
@@ -86,8 +90,8 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "        task.cancel()\n        await settle([cast",
-            "        await settle([cast",
+            "        _abandon(self._flight, self._watch)\n        task",
+            "        task",
         ),
     ),
     _mutant(
@@ -251,8 +255,8 @@ MUTANTS = [
         "session",
         (
             "_session.py",
-            "        async with self._slots:\n",
-            "        await self._slots.acquire()\n        if True:\n",
+            "        async with self._limiter.slot() as slot, self._shared():\n",
+            "        if slot := await self._limiter.slot().__aenter__():\n",
         ),
     ),
     _mutant(
@@ -261,13 +265,13 @@ MUTANTS = [
         (
             "_session.py",
             "                    return await controller(self._attempt, request, run, departed)",
-            "                    async with self._slots:\n"
+            "                    async with self._limiter.slot():\n"
             "                        return await controller(self._attempt, request, run, departed)",
         ),
         (
             "_session.py",
-            "        async with self._slots:\n            response",
-            "        if True:\n            response",
+            "        async with self._limiter.slot() as slot, self._shared():\n",
+            "        if slot := self._limiter.slot():\n",
         ),
     ),
     # --- The wire ---

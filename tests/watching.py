@@ -1,0 +1,13 @@
+"""Eyes for streams that are made without a session."""
+
+from __future__ import annotations
+
+import time
+
+from aioparticipants._observing import ListWatch
+
+
+def watch(told=None, *, clock=time.monotonic, tracer=None):
+    """Return a watch over a list that appends its events to `told`, if that is given."""
+    tell = (lambda _: None) if told is None else told.append
+    return ListWatch(tell, "CF", clock=clock, tracer=tracer)
