@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import assert_type
 
 import aiohttp
+from opentelemetry import trace
 
 from aioparticipants import (
+    ConferenceResult,
     Credentials,
+    FanOut,
+    InsightsError,
     InsightsSession,
     Page,
     Participant,
     Region,
     RetryPolicy,
+    SessionStats,
+    events,
 )
 from aioparticipants.testing import FakeInsights
+
+
+def told(event: events.Event) -> None:
+    """Take each kind of event apart."""
+    match event:
+        case events.RequestFinished(status=status, seconds=seconds):
+            assert_type(status, int | None)
+            assert_type(seconds, float)
+        case events.LimitChanged(limit=limit):
+            assert_type(limit, int)
+        case _:
+            pass
 
 
 async def use(http: aiohttp.ClientSession) -> None:
@@ -34,6 +54,26 @@ async def use(http: aiohttp.ClientSession) -> None:
             async for page in opened.pages():
                 assert_type(page, Page[Participant])
                 assert_type(page.records, tuple[Participant, ...])
+    watched = InsightsSession(
+        ("AC", "token"),
+        limiter=asyncio.Semaphore(4),
+        on_event=told,
+        tracer=trace.get_tracer("tests"),
+    )
+    assert_type(watched.stats, SessionStats)
+
+    async def sids() -> AsyncIterator[str]:
+        yield "CF"
+
+    async with watched.fan_out(sids(), concurrency=8, on_error="raise", deadline=5) as conferences:
+        assert_type(conferences, FanOut)
+        async for result in conferences:
+            assert_type(result, ConferenceResult)
+            assert_type(result.participants, tuple[Participant, ...])
+            assert_type(result.error, InsightsError | None)
+        assert_type(conferences.total, int | None)
+    async for participant in watched.fan_out({"CF"}, label="agent").participants():
+        assert_type(participant, Participant)
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
         assert_type(fake.base_url, str)
