@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aioparticipants import InsightsError, InsightsSession, RetryPolicy
+from aioparticipants import InsightsError, InsightsSession, RetryPolicy, events
 from aioparticipants.testing import FakeInsights
 
 ROOT = Path(__file__).parent.parent
@@ -115,10 +115,56 @@ async def test_readme_on_resuming(fake, session):
         fake.add_conference(records, conference_sid=sid)  # mended
 
     names |= {"store": store, "put_back": put_back}
-    await run("put_back", names)
+    await run("resume=cursor", names)
 
     stored += [each.participant_sid for each in await names["rest"]]
     assert stored == [each["participant_sid"] for each in records]
+
+
+async def test_readme_on_many(fake, session, capsys):
+    """The README's lines on many conferences read all of them, and put back the one that failed."""
+    sids = [fake.add_conference(participants=3) for _ in range(5)]
+    stored, back = {}, []
+
+    async def store(conference_sid, participants):
+        stored[conference_sid] = participants
+
+    async def put_back(conference_sid, cursor):
+        back.append((conference_sid, cursor))
+
+    names = {"session": session, "conference_sids": [*sids, "CF0"], "replace": {}}
+
+    await run("fan_out", {**names, "store": store, "put_back": put_back})
+
+    assert stored.keys() == set(sids)
+    assert {*map(len, stored.values())} == {3}
+    assert back == [("CF0", None)]
+    assert capsys.readouterr().out.splitlines()[-1] == "6 of 6 1 failed"
+    assert len([seen for seen in fake.requests if seen.query.get("Label") == "agent"]) == 5
+
+
+async def test_readme_on_watching(fake, capsys):
+    """The README's lines on events print each wait, and then the statistics."""
+    account_sid, auth_token = fake.credentials
+    options = {"base_url": fake.base_url, "retry": RetryPolicy(base_delay=0)}
+    sid = fake.add_conference(participants=1)
+    fake.fail_next(503)
+    names = {
+        "InsightsSession": functools.partial(InsightsSession, **options),
+        "events": events,
+        "account_sid": account_sid,
+        "auth_token": auth_token,
+        "sid": sid,
+    }
+
+    await run(
+        "RetryScheduled", names := {**names, "replace": {"...": "await session.participants(sid)"}}
+    )
+
+    await names["session"].aclose()
+    again, stats = capsys.readouterr().out.splitlines()
+    assert again == f"{sid} HTTP 503 again in 0.0 s"
+    assert stats.startswith("SessionStats(limit=")
 
 
 def test_readme_names_the_commands():
