@@ -333,7 +333,7 @@ async def test_refused():
 
 async def test_silent_server():
     """A server that says nothing costs one timeout."""
-    async with raw(...) as server, client(server.base_url, timeout=0.05) as session:
+    async with raw(...) as server, client(server.base_url, timeout=0.5) as session:
         with pytest.raises(RequestTimeoutError, match="timed out while waiting"):
             await session.participants(SID)
 
@@ -383,7 +383,7 @@ async def test_slots_bound_the_attempts_in_flight(fake):
 async def test_ceiling_is_survived(fake):
     """Refusals for concurrency are retried until all is there."""
     fake.concurrency = 4
-    fake.latency = 0.001
+    fake.latency = 0.01
     sid = fake.add_conference(participants=10)
     async with InsightsSession(
         fake.credentials,
