@@ -32,8 +32,9 @@ _DONE, _FAILED, _MISUSED, _INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code."""
     options = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    stdout: object = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="replace")
     try:
         asyncio.run(options.command(options))
         sys.stdout.flush()  # at exit it would be too late to tell of a failure
