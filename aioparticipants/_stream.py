@@ -16,6 +16,8 @@ What it promises, and how:
    it came through, and those to the stream, which would then never be dropped.
 7. The stream's position is the page and the place of the next record not handed out. It moves as a
    record is handed out, and by nothing else; the cursor names it, also after an error or the end.
+8. A list that is awaited is handed out whole or not at all: where that fails, the position is what
+   it was, and whoever asks again is told so, and not that there is no more.
 """
 
 from __future__ import annotations
@@ -313,7 +315,10 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         await self.aclose()
 
     def __await__(self) -> Generator[object, None, list[T_co]]:
-        """Return the records not yet handed out, as a list."""
+        """Return the records not yet handed out, as a list, and close the stream.
+
+        It is all of them or none: after an error or a cancellation `cursor` is what it was before.
+        """
         return self._collect().__await__()
 
     def pages(self) -> AsyncIterator[Page[T_co]]:
@@ -325,11 +330,22 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         return _Pages(self._take_page)
 
     async def _collect(self) -> list[T_co]:
-        records: list[T_co] = []
-        async with self:
-            async for page in self.pages():
-                records += page.records
+        beginning, records = self._position(), list[T_co]()
+        try:
+            async with self:
+                async for page in self.pages():
+                    records += page.records
+        except BaseException as error:
+            self._back_to(beginning, error)
+            raise
         return records
+
+    def _back_to(self, beginning: tuple[Request, int], error: BaseException) -> None:
+        """Take back what an await had read when it failed, as none of it was handed out."""
+        self._place, self._index = beginning
+        failure = error if isinstance(error, InsightsError) else _given_up()
+        failure.cursor = self.cursor
+        self._closed, self._error = False, copy.copy(failure)
 
     async def _take_page(self) -> Page[T_co]:
         """Return what is left of the current page, or the next page."""
@@ -498,6 +514,14 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         task = self._tasks.start(lambda: fetch(request, departed), self._context, _TASK)
         self._flight.loop, self._flight.task = task.get_loop(), task
         return task
+
+
+def _given_up() -> InvalidRequestError:
+    message = (
+        "The stream was awaited, and that was cancelled before all records were there: "
+        "give its cursor to another one."
+    )
+    return InvalidRequestError(message)
 
 
 def _shorter() -> PaginationError:

@@ -50,6 +50,10 @@ __all__ = ["LARGEST_BODY", "USER_AGENT", "Transport", "checked_http", "client_ti
 #: Bytes of decompressed body. A full page of 1000 records is about 1.5 MB.
 LARGEST_BODY: Final = 16 * 2**20
 
+#: Bytes to take of a body at once. Without a bound, aiohttp 3.14.0 unpacks all there is into one
+#: piece: https://osv.dev/PYSEC-2026-2111
+_PIECE: Final = 256 * 2**10
+
 #: Turns of the loop that a new plain connection needs until its request leaves are six.
 _TURNS: Final = 8
 
@@ -267,7 +271,7 @@ async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
 async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    async for chunk in reply.content.iter_any():
+    async for chunk in reply.content.iter_chunked(_PIECE):
         size += len(chunk)
         if size > LARGEST_BODY:
             message = (

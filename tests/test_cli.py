@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from aioparticipants.__main__ import main
 from aioparticipants.testing import FakeInsights
 
 SID = "CF" + "a" * 32
+#: A device that says of every write that the disk is full.
+FULL = Path("/dev/full")
 
 
 class Served:
@@ -129,9 +132,9 @@ def test_failure(served, capsys):
     sid = served.add_conference([{"participant_sid": "CP1"}, {"label": 7}])
 
     assert main(["list", SID, "--base-url", served.base_url]) == 1
-    assert capsys.readouterr().err.startswith(
-        "aioparticipants: HTTP 404, Twilio error 20404. Check"
-    )
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("aioparticipants: HTTP 404, Twilio error 20404. Check")
     assert main(["list", sid, "--base-url", served.base_url]) == 1
     out, err = capsys.readouterr()
     assert "CP1" in out
@@ -230,3 +233,43 @@ def test_closed_pipe(served, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "stdout", Pipe())
 
         assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson"]) == 0
+
+
+def listing(served, sid, *arguments, encoding="utf-8", stdout=subprocess.PIPE):
+    """Run `list` in a process of its own, whose stdout has that encoding."""
+    command = [sys.executable, "-m", "aioparticipants", "list", sid]
+    return subprocess.run(
+        [*command, "--base-url", served.base_url, *arguments],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_text_that_stdout_cannot_encode(served, encoding):
+    """Labels in any script, and no script at all, end no listing; ndjson loses nothing of them."""
+    labels = ["é", "日本", "\ud800", "\N{TELEPHONE RECEIVER}"]
+    sid = served.add_conference([{"label": each} for each in labels])
+
+    ran = listing(served, sid, "--format", "ndjson", encoding=encoding)
+    assert ran.returncode == 0
+    assert [json.loads(each)["label"] for each in ran.stdout.splitlines()] == labels
+    ran = listing(served, sid, encoding=encoding)
+    assert ran.returncode == 0
+    assert len(ran.stdout.splitlines()) == 5
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux's")
+@pytest.mark.parametrize("form", ["table", "ndjson"])
+def test_stdout_that_takes_no_more(served, form):
+    """A full disk is one line and exit code 1."""
+    sid = served.add_conference(participants=3)
+
+    with FULL.open("wb") as full:
+        ran = listing(served, sid, "--format", form, stdout=full)
+
+    assert ran.returncode == 1
+    assert b"No space left on device" in ran.stderr
+    assert b"Traceback" not in ran.stderr

@@ -253,6 +253,44 @@ async def test_resume_after_every_failing_page(failing, by_page):
         await stream.aclose()
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3])
+@pytest.mark.parametrize("before", [0, 3])
+async def test_resume_a_list_that_was_awaited(failing, before):
+    """Of an awaited list that failed nothing was handed out, and so the cursor names all of it."""
+    pages, everyone = pages_of(20, 5)
+    pages[failing] = http(b"{}", "404 Not Found")
+    async with raw(*pages) as server, InsightsSession(ANYONE, base_url=server.base_url) as session:
+        stream = session.participants(SID)
+        found = await taken(stream, before)
+        for _ in range(2):  # asking again is told the same, and not that there is no more
+            with pytest.raises(NotFoundError) as caught:
+                await stream
+            assert caught.value.cursor == stream.cursor
+        await stream.aclose()
+        assert await stream == []
+    async with raw(*pages_of(20, 5)[0]) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+            rest = await taken(session.participants(SID, resume=stream.cursor))
+    assert found + rest == everyone
+
+
+async def test_resume_a_list_whose_await_was_cancelled(fake, session):
+    """A timeout around an awaited list loses no record, nor makes a short list of it."""
+    sid = fake.add_conference(participants=3)
+    stream = session.participants(sid, page_size=1)
+    asking = asyncio.ensure_future(stream._collect())
+    while len(fake.requests) < 2:  # noqa: ASYNC110 - turns of the loop
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    with pytest.raises(InvalidRequestError, match="cursor") as caught:
+        await anext(stream)
+    assert caught.value.cursor == stream.cursor
+    assert len(await session.participants(sid, resume=stream.cursor)) == 3
+
+
 @pytest.mark.parametrize("bad", range(7))
 @pytest.mark.parametrize("by_page", [False, True])
 async def test_resume_at_every_bad_record(fake, session, bad, by_page):

@@ -22,6 +22,7 @@ COMMON = {
     "conference_sid": "CF" + "a" * 32,
     "request_id": "RQ" + "b" * 32,
     "attempts": (Attempt("HTTP 503", 0.25, 1.5), Attempt("RequestTimeoutError", 30.0)),
+    "cursor": "1.cursor",
 }
 
 
@@ -38,7 +39,11 @@ def full(kind: type[InsightsError]) -> InsightsError:
             retry_after=1.5,
             **COMMON,  # type: ignore[arg-type]
         )
-    own = {"path": "participants[3].to"} if kind is errors.ResponseError else {}
+    own = {}
+    if kind is errors.ResponseError:
+        own = {"path": "participants[3].to", "transient": True}  # not by default
+    elif issubclass(kind, errors.TransportError):
+        own = {"transient": False}  # not by default, either
     return kind("summary", **own, **COMMON)  # type: ignore[arg-type]
 
 

@@ -4,12 +4,14 @@
 2. Exit codes: 0 done, 1 failed, 2 misused (arguments, SIDs, missing credentials), 130 interrupted.
    A reader that closes the pipe (`| head`) ends the command quietly, with 0.
 3. An error is one clear line, never a traceback; a second one says how to go on, where that can be.
+   So is a stdout that takes no more; and one that cannot encode a character gets another for it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -30,8 +32,12 @@ _DONE, _FAILED, _MISUSED, _INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code."""
     options = _parser().parse_args(arguments)
+    stdout: object = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="replace")
     try:
         asyncio.run(options.command(options))
+        sys.stdout.flush()  # at exit it would be too late to tell of a failure
     except InvalidRequestError as error:
         return _told(error, _MISUSED)
     except InsightsError as error:
@@ -39,10 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _told("interrupted", _INTERRUPTED)
     except BrokenPipeError:
-        # Python flushes stdout once more at exit, and would complain.
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device rather than a path
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        _give_up_stdout()
+    except OSError as error:
+        _give_up_stdout()
+        return _told(error, _FAILED)
     return _DONE
+
+
+def _give_up_stdout() -> None:
+    # Python flushes stdout once more at exit, and would complain.
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device rather than a path
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _told(what: object, code: int) -> int:

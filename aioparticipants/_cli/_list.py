@@ -58,13 +58,9 @@ async def _lines(stream: RecordStream[Participant]) -> tuple[int, int]:
     records = pages = 0
     async for page in stream.pages():
         for record in page.records:
-            json.dump(
-                unstructure_participant(record),
-                sys.stdout,
-                ensure_ascii=False,
-                separators=(",", ":"),
-            )
-            sys.stdout.write("\n")
+            # ASCII, as any stdout can hold that; and no UTF-8 can hold half of a surrogate pair.
+            line = json.dumps(unstructure_participant(record), separators=(",", ":"))
+            sys.stdout.write(line + "\n")
         sys.stdout.flush()
         records, pages = records + len(page.records), pages + 1
     return records, pages
@@ -77,6 +73,9 @@ async def _table(stream: RecordStream[Participant]) -> tuple[int, int]:
         async for page in stream.pages():
             records += page.records
             pages += 1
-    finally:  # what came before an error is worth seeing, too
-        print_table(records)
+    except BaseException:
+        if records:  # what came before an error is worth seeing, too
+            print_table(records)
+        raise
+    print_table(records)
     return len(records), pages

@@ -44,16 +44,7 @@ def survives(mutant: Mutant) -> bool:
             module.write_text(source.replace(edit.old, edit.new), encoding="utf-8")
         try:
             ran = subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "pytest",
-                    "-x",
-                    "-q",
-                    "-p",
-                    "no:cacheprovider",
-                    *mutant.tests,
-                ],
+                [*PYTEST, *mutant.tests],
                 cwd=copy,
                 env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDEVMODE": "1"},
                 capture_output=True,

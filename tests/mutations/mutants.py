@@ -152,6 +152,20 @@ MUTANTS = [
         ("_stream.py", "self._place, self._index = self._position()", "self._index = 0"),
     ),
     _mutant(
+        "list whose await failed taken for handed out",
+        "cursors",
+        ("_stream.py", "self._place, self._index = beginning", "pass"),
+    ),
+    _mutant(
+        "list whose await was cancelled shown as the end",
+        "cursors",
+        (
+            "_stream.py",
+            "self._closed, self._error = False, copy.copy(failure)",
+            "self._error = copy.copy(failure)",
+        ),
+    ),
+    _mutant(
         "shorter page taken for the end",
         "cursors",
         ("_stream.py", "if start > len(page.records):", "if False:"),
