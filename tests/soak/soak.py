@@ -5,7 +5,8 @@
 FakeInsights serves from a process of its own, so that all that is counted here is the client's. It
 fails at random: 503, 429, 500, 404, dropped connections, and 429 beyond a ceiling. Forty consumers
 share one session, and each reads its next conference in a way of its own: to the end, by pages,
-with a break, an exception, a timeout, a cancellation, two questions at once, a dropped stream.
+with a break, an exception, a timeout, a cancellation, two questions at once, a dropped stream; or
+several at once, each by itself or merged.
 Every now and then the session is closed under all of them, and another one takes its place.
 
 Whoever reads to the end, over however many errors and cursors, must get each record once. The exit
@@ -67,7 +68,8 @@ async def serve(seed):
             await asyncio.sleep(rng.uniform(0.0, 0.03))
             requests += len(fake.requests)
             fake.requests.clear()
-            fail_somehow(fake, rng)
+            if not fake._faults:  # else a slow client would meet nothing but faults
+                fail_somehow(fake, rng)
             fake.latency = rng.choice([0.0, 0.0, 0.0, 0.01])
         requests += len(fake.requests)
     print(json.dumps(requests), flush=True)
@@ -151,6 +153,7 @@ class Soak:
         ways = [
             *(self.to_the_end, self.by_pages, self.with_a_break, self.with_an_error),
             *(self.with_a_timeout, self.cancelled, self.two_at_once, self.dropped, self.awaited),
+            *(self.fanned_out, self.merged),
         ]
         while not self.stop:
             sid, expected = self.rng.choice([*self.about["sids"].items()])
@@ -270,6 +273,43 @@ class Soak:
             found += [record.participant_sid async for record in stream]
         self.check(found, expected, "two at once")
 
+    def several(self, session):
+        """Return a fan-out over conferences of which one may come twice."""
+        sids = self.rng.choices([*self.about["sids"]], k=self.rng.randrange(1, 9))
+        return session.fan_out(
+            sids,
+            concurrency=self.rng.randrange(1, 5),
+            on_error=self.rng.choice(["isolate", "isolate", "raise"]),
+            page_size=PAGE_SIZE,
+            deadline=self.rng.choice([None, None, 0.05]),
+        )
+
+    async def fanned_out(self, session, sid, expected):
+        """Read several at once: each is complete, or begins as it should and says why it ended."""
+        enough = self.rng.choice([9, 9, 1, 3])
+        async with self.several(session) as conferences:
+            async for result in conferences:
+                found = [record.participant_sid for record in result.participants]
+                whole = self.about["sids"][result.conference_sid]
+                self.check(found, whole[: len(found)] if result.error else whole, "fanned out")
+                self.counts["isolated"] += result.error is not None
+                if conferences.done >= enough:
+                    break
+        self.counts["fanned out"] += 1
+
+    async def merged(self, session, sid, expected):
+        """Read several as one, and leave it to its fate where that is enough."""
+        enough = self.rng.choice([9999, 9999, 30])
+        conferences, found = self.several(session), Counter()
+        async for record in conferences.participants():
+            found[record.participant_sid] += 1
+            if found.total() == enough:
+                break
+        else:
+            self.check([conferences.done, conferences.in_flight], [conferences.total, 0], "merged")
+        self.counts["records"] += found.total()
+        self.counts["merged"] += 1
+
     async def dropped(self, session, sid, expected):
         """Leave a stream to its fate, with a page in flight."""
         stream = self.stream(session, sid)
@@ -357,7 +397,10 @@ def report(run, before, after, lost, requests, took):
         wrong.append("connections stay acquired")
     wrong += [f"lost: {context.get('message')}" for context in lost]
     # What came at all, and not often enough to tell anything, is as good as not tried.
-    needed = ("whole", "resumed", "aborted", "timeouts", "cancelled", "dropped", "two at once")
+    needed = (
+        *("whole", "resumed", "aborted", "timeouts", "cancelled", "dropped", "two at once"),
+        *("fanned out", "isolated", "merged"),
+    )
     wrong += [f"never came: {name}" for name in needed if not counts[name]]
     wrong += run.wrong
     for each in dict.fromkeys(wrong):
