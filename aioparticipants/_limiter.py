@@ -45,9 +45,9 @@ __all__ = ["AdaptiveLimit", "Limiter", "Slot", "shared"]
 
 # Chosen by `python tests/benchmarks/limiter.py constants`. "1.24" is a makespan over the ideal one.
 
-#: Attempts at once in the beginning; the fifth round trip has 64. 16 instead would let 200 calls
-#: through in 4.0 instead of 4.9 (ceiling 100), and double what is refused where 50 processes begin
-#: together: 5.6 % of 100,000 instead of 3.3 % (ceiling 40).
+#: Attempts at once in the beginning; the fifth round trip has 64. 16 would let 200 calls through in
+#: 4.0 instead of 4.9 (ceiling 100), but has more refused where 50 processes begin together: 5.6 %
+#: of 100,000 instead of 3.3 % (ceiling 40).
 _START: Final = 4
 #: How far a refusal takes it down. 0.1, 0.2, 0.3 and 0.5: 1.21, 1.24, 1.28, 1.38 (ceiling 12). A
 #: smaller step has more refused where the ceiling falls or is gone: 2.0 % instead of 1.6 %.

@@ -52,8 +52,8 @@ Ceilings. 2000 calls a process.
     ceiling 100, 4 processes                        8093     1.2%       0      1.25    0.92
     ceiling 100, 50 processes                     102321     2.3%       0      1.18    0.74
 
-Latencies. Ceiling 40; 4000 calls of one process, 100,000 of 50. Shares become equal with time (after
-a million calls of 20 ms, 0.87), except where all answers take exactly the same: 0.54.
+Latencies. Ceiling 40; 4000 calls of one process, 100,000 of 50. Shares become equal with time
+(0.87 after half a million calls of 20 ms), except where all answers take exactly the same: 0.54.
 
                                                requests  refused  failed  makespan  shares
     0.02 s, lognormal, 1 processes                  4079     1.9%       0      1.52
