@@ -1,7 +1,8 @@
 """The quality gates, one session each.
 
-`nox` alone runs all but three: `mutants` (does the suite notice faults?), `soak` (does anything
-pile up?) and `bench` (how fast is it?), which take minutes, and are for a change that touches them.
+`nox` alone runs all but four: `mutants` (does the suite notice faults?), `soak` (does anything pile
+up?), `bench` (how fast is it?) and `simulate` (what would the limiter do?), which take minutes, and
+are for a change that touches them.
 """
 
 from __future__ import annotations
@@ -137,3 +138,10 @@ def bench(session: nox.Session) -> None:
     """Against twilio-python and the floor, in one run; not part of the gates."""
     session.install(".", *_group("bench"))
     session.run("python", "tests/benchmarks/compare.py", *session.posargs)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """The limiter on a virtual clock, beside what it is not; not part of the gates."""
+    session.install(".")
+    session.run("python", "tests/benchmarks/limiter.py", *session.posargs)

@@ -8,15 +8,22 @@ nowhere, and lets others of the account use it up. So the limit is learnt from w
 2. The limit starts low and grows by one with each success until the first refusal, as TCP's slow
    start does (RFC 5681 section 3.1).
 3. A refusal takes the limit down by a factor, once a round trip: an attempt that was admitted
-   before the last decrease was counted in it already (RFC 5681 section 3.2, RFC 6582).
+   before the last decrease was counted in it already (RFC 6582 has this for TCP).
 4. Then it grows along a cubic (RFC 9438), counted in successes rather than in seconds, so that it
-   needs no clock and does as well at 20 ms an answer as at 2 s: back to where it was refused,
-   slowly across that place, and ever faster beyond it, where a raised ceiling is.
-5. Only a success with all slots in use makes it grow: an idle limit proves nothing (RFC 7661).
-6. The window may fall below 1, for there can be more processes than the ceiling has room for. One
-   attempt is then in flight at most, and a pause follows each, refused or not: what is left of the
-   time is another process's.
-7. An attempt that fails otherwise, or is cancelled, says nothing about the ceiling.
+   needs no clock and does as well at 20 ms an answer as at 2 s: fast back to just below where it
+   was refused, slowly across that place, and ever faster beyond it, where a raised ceiling is.
+5. Refusals with no success between them lower the limit, not the place that it climbs back to:
+   after an outage the first success brings most of the limit back.
+6. Only a success with all slots in use makes it grow: an idle limit proves nothing (RFC 7661).
+7. The window may fall below 1, for there can be more processes than the ceiling has room for. The
+   limit stays 1 then, and a pause follows each attempt, refused or not: what is left of the time is
+   another process's. A floor of 1 without it would send the next call as soon as one is refused, so
+   that the load would never fall.
+8. An attempt that fails otherwise, or is cancelled, says nothing about the ceiling.
+
+Processes that share an account find equal shares in the long run, by refusals alone: the larger
+window meets more of them. tests/benchmarks/limiter.py has the figures behind this and the
+constants.
 """
 
 from __future__ import annotations
@@ -36,60 +43,83 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaptiveLimit", "Limiter", "Slot", "shared"]
 
+# Chosen by `python tests/benchmarks/limiter.py constants`. "1.24" is a makespan over the ideal one.
+
+#: Attempts at once in the beginning; the fifth round trip has 64. 16 would let 200 calls through in
+#: 4.0 instead of 4.9 (ceiling 100), but has more refused where 50 processes begin together: 5.6 %
+#: of 100,000 instead of 3.3 % (ceiling 40).
 _START: Final = 4
-_DECREASE: Final = 0.3
+#: How far a refusal takes it down. 0.1, 0.2, 0.3 and 0.5: 1.21, 1.24, 1.28, 1.38 (ceiling 12). A
+#: smaller step has more refused where the ceiling falls or is gone: 2.0 % instead of 1.6 %.
+_DECREASE: Final = 0.2
+#: Where the cubic is flat, as a share of what was refused, where one less would be less still. At 1
+#: a ceiling of 12 refuses 9.0 % of what 50 processes send, instead of 6.7 %.
+_JUST_BELOW: Final = 0.9
+#: Successes from a decrease to there: so many, and so many round trips. A refusal comes about every
+#: 1.7 times that. The former decides where there are many processes: 12, 24 and 48 have 20, 12.8
+#: and 8.1 % refused under a ceiling of 5, and take 1.51, 1.76 and 2.03. The latter, where there is
+#: one: 1, 3 and 6 have 2.5, 1.4 and 0.8 % refused, and find 40 above 12 in 1.38, 1.42 and 1.50.
+#: Below a window of 1 they become fewer with its root, so that a small share grows sooner: that is
+#: what makes shares equal in the end.
 _QUIET: Final = 24
 _ROUNDS: Final = 3
-_PACE: Final = 0.15
-_FLOOR: Final = 1 / 16
+#: Seconds that a window of 1/2 pauses on average; a window of 1/n, n - 1 times that. 0.05 has half
+#: of all refused, and fails 2.7 % of the calls of 50 processes under a ceiling of 5; 0.5 makes
+#: everybody slower (1.35 instead of 1.26 under 40).
+_PACE: Final = 0.25
+#: The smallest window: 3.75 s of pause on average. 1/4 fails as many as the shorter pause does.
+_LEAST: Final = 1 / 16
 
 
 class AdaptiveLimit:
     """The limit and how it learns: arithmetic alone, shared with the simulator."""
 
-    __slots__ = ("_ceiling", "_length", "_plateau", "_quiet", "epoch", "limit", "window")
+    __slots__ = ("_ceiling", "_drop", "_length", "_plateau", "_quiet", "epoch", "limit", "window")
 
     def __init__(self, ceiling: int) -> None:
         """Never go above `ceiling`."""
-        self._ceiling = ceiling
-        #: What the limit is the whole part of; below 1 it is the share of the time.
+        self._ceiling = float(ceiling)
+        #: Below 1 it is a share of the time; from 1 on the limit is its whole part.
         self.window = float(min(_START, ceiling))
         self.limit = int(self.window)
         #: How often it was decreased. An attempt carries the number that it was admitted under.
         self.epoch = 0
-        self._plateau = 0.0  # where the cubic is flat; 0 before the first refusal
-        self._length = 0.0  # successes from a decrease to there
         self._quiet = 0  # successes since the decrease
+        # The cubic: it climbs by `_drop` to `_plateau` in `_length` successes.
+        self._plateau = self._drop = self._length = 0.0
 
     def succeeded(self, epoch: int, in_flight: int) -> None:
         """Learn that an attempt of `epoch` was not refused; `in_flight` counts it."""
         if epoch != self.epoch or in_flight < self.limit or self.window >= self._ceiling:
             return
-        if not self.epoch:
-            self._move(self.window + 1.0)
-            return
         self._quiet += 1
-        self._move(self._plateau * (1.0 + _DECREASE * (self._quiet / self._length - 1.0) ** 3))
+        if self.epoch:
+            self._move(self._plateau + self._drop * (self._quiet / self._length - 1.0) ** 3)
+        else:
+            self._move(self.window + 1.0)
 
     def refused(self, epoch: int, in_flight: int) -> None:
         """Learn that an attempt of `epoch` was refused for concurrency; `in_flight` counts it."""
         if epoch != self.epoch:
             return
-        self.epoch += 1
         top = min(self.window, float(in_flight))
-        self._plateau = max(top - 1.0, 0.9 * top)
-        self._length = _QUIET * min(1.0, self._plateau) ** 0.5 + _ROUNDS * self._plateau
+        if self._quiet or not self.epoch:
+            self._plateau = max(top - 1.0, _JUST_BELOW * top)
+            self._length = _QUIET * min(1.0, self._plateau) ** 0.5 + _ROUNDS * self._plateau
+        lower = min(self._plateau, top) * (1.0 - _DECREASE)
+        self._drop = self._plateau - lower
         self._quiet = 0
-        self._move(self._plateau * (1.0 - _DECREASE))
+        self.epoch += 1
+        self._move(lower)
 
     def pause(self, rng: random.Random) -> float:
-        """Return the seconds without an attempt that have to follow the one that ended."""
+        """Return the seconds without an attempt that have to follow the one that just ended."""
         if self.window >= 1.0:
             return 0.0
         return rng.uniform(0.0, 2.0 * _PACE * (1.0 / self.window - 1.0))
 
     def _move(self, window: float) -> None:
-        self.window = min(max(window, _FLOOR), float(self._ceiling))
+        self.window = min(max(window, _LEAST), self._ceiling)
         self.limit = max(1, int(self.window))
 
 
@@ -108,6 +138,8 @@ class Limiter:
 
     It needs no closing: whoever waits for a slot is cancelled by its owner.
     """
+
+    _loop: asyncio.AbstractEventLoop  # of the latest attempt
 
     def __init__(
         self,
@@ -129,7 +161,6 @@ class Limiter:
         self._changed = changed
         self._rng = random.Random() if rng is None else rng  # noqa: S311 - jitter, not a secret
         self._later = later
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._in_flight = 0
         self._queue: OrderedDict[asyncio.Future[int], None] = OrderedDict()
         self._pausing = False
@@ -176,15 +207,15 @@ class Limiter:
             self._queue.pop(turn, None)
             if turn.done() and not turn.cancelled():
                 # Granted and cancelled in one turn of the loop: it is the next one's.
-                self._in_flight -= 1
-                self._admit()
+                self.give_back(used=False)
             raise
 
-    def give_back(self) -> None:
-        """Let the next one have the slot, after a pause where one is due."""
+    def give_back(self, *, used: bool = True) -> None:
+        """Let the next one have the slot, after a pause where one is due for an attempt."""
         self._in_flight -= 1
-        pause = 0.0 if self._pausing else self._adaptive.pause(self._rng)
-        if pause and self._loop is not None and not self._loop.is_closed():
+        if self._loop.is_closed():  # what was left of its coroutines is dropped
+            return
+        if used and not self._pausing and (pause := self._adaptive.pause(self._rng)):
             self._pausing = True
             (self._later or self._loop.call_later)(pause, self._go_on)
         self._admit()
