@@ -330,6 +330,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         return _Pages(self._take_page)
 
     async def _collect(self) -> list[T_co]:
+        if self._busy:  # before it is closed under the other
+            raise self._told(_two_at_once())
         beginning, records = self._position(), list[T_co]()
         try:
             async with self:
@@ -417,8 +419,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     async def _turn(self) -> None:
         if self._busy:
-            message = "Two tasks asked the stream for a record at once; let one wait for the other."
-            raise InvalidRequestError(message)
+            raise _two_at_once()
         self._busy = True
         self._unshown = False  # who asks for a record goes past an empty page
         try:
@@ -514,6 +515,11 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         task = self._tasks.start(lambda: fetch(request, departed), self._context, _TASK)
         self._flight.loop, self._flight.task = task.get_loop(), task
         return task
+
+
+def _two_at_once() -> InvalidRequestError:
+    message = "Two tasks asked the stream for a record at once; let one wait for the other."
+    return InvalidRequestError(message)
 
 
 def _given_up() -> InvalidRequestError:

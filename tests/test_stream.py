@@ -311,6 +311,8 @@ async def test_two_at_once():
         await anext(stream)
     with pytest.raises(InvalidRequestError, match="Two tasks"):
         await anext(stream.pages())
+    with pytest.raises(InvalidRequestError, match="Two tasks"):
+        await stream
     source.gate.set()
 
     assert await first == "a"

@@ -118,8 +118,8 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "        if self._busy:\n            message",
-            "        if False:\n            message",
+            "        if self._busy:\n            raise _two_at_once()",
+            "        if False:\n            raise _two_at_once()",
         ),
     ),
     _mutant(
