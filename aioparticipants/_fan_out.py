@@ -135,7 +135,7 @@ class _Crew:
 
     async def _something(self) -> None:
         """Wait until something is ready, or raise why nothing will be."""
-        if self.loop not in {None, asyncio.get_running_loop()}:
+        if not self._closed and self.loop not in {None, asyncio.get_running_loop()}:
             message = "The fan-out is in use on another event loop."
             raise InvalidRequestError(message)
         while not self._ready:

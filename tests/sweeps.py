@@ -7,8 +7,11 @@ and so on until one run is through without being hit: so no await of ours is lef
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import itertools
 import sys
+from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
@@ -106,47 +109,56 @@ def held(session):
     return len(own_tasks()), slots, acquired
 
 
-async def served(work, conferences=((SID, COUNT),), **faults):
-    """Run `work(session, everyone)` against conferences, and look what it left.
-
-    `everyone` has the participants' SIDs of each conference.
-    """
+@asynccontextmanager
+async def serving(conferences):
+    """Run a server of conferences, and see in the end that no exception was lost."""
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
     async with FakeInsights() as fake:
         for sid, count in conferences:
             fake.add_conference(participants=count, conference_sid=sid)
-        if faults:
-            fake.fail_next(**faults)
-        everyone = {
-            sid: [each["participant_sid"] for each in fake.records(sid)] for sid, _ in conferences
-        }
-        retry = RetryPolicy(base_delay=0.001)
-        async with InsightsSession(
-            fake.credentials, base_url=fake.base_url, retry=retry
-        ) as session:
-            result = await work(session, everyone)
-            assert held(session) == (0, 0, 0)
+        yield fake
     gc.collect()
     assert lost == []
+
+
+async def used(fake, work, **faults):
+    """Run `work(session, everyone)` on a session, and look what it left.
+
+    `everyone` has the participants' SIDs of each conference.
+    """
+    fake._faults.clear()
+    if faults:
+        fake.fail_next(**faults)
+    everyone = {
+        sid: [each["participant_sid"] for each in records]
+        for sid, records in fake._conferences.items()
+    }
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0.001)
+    ) as session:
+        result = await work(session, everyone)
+        assert held(session) == (0, 0, 0)
     return result
 
 
-def swept(new_loop, once, *, first=1, **served_with):
+async def served(work, conferences=((SID, COUNT),)):
+    """Run `work(session, everyone)` against conferences, and look what it left."""
+    async with serving(conferences) as fake:
+        return await used(fake, work)
+
+
+def swept(new_loop, once, *, first=1, conferences=((SID, COUNT),), **faults):
     """Run `once(session, everyone, k)` for k from `first` on until it is not hit; return that k.
 
-    Each run has a server and a session of its own, on one loop.
+    Each run has a session of its own; the server and the loop are the same.
     """
 
     async def sweep():
-        for k in range(first, 2000):
-
-            async def work(session, everyone, k=k):
-                return await once(session, everyone, k)
-
-            if not await served(work, **served_with):
-                return k
-        return None
+        async with serving(conferences) as fake:
+            for k in itertools.count(first):
+                if not await used(fake, functools.partial(once, k=k), **faults):
+                    return k
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(sweep())

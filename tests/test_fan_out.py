@@ -1011,7 +1011,7 @@ def test_ended_at_every_turn_of_the_loop(new_loop, consume, end):
         fan_out = fanned(session)
         found = []
         task = asyncio.create_task(consume(fan_out, found))
-        done = await turns(3 * k, task=task)
+        done = await turns(k, task=task)
         await end(task, fan_out, session)
         await asyncio.wait([task])
         assert held(session) == (0, 0, 0), k
@@ -1039,7 +1039,7 @@ def test_cancelled_from_outside_at_every_turn(new_loop, consume):
         fan_out = fanned(session)
         found = []
         task = asyncio.create_task(consume(fan_out, found))
-        done = await turns(4 * k, task=task)
+        done = await turns(k, task=task)
         for each in own_tasks():
             each.cancel()
         await asyncio.wait([task])
@@ -1103,7 +1103,7 @@ def test_dropped_at_every_turn(new_loop, what):
         gc.disable()
         try:
             task = asyncio.create_task(what(fanned(session), []))
-            done = await turns(4 * k, task=task)
+            done = await turns(k, task=task)
             task.cancel()
             await asyncio.wait([task])
             del task
