@@ -158,7 +158,8 @@ def swept(new_loop, once, *, first=1, conferences=((SID, COUNT),), **faults):
         async with serving(conferences) as fake:
             for k in itertools.count(first):
                 if not await used(fake, functools.partial(once, k=k), **faults):
-                    return k
+                    break
+        return k
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(sweep())
