@@ -13,7 +13,7 @@ What it promises, and how:
    that cancels them.
 4. A cancelled or timed-out wait loses nothing: results are kept until they are handed out. The end
    comes only when the source has ended and every conference of it was handed out; whatever else
-   ends it is raised, again by each further call, until `aclose()`.
+   ends it is raised, again by each further call, until `aclose()`. The first of these stays.
 5. Merged, the records go page by page through the same place: a conference's next page is not
    asked for a hand-over before its last one was taken, so that a huge one does not pile up.
 """
@@ -32,11 +32,11 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
-from ._stream import abandon, settle
+from ._stream import abandon, running_loop, settle
 from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from ._stream import RecordStream, SessionTasks
     from .models import Participant
@@ -80,20 +80,29 @@ class _Crew:
         concurrency: int,
         on_error: OnError,
         tasks: SessionTasks,
+        starting: Callable[[], object],
     ) -> None:
         self.pull = _pull_from(sids)
         self.open_list = open_list
         self.merging = False
-        self.tasks = tasks
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.ready: deque[tuple[object, Callable[[], None]]] = deque()
-        """What can be handed out, and what to do as it is."""
-        self.changed = asyncio.Event()
-        """There is something new: to hand out, or to raise."""
+        """The one that it was started on."""
         self.begun = self.done = self.failed = 0
-        self.exhausted = False
+        self.drained = False
+        """The source has come to its end."""
         self.failures: list[ConferenceResult] = []
-        self.closed = False
+        self.rest: Iterator[Participant] = iter(())
+        """What was not handed out yet of the page at hand, where records are merged."""
+        self.forget: Callable[[], object] = _nothing
+        """Takes back the finaliser's hold on this."""
+        self._tasks = tasks
+        self._starting = starting
+        self._ready: deque[tuple[object, Callable[[], object]]] = deque()
+        """What can be handed out, and what to do as it is."""
+        self._changed = asyncio.Event()
+        """There is something new: to hand out, or to raise."""
+        self._busy = False
+        self._closed = False
         self._stopping = False
         self._raising = on_error == "raise"
         self._room = concurrency
@@ -102,23 +111,66 @@ class _Crew:
         self._context = contextvars.copy_context()
         self._feeder: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[ConferenceResult]] = set()
-        self._failure: BaseException | None = None
+        self._failure: Callable[[], BaseException] | None = None
 
-    # --- What the tasks do ---
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
 
-    def start(self) -> None:
+    # --- What the consumer asks for ---
+
+    async def take(self) -> object:
+        """Return what is ready next, and make room for more."""
+        if self._busy:
+            message = "Two tasks asked the fan-out at once; let one wait for the other."
+            raise InvalidRequestError(message)
+        self._busy = True
+        try:
+            await self._something()
+            item, taken = self._ready.popleft()
+        finally:
+            self._busy = False
+        taken()
+        return item
+
+    async def _something(self) -> None:
+        """Wait until something is ready, or raise why nothing will be."""
+        if not self._closed and self.loop not in {None, asyncio.get_running_loop()}:
+            message = "The fan-out is in use on another event loop."
+            raise InvalidRequestError(message)
+        while not self._ready:
+            self._raise_if_over()
+            self._changed.clear()
+            self._start()
+            await self._changed.wait()
+
+    def _raise_if_over(self) -> None:
+        """Raise what there is to raise when nothing is ready, once nothing is under way."""
+        if self._closed:
+            raise StopAsyncIteration
+        if self.loop is None or self._feeder is not None or self._running:
+            return
+        if self._failure is None:
+            raise StopAsyncIteration
+        self.forget()  # else what is raised, kept here with its frames, would keep the fan-out
+        raise self._failure()
+
+    def _start(self) -> None:
         """Begin to feed, if that was not done yet."""
-        if self._feeder is None:
+        if self.loop is None:
+            self._starting()
             self._feeder = self._task(lambda: _feed(self), "aioparticipants fan-out")
             self._feeder.add_done_callback(self._fed)
             self.loop = self._feeder.get_loop()
 
+    # --- What the tasks do ---
+
     def begin(self, sid: str) -> None:
         """Begin with a conference."""
-        self.begun += 1
-        self._room -= 1
         read = _merged if self.merging else _collected
         task = self._task(lambda: read(self, sid), "aioparticipants conference")
+        self.begun += 1
+        self._room -= 1
         self._running.add(task)
         task.add_done_callback(functools.partial(self._landed, sid))
 
@@ -130,56 +182,59 @@ class _Crew:
 
     async def offer(self, records: tuple[Participant, ...]) -> None:
         """Offer the records of a page, and wait until they are taken."""
-        taken = asyncio.get_running_loop().create_future()
-        self._add(records, lambda: None if taken.done() else taken.set_result(None))
-        await taken
+        taken = asyncio.Event()
+        self._add(records, taken.set)
+        await taken.wait()
 
     def _task(self, work: Callable[[], Coroutine[object, object, T]], name: str) -> asyncio.Task[T]:
         # A copy each: an eager task cannot enter a context that another one is in.
-        return self.tasks.start(work, self._context.copy(), name)
+        return self._tasks.start(work, self._context.copy(), name)
 
     def _fed(self, feeder: asyncio.Task[None]) -> None:
-        self.exhausted = True
-        if self.closed:
-            self._cancel_all()  # cancelled from another thread, it may have begun one more
+        self._feeder = None
+        if self._closed:
+            self._cancel_all()  # dropped in another thread, it may have begun one more
         if feeder.cancelled():
-            if not self._is_ending():
-                self._failure = _cancelled()
-        elif feeder.exception() is not None:
+            self._fail(self._interrupted(None))
+        elif (failure := feeder.exception()) is not None:
             # The source's own: it is raised after what is under way has been handed out.
-            self._failure = feeder.exception()
-        self.changed.set()
+            self._fail(failure)
+        self._changed.set()
 
     def _landed(self, sid: str, task: asyncio.Task[ConferenceResult]) -> None:
         self._running.discard(task)
-        self.done += 1
         if not task.cancelled():
-            failure = task.exception()
-            result = None if failure else task.result()
-        elif self._is_ending():
-            failure, result = None, None
-        else:
-            failure, result = None, ConferenceResult(conference_sid=sid, error=_cancelled())
-        if result is not None and result.error is not None:
-            self.failed += 1
-            failure = result.error if self._raising else None
-        if failure is not None:
+            self._over(task)
+        elif self.is_ending():
+            self._fail(self._interrupted(sid))
+        else:  # before its first step
+            self._bring(ConferenceResult(conference_sid=sid, error=_cancelled(sid, None)))
+        self._changed.set()
+
+    def _over(self, task: asyncio.Task[ConferenceResult]) -> None:
+        failure = task.exception()
+        if failure is None:
+            self._bring(task.result())
+        else:  # a defect, which is not hidden
             self._stop(failure)
-        elif result is not None:
-            self._bring(result)
-        self.changed.set()
 
     def _bring(self, result: ConferenceResult) -> None:
-        if not self.merging:
+        """Hand on what became of a conference."""
+        self.done += 1
+        self.failed += result.error is not None
+        if result.error is not None and self._raising:
+            self._stop(result.error if self.merging else _from_the_start(result.error))
+        elif not self.merging:
             self._add(result, self._free)
-            return
-        if result.error is not None:
-            self.failures.append(result)
-        self._free()
+        else:
+            if result.error is not None:
+                self.failures.append(result)
+            self._free()
 
-    def _add(self, item: object, taken: Callable[[], None]) -> None:
-        self.ready.append((item, taken))
-        self.changed.set()
+    def _add(self, item: object, taken: Callable[[], object]) -> None:
+        if not self._closed:
+            self._ready.append((item, taken))
+            self._changed.set()
 
     def _free(self) -> None:
         self._room += 1
@@ -187,54 +242,63 @@ class _Crew:
 
     # --- How it ends ---
 
-    def _is_ending(self) -> bool:
-        return self.closed or self._stopping or self.tasks.closed
+    def is_ending(self) -> bool:
+        """Tell whether tasks are cancelled because all is to end."""
+        return self._closed or self._stopping or self._tasks.closed
+
+    def _interrupted(self, sid: str | None) -> InsightsError:
+        """Return why a task was cancelled; where it was closed or stopped, that does not matter."""
+        if self._tasks.closed:
+            message = "The session was closed meanwhile: begin the rest with another one."
+            return SessionClosedError(message)
+        return _cancelled(sid, None)
+
+    def _fail(self, failure: BaseException) -> None:
+        """Keep what is to be raised in the end, if it is the first."""
+        if self._failure is None:
+            # A copy of ours, as a raised exception refers to the frames that it came through.
+            again = functools.partial(copy.copy, failure)
+            own = functools.partial(failure.with_traceback, failure.__traceback__)
+            self._failure = again if isinstance(failure, InsightsError) else own
 
     def _stop(self, failure: BaseException) -> None:
         """End all that is under way; what is ready stays, and the failure follows it."""
-        if not self._is_ending():
+        if not self.is_ending():
             self._stopping = True
-            self._failure = failure
+            self._fail(failure)
             self._cancel_all()
 
     def close(self) -> None:
-        """End all that is under way, and forget the rest."""
-        self.closed = True
-        self.ready.clear()
-        self.changed.set()
+        """End all that is under way, and forget the rest; from whatever thread."""
+        self._closed = True
+        self._ready.clear()
+        self.rest = iter(())
         self._cancel_all()
 
     def _cancel_all(self) -> None:
         for task in self.alive():
-            task.cancel()
+            abandon(task, task.get_loop())
 
     def alive(self) -> list[asyncio.Task[object]]:
         """Return the tasks that have not ended."""
         every = [self._feeder, *self._running]
         return [cast("asyncio.Task[object]", task) for task in every if task and not task.done()]
 
-    def raise_if_over(self) -> None:
-        """Raise what there is to raise when nothing is ready, once nothing is under way."""
-        if self.closed:
-            raise StopAsyncIteration
-        if self._feeder is None or not self.exhausted or self._running:
-            return
-        if self._failure is not None:
-            # A copy of ours, as a raised exception refers to the frames that it came through.
-            ours = isinstance(self._failure, InsightsError)
-            raise copy.copy(self._failure) if ours else self._failure
-        if self.tasks.closed:
-            message = "The session was closed meanwhile: begin the rest with another one."
-            raise SessionClosedError(message)
-        raise StopAsyncIteration
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 async def _feed(crew: _Crew) -> None:
     """Begin with each conference as there is room for it."""
+    feeder = cast("asyncio.Task[None]", asyncio.current_task())
     while True:
         await crew.has_room()
         sid = await crew.pull()
+        if feeder.cancelling():  # and the source has swallowed it
+            raise asyncio.CancelledError
         if sid is _END:
+            crew.drained = True
             return
         crew.begin(cast("str", sid))
 
@@ -259,21 +323,36 @@ async def _read(
     crew: _Crew, sid: str, take: Callable[[tuple[Participant, ...]], Awaitable[None]]
 ) -> ConferenceResult:
     """Give each page's records to `take`, and return how it went."""
-    began, pages, error = time.monotonic(), 0, None
+    began, pages = time.monotonic(), 0
+    stream: RecordStream[Participant] | None = None
+    error: InsightsError | None = None
     try:
-        async with crew.open_list(sid) as stream:
+        stream = crew.open_list(sid)
+        async with stream:
             async for page in stream.pages():
                 pages += 1
                 await take(page.records)
     except InsightsError as failure:
         # Without its frames, which hold the records.
         error = failure.with_traceback(None)
+    except asyncio.CancelledError:
+        if stream is None or crew.is_ending():
+            raise
+        error = _cancelled(sid, stream.cursor)
     seconds = time.monotonic() - began
     return ConferenceResult(conference_sid=sid, error=error, pages=pages, seconds=seconds)
 
 
-def _cancelled() -> TransportError:
-    return TransportError("The conference was cancelled from outside; see what cancels all tasks.")
+def _cancelled(sid: str | None, cursor: str | None) -> InsightsError:
+    message = "A task of the fan-out was cancelled from outside; see what cancels all tasks."
+    return TransportError(message, conference_sid=sid, cursor=cursor)
+
+
+def _from_the_start(error: InsightsError) -> InsightsError:
+    """Return the error of a conference of which nothing was handed out, and nothing will be."""
+    error = copy.copy(error)
+    error.cursor = None
+    return error
 
 
 def _pull_from(sids: _Sids) -> Callable[[], Awaitable[object]]:
@@ -294,13 +373,6 @@ def _pull_from(sids: _Sids) -> Callable[[], Awaitable[object]]:
         return next(each, _END)
 
     return pull
-
-
-def _abandon(crew: _Crew) -> None:
-    """Cancel what is under way for a fan-out that was dropped, from whatever thread dropped it."""
-    crew.closed = True
-    for task in crew.alive():
-        abandon(task, task.get_loop())
 
 
 class FanOut(AsyncIterator[ConferenceResult]):
@@ -329,12 +401,21 @@ class FanOut(AsyncIterator[ConferenceResult]):
         concurrency: int,
         on_error: OnError,
         tasks: SessionTasks,
+        starting: Callable[[], object],
     ) -> None:
-        """Made by `InsightsSession`, not by hand."""
-        self._crew = _Crew(sids, open_list, concurrency=concurrency, on_error=on_error, tasks=tasks)
+        """Made by `InsightsSession`, not by hand; `starting` is called once, at the first ask."""
+        self._crew = _Crew(
+            sids,
+            open_list,
+            concurrency=concurrency,
+            on_error=on_error,
+            tasks=tasks,
+            starting=starting,
+        )
         self._length = len(sids) if isinstance(sids, Sized) else None
-        self._busy = False
-        weakref.finalize(self, _abandon, self._crew).atexit = False
+        finaliser = weakref.finalize(self, self._crew.close)
+        finaliser.atexit = False
+        self._crew.forget = finaliser.detach
 
     def __repr__(self) -> str:
         """Show how far it is."""
@@ -344,7 +425,10 @@ class FanOut(AsyncIterator[ConferenceResult]):
 
     @property
     def done(self) -> int:
-        """Return the number of conferences that are over, the failed ones included."""
+        """Return the number of conferences that are over, the failed ones included.
+
+        What was given up, as the fan-out or its session was closed, does not count.
+        """
         return self._crew.done
 
     @property
@@ -355,12 +439,12 @@ class FanOut(AsyncIterator[ConferenceResult]):
     @property
     def in_flight(self) -> int:
         """Return the number of conferences that are under way."""
-        return self._crew.begun - self._crew.done
+        return self._crew.in_flight
 
     @property
     def total(self) -> int | None:
         """Return the number of conferences; None while that is not known."""
-        return self._crew.begun if self._crew.exhausted else self._length
+        return self._crew.begun if self._crew.drained else self._length
 
     @property
     def failures(self) -> tuple[ConferenceResult, ...]:
@@ -374,7 +458,8 @@ class FanOut(AsyncIterator[ConferenceResult]):
         """Return the records of all conferences as one stream, instead of a result for each.
 
         A conference's records keep their order; pages of different ones alternate as they come.
-        Conferences that fail are told by `failures` (with `on_error="raise"`, by an error).
+        Conferences that fail are told by `failures` (with `on_error="raise"`, by an error). Asked
+        for again, it goes on where it is.
 
         Raises:
             InvalidRequestError: the results are being iterated already.
@@ -383,7 +468,7 @@ class FanOut(AsyncIterator[ConferenceResult]):
             message = "The results are being iterated: take their participants."
             raise InvalidRequestError(message)
         self._crew.merging = True
-        return MergedParticipants(self)
+        return MergedParticipants(self, self._crew)
 
     def __aiter__(self) -> Self:
         """Return itself: it is iterated once."""
@@ -394,33 +479,7 @@ class FanOut(AsyncIterator[ConferenceResult]):
         if self._crew.merging:
             message = "The records are being merged: iterate participants()."
             raise InvalidRequestError(message)
-        return cast("ConferenceResult", await self.take())
-
-    async def take(self) -> object:
-        """Return what is ready next, and make room for more."""
-        if self._busy:
-            message = "Two tasks asked the fan-out at once; let one wait for the other."
-            raise InvalidRequestError(message)
-        self._busy = True
-        try:
-            await self._something()
-            item, taken = self._crew.ready.popleft()
-        finally:
-            self._busy = False
-        taken()
-        return item
-
-    async def _something(self) -> None:
-        """Wait until something is ready, or raise why nothing will be."""
-        crew = self._crew
-        if crew.loop not in {None, asyncio.get_running_loop()}:
-            message = "The fan-out is in use on another event loop."
-            raise InvalidRequestError(message)
-        while not crew.ready:
-            crew.raise_if_over()
-            crew.start()
-            crew.changed.clear()
-            await crew.changed.wait()
+        return cast("ConferenceResult", await self._crew.take())
 
     async def aclose(self) -> None:
         """End it; when it returns, no task or socket of it is alive. Closing twice does nothing.
@@ -429,7 +488,8 @@ class FanOut(AsyncIterator[ConferenceResult]):
         """
         crew = self._crew
         crew.close()
-        if crew.loop is asyncio.get_running_loop():
+        # Elsewhere they cannot be waited for; with no loop at all, it was the caller that ended.
+        if crew.loop is not None and crew.loop is running_loop():
             await settle(crew.alive())
 
     async def __aenter__(self) -> Self:
@@ -447,11 +507,10 @@ class MergedParticipants(AsyncIterator["Participant"]):
     Raises, while iterating, what `FanOut` does.
     """
 
-    def __init__(self, fan_out: FanOut) -> None:
+    def __init__(self, fan_out: FanOut, crew: _Crew) -> None:
         """Made by `FanOut.participants()`, not by hand."""
         self._fan_out = fan_out
-        self._page: tuple[Participant, ...] = ()
-        self._index = 0
+        self._crew = crew
 
     def __aiter__(self) -> Self:
         """Return itself: it is iterated once."""
@@ -459,15 +518,13 @@ class MergedParticipants(AsyncIterator["Participant"]):
 
     async def __anext__(self) -> Participant:
         """Return the next record; raise what `FanOut` promises."""
-        while self._index == len(self._page):
-            self._page = cast("tuple[Participant, ...]", await self._fan_out.take())
-            self._index = 0
-        self._index += 1
-        return self._page[self._index - 1]
+        crew = self._crew
+        while (record := next(crew.rest, None)) is None:
+            crew.rest = iter(cast("tuple[Participant, ...]", await crew.take()))
+        return record
 
     async def aclose(self) -> None:
         """End the fan-out, and this with it."""
-        self._page, self._index = (), 0
         await self._fan_out.aclose()
 
     async def __aenter__(self) -> Self:

@@ -246,7 +246,7 @@ class InsightsSession:
         if concurrency is None:
             concurrency = self._max_concurrency
         _require(_is_count(concurrency), "concurrency must be a whole number from 1, or None.")
-        _require(on_error in {"isolate", "raise"}, "on_error must be 'isolate' or 'raise'.")
+        _require(on_error in ("isolate", "raise"), "on_error must be 'isolate' or 'raise'.")
         until = Deadline(deadline, clock=time.monotonic)
         first = functools.partial(
             first_page,
@@ -275,6 +275,7 @@ class InsightsSession:
             concurrency=concurrency,
             on_error=on_error,
             tasks=self._tasks,
+            starting=until.left,
         )
 
     @property

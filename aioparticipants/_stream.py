@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ._observing import ListWatch
     from ._paging import RawPage
 
-__all__ = ["RecordStream", "SessionTasks", "abandon", "settle"]
+__all__ = ["RecordStream", "SessionTasks", "abandon", "running_loop", "settle"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -146,7 +146,7 @@ def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
     """Cancel a task of `loop` that nobody waits for, from whatever thread."""
     if task.done():
         return
-    if _running_loop() is loop:
+    if running_loop() is loop:
         task.cancel()
         return
     try:
@@ -157,7 +157,8 @@ def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread, if one does."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -303,7 +304,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         _abandon(self._flight, self._watch)
         task = self._flight.task
         # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
-        if task is not None and self._flight.loop is _running_loop():
+        if task is not None and self._flight.loop is running_loop():
             await settle([task])
 
     async def __aenter__(self) -> RecordStream[T_co]:

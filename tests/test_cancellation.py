@@ -1,71 +1,19 @@
-"""Cancelled, dropped and closed at every moment there is: nothing is lost, nothing stays behind.
-
-The sweeps count a consumer's suspensions, and cancel it at the first of them, then at the second,
-and so on until one run is through without being hit: so no await of ours is left out.
-"""
+"""Cancelled, dropped and closed at every moment there is: nothing is lost, nothing stays behind."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from contextlib import suppress
 
 import pytest
-import uvloop
 
 from aioparticipants import InsightsSession, RetryPolicy, SessionClosedError
 from aioparticipants.testing import FakeInsights
 
 from .servers import http as reply_of
 from .servers import last_page, raw
-
-SID = "CF" + "a" * 32
-SIZE = 2
-COUNT = 5  # three pages
-PAGE_TASK = "aioparticipants page"
-
-
-class Cancelled:
-    """An awaitable that runs a coroutine, and cancels its task at its k-th suspension.
-
-    It cancels as anyone does, by the task: what is thrown into the coroutine is asyncio's doing.
-    """
-
-    def __init__(self, coroutine, *at):
-        self.coroutine = coroutine
-        self.at = at
-        self.suspensions = 0
-
-    def __await__(self):
-        error = None
-        while True:
-            try:
-                waited = self.coroutine.send(None) if error is None else self.coroutine.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                error = None  # else the frame and the exception would hold each other
-            self.suspensions += 1
-            if self.suspensions in self.at:
-                asyncio.current_task().cancel()
-            try:
-                yield waited
-            except BaseException as thrown:  # noqa: BLE001 - it is handed on
-                error = thrown
-
-
-def page_tasks():
-    """Return the page tasks that are alive."""
-    return [task for task in asyncio.all_tasks() if task.get_name() == PAGE_TASK]
-
-
-def held(session):
-    """Return what a session holds: page tasks, slots and connections."""
-    http = session._transport._http
-    acquired = len(http.connector._acquired) if http is not None and http.connector else 0
-    slots = session._limiter.in_flight
-    return len(page_tasks()), slots, acquired
+from .sweeps import COUNT, FAULTS, LOOPS, SID, SIZE, cancelled_at, held, served, swept, turns
 
 
 async def iterated(stream, found):
@@ -96,89 +44,31 @@ async def listed(stream, found):
     found.extend(each.participant_sid for each in await stream)
 
 
-# libuv keeps a pipe of its own from its first loop on; without this it would look like a leak.
-uvloop.new_event_loop().close()
-
 CONSUMERS = [opened, broken_off, by_page, listed, iterated]
-LOOPS = [
-    pytest.param(asyncio.new_event_loop, id="asyncio"),
-    pytest.param(uvloop.new_event_loop, id="uvloop"),
-]
-if sys.version_info >= (3, 12):
-
-    def eager():
-        """Return a loop whose tasks take their first step as they are made."""
-        loop = asyncio.new_event_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)
-        return loop
-
-    LOOPS.append(pytest.param(eager, id="eager"))
-
-
-async def served(work, **faults):
-    """Run `work(fake, session)` against a conference of three pages, and look what it left."""
-    lost = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
-    async with FakeInsights() as fake:
-        sid = fake.add_conference(participants=COUNT, conference_sid=SID)
-        if faults:
-            fake.fail_next(**faults)
-        retry = RetryPolicy(base_delay=0.001)
-        async with InsightsSession(
-            fake.credentials, base_url=fake.base_url, retry=retry
-        ) as session:
-            result = await work(session, [each["participant_sid"] for each in fake.records(sid)])
-            assert held(session) == (0, 0, 0)
-    gc.collect()
-    assert lost == []
-    return result
-
-
-async def hit(session, consume, at):
-    """Cancel a consumer at its suspensions `at`; return what it found, and whether it was hit."""
-    found = []
-    run = Cancelled(consume(session.participants(SID, page_size=SIZE), found), *at)
-
-    async def main():
-        await run
-
-    task = asyncio.create_task(main())
-    # No exception is kept here: its traceback would hold the stream.
-    await asyncio.wait([task])
-    if consume is iterated:
-        for _ in range(3):  # a dropped stream is gone within three turns of the loop
-            await asyncio.sleep(0)
-    assert task.cancelled() or task.exception() is None
-    return found, run.suspensions >= at[0]
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("faults", [{}, {"status": 503, "times": 2}], ids=["ok", "503"])
+@pytest.mark.parametrize("faults", FAULTS)
 def test_cancelled_at_every_await(new_loop, consume, times, faults):
     """Wherever a consumer is cancelled, once or twice, it leaves no task, slot or connection."""
 
-    async def sweep():
-        for k in range(1, 500):
+    async def once(session, everyone, k):
+        found = []
+        consumer = consume(session.participants(SID, page_size=SIZE), found)
+        _, was_hit = await cancelled_at(consumer, *range(k, k + times))
+        if consume is iterated:
+            await turns(3)  # a dropped stream is gone within three turns of the loop
+            gc.collect()
+            await turns(1)
+        assert held(session) == (0, 0, 0), k
+        assert found == everyone[SID][: len(found)]
+        # The session is as good as new.
+        assert len(await session.participants(SID)) == COUNT
+        return was_hit
 
-            async def once(session, everyone, k=k):
-                found, was_hit = await hit(session, consume, range(k, k + times))
-                if consume is iterated:
-                    gc.collect()
-                    await asyncio.sleep(0)
-                assert held(session) == (0, 0, 0), k
-                assert found == everyone[: len(found)]
-                # The session is as good as new.
-                assert len(await session.participants(SID)) == COUNT
-                return was_hit
-
-            if not await served(once, **faults):
-                return k
-        return None
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(sweep()) > 4
+    assert swept(new_loop, once, **faults) > 4
 
 
 async def cancel(task, stream, session):
@@ -198,76 +88,50 @@ async def close_session(task, stream, session):
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("end", [cancel, close, close_session])
-@pytest.mark.parametrize("faults", [{}, {"status": 503, "times": 2}], ids=["ok", "503"])
+@pytest.mark.parametrize("faults", FAULTS)
 def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
     """Whatever a page is at, in whatever turn of the loop, ending its stream leaves nothing."""
 
-    async def sweep():
-        for turns in range(2000):
+    async def once(session, everyone, k):
+        stream = session.participants(SID, page_size=SIZE)
+        found = []
+        task = asyncio.create_task(opened(stream, found))
+        done = await turns(k, task=task)
+        await end(task, stream, session)
+        assert held(session) == (0, 0, 0), k
+        assert found == everyone[SID][: len(found)]
+        if end is close_session and not done:
+            assert task.done()
+            assert isinstance(task.exception(), SessionClosedError | None)
+        return not done
 
-            async def once(session, everyone, turns=turns):
-                stream = session.participants(SID, page_size=SIZE)
-                found = []
-                task = asyncio.create_task(opened(stream, found))
-                for _ in range(turns):
-                    if task.done():
-                        break
-                    await asyncio.sleep(0)
-                done = task.done()
-                await end(task, stream, session)
-                assert held(session) == (0, 0, 0), turns
-                assert found == everyone[: len(found)]
-                if end is close_session and not done:
-                    assert task.done()
-                    assert isinstance(task.exception(), SessionClosedError | None)
-                return not done
-
-            if not await served(once, **faults):
-                return turns
-        return None
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(sweep()) > 10
+    assert swept(new_loop, once, first=0, **faults) > 10
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("by", ["record", "page"])
-@pytest.mark.parametrize("faults", [{}, {"status": 503, "times": 2}], ids=["ok", "503"])
+@pytest.mark.parametrize("faults", FAULTS)
 def test_goes_on_after_every_cancellation(new_loop, by, faults):
     """Wherever a wait is cancelled, asking again goes on: each record once, each page once."""
 
-    async def sweep():
-        for k in range(1, 500):
+    async def once(session, everyone, k):
+        async with session.participants(SID, page_size=SIZE) as stream:
+            found, ended = [], False
+            source = stream if by == "record" else stream.pages()
 
-            async def once(session, everyone, k=k):
-                async with session.participants(SID, page_size=SIZE) as stream:
-                    found, ended = [], False
-                    source = stream if by == "record" else stream.pages()
+            async def read():
+                nonlocal ended
+                async for each in source:
+                    found.extend([each] if by == "record" else each.records)
+                ended = True
 
-                    async def read():
-                        nonlocal ended
-                        async for each in source:
-                            found.extend([each] if by == "record" else each.records)
-                        ended = True
+            cancelled, was_hit = await cancelled_at(read(), k)
+            assert cancelled or ended
+            await read()
+        assert [each.participant_sid for each in found] == everyone[SID]
+        return was_hit
 
-                    run = Cancelled(read(), k)
-
-                    async def main():
-                        await run
-
-                    task = asyncio.create_task(main())
-                    await asyncio.wait([task])
-                    assert task.cancelled() or ended
-                    await read()
-                assert [each.participant_sid for each in found] == everyone
-                return run.suspensions >= k
-
-            if not await served(once, **faults):
-                return k
-        return None
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(sweep()) > 3
+    assert swept(new_loop, once, **faults) > 3
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
@@ -285,7 +149,7 @@ def test_polling(new_loop):
                     await asyncio.sleep(0)
                 except StopAsyncIteration:
                     break
-        assert found == everyone
+        assert found == everyone[SID]
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(served(poll))
@@ -296,34 +160,21 @@ def test_polling(new_loop):
 def test_closing_is_swept_too(new_loop, what):
     """Closing that is itself cancelled, at any await and twice, still leaves nothing."""
 
-    async def sweep():
-        for k in range(1, 50):
+    async def once(session, everyone, k):
+        stream = session.participants(SID, page_size=SIZE)
+        await anext(stream)
+        closed = stream if what == "stream" else session
+        cancelled, was_hit = await cancelled_at(closed.aclose(), k, k + 1)
+        assert held(session) == (0, 0, 0)
+        assert cancelled == was_hit
+        if what == "session":
+            assert session._transport._http.closed
+            with pytest.raises(SessionClosedError):
+                while True:
+                    await anext(stream)
+        return was_hit
 
-            async def once(session, everyone, k=k):
-                stream = session.participants(SID, page_size=SIZE)
-                await anext(stream)
-                run = Cancelled((stream if what == "stream" else session).aclose(), k, k + 1)
-
-                async def main():
-                    await run
-
-                task = asyncio.create_task(main())
-                await asyncio.wait([task])
-                assert held(session) == (0, 0, 0)
-                assert task.cancelled() == (run.suspensions >= k)
-                if what == "session":
-                    assert session._transport._http.closed
-                    with pytest.raises(SessionClosedError):
-                        while True:
-                            await anext(stream)
-                return run.suspensions >= k
-
-            if not await served(once):
-                return k
-        return None
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(sweep()) > 1
+    assert swept(new_loop, once) > 1
 
 
 # --- The session closes while somebody waits ---
@@ -360,8 +211,7 @@ async def told(found, reply, *, rivals=0, **options):
         readers = [asyncio.ensure_future(anext(stream)), *others]
         while len(server.heads) < 2:  # noqa: ASYNC110 - turns of the loop, not time
             await asyncio.sleep(0)
-        for _ in range(200):
-            await asyncio.sleep(0)
+        await turns(200)
         assert not any(reader.done() for reader in readers)
         await session.aclose()
         await asyncio.sleep(0)

@@ -1,0 +1,165 @@
+"""Consumers that are cancelled at each of their suspensions in turn, or ended at each turn.
+
+A sweep counts a consumer's suspensions, and cancels it at the first of them, then at the second,
+and so on until one run is through without being hit: so no await of ours is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import itertools
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from aioparticipants import InsightsSession, RetryPolicy
+from aioparticipants.testing import FakeInsights
+
+SID = "CF" + "a" * 32
+SIZE = 2
+COUNT = 5  # three pages
+
+# libuv keeps a pipe of its own from its first loop on; without this it would look like a leak.
+uvloop.new_event_loop().close()
+
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="asyncio"),
+    pytest.param(uvloop.new_event_loop, id="uvloop"),
+]
+if sys.version_info >= (3, 12):
+
+    def eager():
+        """Return a loop whose tasks take their first step as they are made."""
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+    LOOPS.append(pytest.param(eager, id="eager"))
+
+#: What the server does first: what it should, or fail twice.
+FAULTS = [pytest.param({}, id="ok"), pytest.param({"status": 503, "times": 2}, id="503")]
+
+
+class Cancelled:
+    """An awaitable that runs a coroutine, and cancels its task at its k-th suspension.
+
+    It cancels as anyone does, by the task: what is thrown into the coroutine is asyncio's doing.
+    """
+
+    def __init__(self, coroutine, *at):
+        self.coroutine = coroutine
+        self.at = at
+        self.suspensions = 0
+
+    def __await__(self):
+        error = None
+        while True:
+            try:
+                waited = self.coroutine.send(None) if error is None else self.coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                error = None  # else the frame and the exception would hold each other
+            self.suspensions += 1
+            if self.suspensions in self.at:
+                asyncio.current_task().cancel()
+            try:
+                yield waited
+            except BaseException as thrown:  # noqa: BLE001 - it is handed on
+                error = thrown
+
+
+async def cancelled_at(coroutine, *at):
+    """Cancel a coroutine at its suspensions `at`; tell whether it was cancelled, and was hit."""
+    run = Cancelled(coroutine, *at)
+
+    async def main():
+        await run
+
+    task = asyncio.create_task(main())
+    await asyncio.wait([task])
+    # The task is not returned: its exception's traceback would hold what the coroutine held.
+    assert task.cancelled() or task.exception() is None
+    return task.cancelled(), run.suspensions >= at[0]
+
+
+async def turns(count=3, *, task=None):
+    """Give the loop so many turns, or fewer where `task` is done before; return whether it is."""
+    for _ in range(count):
+        if task is not None and task.done():
+            break
+        await asyncio.sleep(0)
+    return task is not None and task.done()
+
+
+def own_tasks():
+    """Return the tasks of the package that are alive."""
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith("aioparticipants ")]
+
+
+def held(session):
+    """Return what a session holds: tasks, slots and connections."""
+    http = session._transport._http
+    acquired = len(http.connector._acquired) if http is not None and http.connector else 0
+    slots = session._limiter.in_flight
+    return len(own_tasks()), slots, acquired
+
+
+@asynccontextmanager
+async def serving(conferences):
+    """Run a server of conferences, and see in the end that no exception was lost."""
+    lost = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+    async with FakeInsights() as fake:
+        for sid, count in conferences:
+            fake.add_conference(participants=count, conference_sid=sid)
+        yield fake
+    gc.collect()
+    assert lost == []
+
+
+async def used(fake, work, **faults):
+    """Run `work(session, everyone)` on a session, and look what it left.
+
+    `everyone` has the participants' SIDs of each conference.
+    """
+    fake._faults.clear()
+    if faults:
+        fake.fail_next(**faults)
+    everyone = {
+        sid: [each["participant_sid"] for each in records]
+        for sid, records in fake._conferences.items()
+    }
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0.001)
+    ) as session:
+        result = await work(session, everyone)
+        assert held(session) == (0, 0, 0)
+    return result
+
+
+async def served(work, conferences=((SID, COUNT),)):
+    """Run `work(session, everyone)` against conferences, and look what it left."""
+    async with serving(conferences) as fake:
+        return await used(fake, work)
+
+
+def swept(new_loop, once, *, first=1, conferences=((SID, COUNT),), **faults):
+    """Run `once(session, everyone, k)` for k from `first` on until it is not hit; return that k.
+
+    Each run has a session of its own; the server and the loop are the same.
+    """
+
+    async def sweep():
+        async with serving(conferences) as fake:
+            for k in itertools.count(first):
+                if not await used(fake, functools.partial(once, k=k), **faults):
+                    break
+        return k
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(sweep())

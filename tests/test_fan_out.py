@@ -1,0 +1,1240 @@
+"""Many conferences at once, over real sockets: each once, each for itself, and nothing piles up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import itertools
+import threading
+import weakref
+
+import pytest
+
+from aioparticipants import (
+    ConferenceResult,
+    DeadlineExceededError,
+    FanOut,
+    InsightsSession,
+    InvalidRequestError,
+    NotFoundError,
+    Participant,
+    ResponseError,
+    ServerError,
+    SessionClosedError,
+    TransportError,
+)
+from aioparticipants.testing import FakeInsights
+from aioparticipants.testing._bodies import error_body
+
+from .servers import raw
+from .sweeps import LOOPS, SIZE, cancelled_at, held, own_tasks, served, swept, turns
+
+VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
+
+
+class Scripted(FakeInsights):
+    """A fake that holds up, or refuses, the pages that a test names."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked: list[tuple[str, int]] = []
+        self.gates: dict[tuple[str, int], asyncio.Event] = {}
+        self.statuses: dict[tuple[str, int], int] = {}
+
+    async def _answer(self, request):
+        page = request.path.split("/")[3], int(request.query.get("Page", 0))
+        self.asked.append(page)
+        if page in self.gates:
+            await self.gates[page].wait()
+        if page in self.statuses:
+            status = self.statuses[page]
+            return self._response(status, error_body(status), 1)
+        return await super()._answer(request)
+
+    def hold(self, sid, page=0):
+        """Hold up a page until the event that is returned is set."""
+        self.gates[sid, page] = asyncio.Event()
+        return self.gates[sid, page]
+
+
+@pytest.fixture
+async def fake():
+    """Return a running server that does as the test says."""
+    async with Scripted() as server:
+        yield server
+
+
+def sid(number):
+    return f"CF{number:032x}"
+
+
+def add(fake, *sizes):
+    """Add conferences of so many participants, and return their SIDs."""
+    return [
+        fake.add_conference(size, conference_sid=sid(number)) for number, size in enumerate(sizes)
+    ]
+
+
+def ids(records):
+    return [each.participant_sid for each in records]
+
+
+def served_ids(fake, conference_sid):
+    return [each["participant_sid"] for each in fake.records(conference_sid)]
+
+
+async def drained(items):
+    return [each async for each in items]
+
+
+async def until(condition):
+    """Give the loop turns until a condition holds."""
+    while not condition():  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
+
+
+async def stillness():
+    """Wait until whatever goes on by itself has come to a stop."""
+    await asyncio.sleep(0.05)
+
+
+# --- Results ---
+
+
+@pytest.mark.parametrize("concurrency", [None, 1, 3, 100])
+async def test_each_conference_once(fake, session, concurrency):
+    """Every conference comes once, with its records in the server's order and its pages counted."""
+    sids = add(fake, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+    async with session.fan_out(sids, concurrency=concurrency, page_size=4) as fan_out:
+        results = await drained(fan_out)
+        assert await drained(fan_out) == []
+
+    assert isinstance(fan_out, FanOut)
+    assert sorted(each.conference_sid for each in results) == sids
+    for result in results:
+        assert ids(result.participants) == served_ids(fake, result.conference_sid)
+        assert result.pages == max(1, -(-len(result.participants) // 4))
+        assert result.error is None
+        assert result.seconds > 0
+    assert repr(fan_out) == "<FanOut: 12 of 12 done, 0 failed, 0 in flight>"
+
+
+async def test_a_slow_conference_holds_up_no_other(fake, session):
+    """Results come as they are complete, not in the order of their SIDs."""
+    sids = add(fake, *[3] * 10)
+    gate = fake.hold(sids[0])
+    async with session.fan_out(sids, concurrency=2) as fan_out:
+        others = [(await anext(fan_out)).conference_sid for _ in sids[1:]]
+        gate.set()
+        last = await anext(fan_out)
+
+    assert others == sids[1:]
+    assert last.conference_sid == sids[0]
+
+
+async def test_filters_and_page_size(fake, session):
+    """Filters and page size reach every request."""
+    sids = add(fake, 9, 9)
+    results = await drained(session.fan_out(sids, label="agent", events="mute", page_size=2))
+
+    assert len(results) == 2
+    assert all(each.label == "agent" for result in results for each in result.participants)
+    assert {tuple(seen.query.items())[:3] for seen in fake.requests} == {
+        (("Label", "agent"), ("Events", "mute"), ("PageSize", "2"))
+    }
+
+
+async def test_two_at_once_in_one_session(fake, session):
+    """Two fan-outs of one session do not mix."""
+    sids = add(fake, *range(12))
+    halves = await asyncio.gather(
+        *(drained(session.fan_out(each, concurrency=2)) for each in (sids[:6], sids[6:]))
+    )
+
+    assert [sorted(each.conference_sid for each in half) for half in halves] == [
+        sids[:6],
+        sids[6:],
+    ]
+
+
+BAD = [{"participant_sid": f"CP{number}"} for number in range(5)]
+BAD[3] = {"participant_sid": "CP3", "duration_seconds": "3"}
+
+#: What can be wrong with a conference: its SID, the error, and the records and pages before it.
+FAILURES = {
+    "no SID": ("nonsense", InvalidRequestError, 0, 0),
+    "no str": (7, InvalidRequestError, 0, 0),
+    "None": (None, InvalidRequestError, 0, 0),
+    "unknown": (sid(99), NotFoundError, 0, 0),
+    "first page refused": (sid(2), ServerError, 0, 0),
+    "second page refused": (sid(3), ServerError, 2, 1),
+    "wrong type": (sid(4), ResponseError, 3, 2),
+}
+
+
+def break_some(fake):
+    """Add five conferences, three of them broken, and return what mends those."""
+    sids = add(fake, 5, 5, 5, 5)
+    fake.add_conference(BAD, conference_sid=sid(4))
+    fake.statuses |= {(sids[2], 0): 500, (sids[3], 1): 503}
+
+    def mend():
+        fake.statuses.clear()
+        whole = [{**each, "duration_seconds": 3} for each in BAD]
+        fake.add_conference(whole, conference_sid=sid(4))
+
+    return mend
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("failing", FAILURES)
+async def test_a_failing_conference_is_a_result(fake, session, failing, merged):
+    """It tells its error, has the records before it, can be resumed there; the others go on."""
+    mend = break_some(fake)
+    bad, error, records, pages = FAILURES[failing]
+    async with session.fan_out([sid(0), bad, sid(1)], concurrency=1, page_size=2) as fan_out:
+        if merged:
+            found = await drained(fan_out.participants())
+            (result,) = fan_out.failures
+            assert result.participants == ()
+            before = [each for each in found if each.conference_sid not in {sid(0), sid(1)}]
+        else:
+            results = {each.conference_sid: each for each in await drained(fan_out)}
+            result = results.pop(bad)
+            found = [each for result in results.values() for each in result.participants]
+            assert fan_out.failures == ()
+            before = [*result.participants]
+        assert (fan_out.done, fan_out.failed, fan_out.total) == (3, 1, 3)
+
+    whole = served_ids(fake, sid(0)) + served_ids(fake, sid(1))
+    assert [each for each in ids(found) if each in whole] == whole
+    assert type(result.error) is error
+    assert (result.conference_sid, result.pages, len(before)) == (bad, pages, records)
+    assert result.error.__traceback__ is None
+    mend()
+    if pages:
+        rest = await session.participants(bad, page_size=2, resume=result.error.cursor)
+        assert ids(before) + ids(rest) == served_ids(fake, bad)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_raise(fake, session, merged):
+    """The first failure ends all: what is complete comes, then the error, again and again."""
+    sids = add(fake, 2, 2, 6, 6, 2)
+    fake.hold(sids[2], 1)
+    gate = fake.hold(sids[3], 1)
+    fake.statuses[sids[3], 1] = 404
+    async with session.fan_out(sids, concurrency=4, page_size=2, on_error="raise") as fan_out:
+        items = fan_out.participants() if merged else fan_out
+        # Merged: a page of each of the four, after which two of them are over.
+        found = [await anext(items) for _ in range(8 if merged else 1)]
+        await until(lambda: fan_out.done == 2)
+        gate.set()
+        await until(lambda: fan_out.failed)
+        with pytest.raises(NotFoundError) as caught:
+            async for each in items:
+                found.append(each)
+        assert held(session) == (0, 0, 0)
+        with pytest.raises(NotFoundError) as again:
+            await anext(items)
+        assert again.value is not caught.value
+        assert again.value.cursor == caught.value.cursor
+        assert (fan_out.failed, fan_out.in_flight, fan_out.total) == (1, 0, 5)
+
+    assert await drained(items) == []
+    assert caught.value.conference_sid == sids[3]
+    fake.statuses.clear()
+    rest = await session.participants(sids[3], page_size=2, resume=caught.value.cursor)
+    if merged:
+        assert {each.conference_sid for each in found} >= {*sids[:4]}
+        before = [each for each in found if each.conference_sid == sids[3]]
+        assert ids(before) + ids(rest) == served_ids(fake, sids[3])
+    else:
+        assert {each.conference_sid for each in found} >= {*sids[:2]}
+        assert caught.value.cursor is None  # nothing of it was handed out: it is begun anew
+        assert ids(rest) == served_ids(fake, sids[3])
+
+
+async def test_the_first_failure_stays(fake, session):
+    """What a source raises as it is cancelled does not hide why it was."""
+
+    async def source():
+        try:
+            yield "nonsense"
+            await asyncio.Event().wait()
+        finally:
+            message = "cleaning up failed"
+            raise LookupError(message)
+
+    with pytest.raises(InvalidRequestError, match="conference_sid"):
+        await drained(session.fan_out(source(), on_error="raise"))
+
+
+async def test_defects_are_not_hidden(fake):
+    """An exception that is none of ours ends all, and comes through as it is."""
+
+    class Broken:
+        async def __aenter__(self):
+            raise ZeroDivisionError
+
+        async def __aexit__(self, *_):
+            raise AssertionError
+
+    sids = add(fake, 2, 2, 2)
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, limiter=Broken()
+    ) as session:
+        fan_out = session.fan_out(sids)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await anext(fan_out)
+        assert held(session) == (0, 0, 0)
+
+
+# --- Where the SIDs come from ---
+
+
+class Queue:
+    """An async iterator that is no generator, as queues' consumers are."""
+
+    def __init__(self, sids):
+        self.sids = asyncio.Queue()
+        for each in sids:
+            self.sids.put_nowait(each)
+        self.sids.put_nowait(None)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await asyncio.sleep(0)
+        found = await self.sids.get()
+        if found is None:
+            raise StopAsyncIteration
+        return found
+
+
+async def later(sids):
+    for each in sids:
+        await asyncio.sleep(0)
+        yield each
+
+
+SOURCES = {
+    "list": list,
+    "set": set,
+    "keys": dict.fromkeys,
+    "generator": lambda sids: (each for each in sids),
+    "async generator": later,
+    "queue": Queue,
+}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 7])
+@pytest.mark.parametrize("source", SOURCES)
+async def test_sources(fake, session, source, count, merged):
+    """SIDs come from any iterable or async iterable; where none come, nothing is sent."""
+    sids = add(fake, *[2] * count)
+    given = SOURCES[source](sids)
+    fan_out = session.fan_out(given, concurrency=3)
+    assert fan_out.total == (count if hasattr(given, "__len__") else None)
+    assert "of ? done" in repr(fan_out) or fan_out.total == count
+    found = await drained(fan_out.participants() if merged else fan_out)
+
+    assert {each.conference_sid for each in found} == {*sids}
+    assert len(found) == count * (2 if merged else 1)
+    assert (fan_out.done, fan_out.total, fan_out.in_flight) == (count, count, 0)
+    assert len(fake.asked) == count
+
+
+@pytest.mark.parametrize("source", ["CF", b"CF", None, 7, object(), sid])
+async def test_no_source(session, source):
+    """What gives no SIDs is refused at the call."""
+    with pytest.raises(InvalidRequestError, match="iterable"):
+        session.fan_out(source)
+
+
+class Lost(Exception):  # noqa: N818 - it is what a source raises
+    """The source's own."""
+
+
+def failing(sids):
+    yield from sids
+    raise Lost
+
+
+async def failing_later(sids):
+    for each in sids:
+        yield each
+    raise Lost
+
+
+@pytest.mark.parametrize("source", [failing, failing_later])
+@pytest.mark.parametrize("merged", [False, True])
+async def test_a_source_that_fails(fake, session, source, merged):
+    """What is under way is handed out first, then the source's own exception, each time anew."""
+    sids = add(fake, 2, 2, 2)
+    fan_out = session.fan_out(source(sids), concurrency=2)
+    items = fan_out.participants() if merged else fan_out
+    found = []
+    with pytest.raises(Lost) as caught:
+        async for each in items:
+            found.append(each)
+
+    assert {each.conference_sid for each in found} == {*sids}
+    assert len(found) == 3 * (2 if merged else 1)
+    assert (fan_out.done, fan_out.total) == (3, None)
+    with pytest.raises(Lost) as again:
+        await anext(items)
+    assert again.value is caught.value
+    assert any(each.name.startswith("failing") for each in again.traceback)
+    length = len(again.traceback)
+    with pytest.raises(Lost) as again:
+        await anext(items)
+    assert len(again.traceback) == length
+    await fan_out.aclose()
+    assert await drained(items) == []
+
+
+async def test_a_failed_fan_out_can_be_forgotten(fake, session):
+    """An exception that is kept, to be raised again, keeps no fan-out alive."""
+    fan_out = session.fan_out(failing([]))
+    with pytest.raises(Lost):
+        await anext(fan_out)
+    gone = weakref.ref(fan_out)
+    del fan_out
+    gc.collect()
+
+    assert gone() is None
+
+
+class Counted:
+    """Counts the SIDs that were taken."""
+
+    def __init__(self, sids):
+        self.sids = iter(sids)
+        self.taken = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        found = next(self.sids)
+        self.taken += 1
+        return found
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_taken_as_there_is_room(fake, session, asynchronous):
+    """No SID is taken before the first ask, and never more than `concurrency` ahead."""
+    sids = add(fake, *[1] * 20)
+    source = Counted(sids)
+    fan_out = session.fan_out(later(source) if asynchronous else source, concurrency=3)
+    await stillness()
+    assert (source.taken, fake.asked) == (0, [])
+
+    for handed_out in range(1, 21):
+        await anext(fan_out)
+        assert source.taken <= min(handed_out - 1 + 3, 20)
+        await until(lambda: fan_out.in_flight == 0)
+        await turns(50)
+        assert source.taken == min(handed_out + 3, 20)
+        assert len(fake.asked) == source.taken
+    assert await drained(fan_out) == []
+
+
+async def test_taken_as_there_is_room_for_records(fake, session):
+    """Merged, a slow consumer holds up the source as well."""
+    sids = add(fake, *[2] * 12)
+    source = Counted(sids)
+    async with session.fan_out(source, concurrency=3).participants() as records:
+        for handed_out in range(1, 25):
+            await anext(records)
+            await stillness()
+            # Of each page taken, a record may be left; its conference is over.
+            assert source.taken <= min(3 + (handed_out + 1) // 2, 12)
+    assert source.taken == 12
+
+
+# --- Merged ---
+
+
+async def test_merged(fake, session):
+    """Every record comes once, those of a conference in their order, pages of several by turns."""
+    sids = add(fake, 0, 1, 9, 20, 7)
+    records = await drained(session.fan_out(sids, page_size=3).participants())
+
+    for each in sids:
+        mine = [record for record in records if record.conference_sid == each]
+        assert ids(mine) == served_ids(fake, each)
+    assert len(records) == 37
+    assert isinstance(records[0], Participant)
+    switches = sum(a.conference_sid != b.conference_sid for a, b in itertools.pairwise(records))
+    assert switches > 4
+
+
+async def test_a_huge_conference_does_not_pile_up(fake, session):
+    """Of a conference at most two pages wait for a consumer that holds still."""
+    (big, other) = add(fake, 60, 2)
+    async with session.fan_out([big, other], page_size=2).participants() as records:
+        for count in range(1, 61):
+            await anext(records)
+            if count % 20 == 1:
+                await stillness()
+                pages = [page for where, page in fake.asked if where == big]
+                assert len(pages) <= (count + 1) // 2 + 2
+                assert max(pages) == len(pages) - 1
+        assert len(await drained(records)) == 2
+
+
+async def test_asked_again_for_the_records(fake, session):
+    """A second `participants()` goes on where the first one is."""
+    sids = add(fake, 5, 5)
+    async with session.fan_out(sids) as fan_out:
+        found = [await anext(fan_out.participants()) for _ in range(3)]
+        found += await drained(fan_out.participants())
+
+    assert sorted(ids(found)) == sorted(served_ids(fake, sids[0]) + served_ids(fake, sids[1]))
+
+
+async def test_either_or(fake, session):
+    """Results and records of one fan-out do not mix: to ask for both is an error."""
+    sids = add(fake, 1, 1)
+    async with session.fan_out(sids) as fan_out:
+        await anext(fan_out)
+        with pytest.raises(InvalidRequestError, match="being iterated"):
+            fan_out.participants()
+        assert len(await drained(fan_out)) == 1
+    async with session.fan_out(sids) as fan_out:
+        records = fan_out.participants()
+        with pytest.raises(InvalidRequestError, match="merged"):
+            await anext(fan_out)
+        assert len(await drained(records)) == 2
+
+
+# --- Arguments, time, progress ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0},
+        {"concurrency": 1.5},
+        {"concurrency": True},
+        {"concurrency": "2"},
+        {"on_error": "ignore"},
+        {"on_error": None},
+        {"on_error": ["raise"]},
+        {"participant_sid": "CP1"},
+        {"label": ""},
+        {"label": 7},
+        {"events": ""},
+        {"page_size": 0},
+        {"page_size": 1001},
+        {"deadline": 0},
+        {"deadline": "1"},
+        {"deadline": float("nan")},
+    ],
+)
+async def test_bad_arguments(fake, session, options):
+    """What cannot be used is refused at the call, and no SID is taken."""
+    source = Counted([sid(0)])
+    with pytest.raises(InvalidRequestError):
+        session.fan_out(source, **options)
+
+    assert source.taken == 0
+
+
+async def test_deadline(fake, session):
+    """Past the deadline each conference is a result with an error; later SIDs send nothing."""
+    sids = add(fake, 1, 4, 1, 1, 1)
+    fake.hold(sids[1], 1)
+    async with session.fan_out(sids, concurrency=1, page_size=2, deadline=1) as fan_out:
+        first, *late = await drained(fan_out)
+
+    assert (first.conference_sid, first.error) == (sids[0], None)
+    assert [each.conference_sid for each in late] == sids[1:]
+    assert {type(each.error) for each in late} == {DeadlineExceededError}
+    assert [len(each.participants) for each in late] == [2, 0, 0, 0]
+    assert {where for where, _ in fake.asked} == {*sids[:2]}
+    assert (fan_out.done, fan_out.failed) == (5, 4)
+
+
+async def test_the_deadline_counts_from_the_first_ask(fake, session):
+    """The time that the source takes counts, too, also before its first SID."""
+    sids = add(fake, 1, 1)
+
+    async def slow():
+        await asyncio.sleep(0.1)
+        for each in sids:
+            yield each
+
+    results = await drained(session.fan_out(slow(), deadline=0.01))
+
+    assert [type(each.error) for each in results] == [DeadlineExceededError] * 2
+    assert fake.asked == []
+
+
+async def test_progress(fake, session):
+    """Done, failed, in flight and total are right at any time."""
+    sids = [*add(fake, 1, 1, 1), "nonsense", sid(98)]
+    gates = [fake.hold(each) for each in sids[:3]]
+    fan_out = session.fan_out(sids, concurrency=2)
+
+    def progress():
+        return fan_out.done, fan_out.failed, fan_out.in_flight, fan_out.total
+
+    assert progress() == (0, 0, 0, 5)
+    waiting = asyncio.create_task(drained(fan_out))
+    await until(lambda: fan_out.in_flight)
+    assert progress() == (0, 0, 2, 5)
+    gates[0].set()
+    await until(lambda: fan_out.done)
+    gates[1].set()
+    await until(lambda: fan_out.done == 4)
+    assert progress() == (4, 2, 1, 5)
+    gates[2].set()
+    assert len(await waiting) == 5
+    assert progress() == (5, 2, 0, 5)
+
+
+async def test_progress_of_what_was_given_up(fake, session):
+    """What was given up is neither done nor in flight, and the total stays what it was."""
+    sids = add(fake, *[1] * 6)
+    fake.hold(sids[1])
+    async with session.fan_out(sids, concurrency=2) as fan_out:
+        for _ in range(3):
+            await anext(fan_out)
+    assert fan_out.done in {3, 4}
+    assert (fan_out.failed, fan_out.in_flight, fan_out.total) == (0, 0, 6)
+    async with session.fan_out(iter(sids), concurrency=2) as fan_out:
+        await anext(fan_out)
+    assert (fan_out.failed, fan_out.in_flight, fan_out.total) == (0, 0, None)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_two_ask_at_once(fake, session, merged):
+    """A second asker gets an error, and the first its result."""
+    sids = add(fake, 1, 1)
+    gate = fake.hold(sids[0])
+    fan_out = session.fan_out(sids, concurrency=1)
+    items = fan_out.participants() if merged else fan_out
+    first = asyncio.create_task(anext(items))
+    await turns()
+    with pytest.raises(InvalidRequestError, match="Two tasks"):
+        await anext(items)
+    gate.set()
+
+    assert (await first).conference_sid == sids[0]
+    assert len(await drained(items)) == 1
+
+
+async def test_context(fake):
+    """The source is asked, and pages are fetched, in the context that the fan-out was made in."""
+    seen = []
+
+    class Watching:
+        async def __aenter__(self):
+            seen.append(VARIABLE.get())
+
+        async def __aexit__(self, *_):
+            pass
+
+    async def source():
+        seen.append(VARIABLE.get())
+        yield sid(0)
+
+    add(fake, 1)
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, limiter=Watching()
+    ) as session:
+        VARIABLE.set("maker")
+        fan_out = session.fan_out(source())
+        VARIABLE.set("reader")
+        await drained(fan_out)
+
+    assert seen == ["maker", "maker"]
+
+
+# --- Closing ---
+
+
+async def test_closed_before_it_began(fake, session):
+    """Closing one that nobody asked sends nothing, and later asking gets the end."""
+    source = Counted(add(fake, 1, 1))
+    fan_out = session.fan_out(source)
+    await fan_out.aclose()
+
+    assert await drained(fan_out) == []
+    assert (source.taken, fake.asked) == (0, [])
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_closed_while_somebody_waits(fake, session, merged):
+    """Whoever waits gets the end; nothing is left, and closing again does nothing."""
+    sids = add(fake, *[3] * 4)
+    for each in sids[2:]:
+        fake.hold(each)
+    fan_out = session.fan_out(sids, concurrency=2)
+    items = fan_out.participants() if merged else fan_out
+    waiting = asyncio.create_task(drained(items))
+    await until(lambda: fan_out.done == 2)
+    await until(lambda: {(each, 0) for each in sids[2:]} <= {*fake.asked})
+    await items.aclose()
+    assert held(session) == (0, 0, 0)
+
+    assert len(await waiting) == (6 if merged else 2)
+    await items.aclose()
+    await fan_out.aclose()
+    assert await drained(items) == []
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_closed_with_something_at_hand(fake, session, merged):
+    """What was ready and not asked for is forgotten, the rest of a page as well."""
+    sids = add(fake, *[3] * 4)
+    fan_out = session.fan_out(sids)
+    items = fan_out.participants() if merged else fan_out
+    await anext(items)
+    await stillness()
+    await items.aclose()
+
+    assert await drained(items) == []
+    assert (fan_out.in_flight, held(session)) == (0, (0, 0, 0))
+
+
+class Stubborn:
+    """A source that swallows cancellations, as `asyncio.wait_for` at times does before 3.12."""
+
+    def __init__(self, sids, *, then=None):
+        self.sids = iter(sids)
+        self.then = then
+        self.waiting = False
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        for each in self.sids:
+            return each
+        self.waiting = True
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if self.then is not None:
+                return self.then
+        raise StopAsyncIteration
+
+
+@pytest.mark.parametrize("then", [None, sid(0)])
+async def test_a_source_that_cannot_be_cancelled(fake, then):
+    """Closing ends also where the source swallows the cancellation, and shows no false end."""
+    sids = add(fake, 1)
+    async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+        source = Stubborn(sids, then=then)
+        async with session.fan_out(source) as fan_out:
+            await anext(fan_out)
+            await until(lambda: source.waiting)
+        assert held(session) == (0, 0, 0)
+        assert fake.asked == [(sids[0], 0)]
+        fan_out = session.fan_out(Stubborn(sids, then=then))
+        await anext(fan_out)
+        waiting = asyncio.create_task(anext(fan_out))
+        await turns()
+    with pytest.raises(SessionClosedError):
+        await waiting
+    with pytest.raises(SessionClosedError):
+        await anext(fan_out)
+
+
+async def test_session_closed_before(fake):
+    """On a closed session the first ask says so, and each one after it; no SID is taken."""
+    session = InsightsSession(fake.credentials, base_url=fake.base_url)
+    source = Counted([sid(0)])
+    fan_out = session.fan_out(source)
+    await session.aclose()
+    for _ in range(2):
+        with pytest.raises(SessionClosedError):
+            await anext(fan_out)
+
+    assert source.taken == 0
+
+
+@pytest.mark.parametrize("on_error", ["isolate", "raise"])
+@pytest.mark.parametrize("merged", [False, True])
+async def test_session_closed_while_somebody_waits(merged, on_error):
+    """Whoever waits as the session closes is told so at once."""
+    async with raw(...) as server:
+        session = InsightsSession(("AC1", "x"), base_url=server.base_url)
+        fan_out = session.fan_out([sid(0), sid(1)], on_error=on_error)
+        items = fan_out.participants() if merged else fan_out
+        waiting = asyncio.create_task(anext(items))
+        await until(lambda: len(server.heads) == 2)
+        await session.aclose()
+        await turns(1)
+        assert waiting.done()
+        for _ in range(2):
+            with pytest.raises(SessionClosedError):
+                await anext(items)
+        assert isinstance(waiting.exception(), SessionClosedError)
+        assert (fan_out.done, fan_out.failed, fan_out.in_flight) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_session_closed_with_results_at_hand(fake, merged):
+    """What is complete comes first, then SessionClosedError."""
+    sids = add(fake, 1, 1, 1, 1)
+    fake.hold(sids[3])
+    session = InsightsSession(fake.credentials, base_url=fake.base_url)
+    fan_out = session.fan_out(sids)
+    items = fan_out.participants() if merged else fan_out
+    found = [await anext(items)]
+    await stillness()
+    await session.aclose()
+    with pytest.raises(SessionClosedError):
+        async for each in items:
+            found.append(each)
+
+    assert sorted(each.conference_sid for each in found) == sids[:3]
+
+
+async def test_session_closed_after_the_last(fake):
+    """Where all was complete when the session closed, the end is the end."""
+    sids = add(fake, 1, 1)
+    session = InsightsSession(fake.credentials, base_url=fake.base_url)
+    fan_out = session.fan_out(sids)
+    await anext(fan_out)
+    await until(lambda: fan_out.done == 2)
+    await stillness()
+    await session.aclose()
+
+    assert len(await drained(fan_out)) == 1
+    assert await drained(fan_out) == []
+
+
+# --- Cancelled from outside ---
+
+
+async def test_cancelled_feeder(fake, session):
+    """Where a stranger cancels what feeds it, what is under way comes, and then an error."""
+    sids = add(fake, 1, 1, 1)
+    gate = fake.hold(sids[0])
+    fan_out = session.fan_out(sids, concurrency=1)
+    waiting = asyncio.create_task(anext(fan_out))
+    await until(lambda: fake.asked)
+    (feeder,) = [task for task in own_tasks() if task.get_name() == "aioparticipants fan-out"]
+    feeder.cancel()
+    gate.set()
+
+    assert (await waiting).error is None
+    for _ in range(2):
+        with pytest.raises(TransportError, match="from outside"):
+            await anext(fan_out)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("name", ["page", "conference"])
+async def test_cancelled_conference(fake, session, name, merged):
+    """Where a stranger cancels a task of a conference, it is a result that can be resumed."""
+    sids = add(fake, 6, 1, 1)
+    fake.hold(sids[0], 1)
+    fan_out = session.fan_out(sids, concurrency=1, page_size=2)
+    items = fan_out.participants() if merged else fan_out
+    waiting = asyncio.create_task(drained(items))
+    await until(lambda: (sids[0], 1) in fake.asked)
+    await turns(50)
+    (task,) = [task for task in own_tasks() if task.get_name() == f"aioparticipants {name}"]
+    task.cancel()
+    fake.gates.clear()
+    found = await waiting
+    if merged:
+        (result,) = fan_out.failures
+        before = [each for each in found if each.conference_sid == sids[0]]
+    else:
+        (result,) = [each for each in found if each.error]
+        before = result.participants
+
+    assert isinstance(result.error, TransportError)
+    assert (result.error.conference_sid, len(before)) == (sids[0], 2)
+    assert {each.conference_sid for each in found} == {*sids}
+    rest = await session.participants(sids[0], page_size=2, resume=result.error.cursor)
+    assert ids(before) + ids(rest) == served_ids(fake, sids[0])
+
+
+async def test_cancelled_before_its_first_step(fake, session):
+    """A conference whose task is cancelled as soon as it is made is a result with an error."""
+    sids = add(fake, 1, 1)
+
+    def source():
+        for each in sids:
+            yield each
+            if each == sids[0]:
+                (task,) = [
+                    task for task in own_tasks() if task.get_name() == "aioparticipants conference"
+                ]
+                task.cancel()
+
+    results = {each.conference_sid: each for each in await drained(session.fan_out(source()))}
+
+    assert isinstance(results[sids[0]].error, TransportError)
+    assert results[sids[0]].error.cursor is None
+    assert results[sids[1]].error is None
+
+
+# --- At every moment there is ---
+
+SIDS = [sid(0), "nonsense", sid(98), sid(1)]
+CONFERENCES = {"conferences": ((sid(0), 3), (sid(1), 1))}  # two pages, and one
+
+
+def fanned(session, **options):
+    return session.fan_out(SIDS, concurrency=2, page_size=SIZE, **options)
+
+
+def check(found, everyone, *, failures=None):
+    """Look whether results or records are right, and complete where the failures are given."""
+    results = [each for each in found if isinstance(each, ConferenceResult)]
+    for result in results:
+        assert ids(result.participants) == everyone.get(result.conference_sid, [])
+        assert (result.error is None) == (result.conference_sid in everyone)
+    sids = [each.conference_sid for each in results]
+    assert len({*sids}) == len(sids)
+    records = [each for each in found if isinstance(each, Participant)]
+    for each, expected in everyone.items():
+        mine = ids(record for record in records if record.conference_sid == each)
+        assert mine == expected[: len(mine)]
+    if failures is not None and records:
+        assert len(records) == sum(map(len, everyone.values()))
+        assert {each.conference_sid for each in failures} == {*SIDS} - {*everyone}
+    elif failures is not None:
+        assert {*sids} == {*SIDS}
+
+
+async def iterated(fan_out, found):
+    async for result in fan_out:
+        found.append(result)
+
+
+async def opened(fan_out, found):
+    async with fan_out:
+        await iterated(fan_out, found)
+
+
+async def broken_off(fan_out, found):
+    async with fan_out:
+        async for result in fan_out:
+            found.append(result)
+            if len(found) == 2:
+                break
+
+
+async def merged(fan_out, found):
+    async with fan_out.participants() as records:
+        await iterated(records, found)
+
+
+async def merged_bare(fan_out, found):
+    await iterated(fan_out.participants(), found)
+
+
+async def grouped(fan_out, found):
+    async def keep(result):
+        await asyncio.sleep(0)
+        found.append(result)
+
+    async with fan_out, asyncio.TaskGroup() as group:
+        async for result in fan_out:
+            group.create_task(keep(result))
+
+
+CONSUMERS = [iterated, opened, broken_off, merged, merged_bare, grouped]
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("consume", CONSUMERS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_cancelled_at_every_await(new_loop, consume, times):
+    """Wherever a consumer is cancelled, once or twice, it leaves no task, slot or connection."""
+
+    async def once(session, everyone, k):
+        found = []
+        _, was_hit = await cancelled_at(consume(fanned(session), found), *range(k, k + times))
+        if consume in {iterated, merged_bare}:
+            await turns(10)  # a dropped fan-out is gone within ten turns of the loop
+        assert held(session) == (0, 0, 0), k
+        check(found, everyone, failures=None)
+        # The session is as good as new.
+        assert len(await session.participants(sid(1))) == 1
+        return was_hit
+
+    assert swept(new_loop, once, **CONFERENCES) > 3
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("by", ["result", "record"])
+def test_goes_on_after_every_cancellation(new_loop, by):
+    """Wherever a wait is cancelled, asking again goes on: each conference once, none is lost."""
+
+    async def once(session, everyone, k):
+        async with fanned(session) as fan_out:
+            found = []
+            items = fan_out if by == "result" else fan_out.participants()
+            _, was_hit = await cancelled_at(iterated(items, found), k)
+            await iterated(items, found)
+            check(found, everyone, failures=fan_out.failures)
+        return was_hit
+
+    assert swept(new_loop, once, **CONFERENCES) > 3
+
+
+async def cancel(task, fan_out, session):
+    task.cancel()
+
+
+async def close(task, fan_out, session):
+    await fan_out.aclose()
+
+
+async def close_session(task, fan_out, session):
+    await session.aclose()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("consume", [opened, merged])
+@pytest.mark.parametrize("end", [cancel, close, close_session])
+def test_ended_at_every_turn_of_the_loop(new_loop, consume, end):
+    """Whatever its conferences are at, ending a fan-out leaves nothing."""
+
+    async def once(session, everyone, k):
+        fan_out = fanned(session)
+        found = []
+        task = asyncio.create_task(consume(fan_out, found))
+        done = await turns(k, task=task)
+        await end(task, fan_out, session)
+        await asyncio.wait([task])
+        assert held(session) == (0, 0, 0), k
+        assert fan_out.in_flight == 0
+        check(found, everyone)
+        if task.cancelled():
+            assert end is cancel
+        elif end is close_session:
+            whole = fan_out.failures if task.exception() is None else None
+            assert isinstance(task.exception(), SessionClosedError | None)
+            check(found, everyone, failures=whole)
+        else:
+            assert task.exception() is None
+        return not done
+
+    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("consume", [opened, merged])
+def test_cancelled_from_outside_at_every_turn(new_loop, consume):
+    """A stranger that cancels all tasks makes errors of what they were at: nothing is just lost."""
+
+    async def once(session, everyone, k):
+        fan_out = fanned(session)
+        found = []
+        task = asyncio.create_task(consume(fan_out, found))
+        done = await turns(k, task=task)
+        for each in own_tasks():
+            each.cancel()
+        await asyncio.wait([task])
+        cut = task.exception() is not None
+        if cut:
+            assert isinstance(task.exception(), TransportError)
+        failures = [*fan_out.failures, *(each for each in found if getattr(each, "error", None))]
+        for each, expected in everyone.items():
+            records = [
+                record
+                for item in found
+                for record in getattr(item, "participants", [item])
+                if record.conference_sid == each
+            ]
+            mine = ids(records)
+            cursors = [
+                failure.error.cursor for failure in failures if failure.conference_sid == each
+            ]
+            if cursors:
+                mine += ids(await session.participants(each, page_size=SIZE, resume=cursors[0]))
+            assert mine == expected or (cut and not mine)
+        if not cut and consume is opened:
+            assert sorted(each.conference_sid for each in found) == sorted(SIDS)
+        return not done
+
+    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("what", ["results", "records", "session"])
+def test_closing_is_swept_too(new_loop, what):
+    """Closing that is itself cancelled, at any await and twice, still leaves nothing."""
+
+    async def once(session, everyone, k):
+        fan_out = fanned(session)
+        items = fan_out.participants() if what == "records" else fan_out
+        await anext(items)
+        closed = session if what == "session" else items
+        cancelled, was_hit = await cancelled_at(closed.aclose(), k, k + 1)
+        assert held(session) == (0, 0, 0)
+        assert cancelled == was_hit
+        if what == "session":
+            with pytest.raises(SessionClosedError):
+                await drained(items)
+        else:
+            assert await drained(items) == []
+        return was_hit
+
+    assert swept(new_loop, once, **CONFERENCES) > 1
+
+
+# --- Dropped ---
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("what", [iterated, merged_bare])
+def test_dropped_at_every_turn(new_loop, what):
+    """The last reference is enough: with the collector off, all is gone in ten turns."""
+
+    async def once(session, everyone, k):
+        gc.disable()
+        try:
+            task = asyncio.create_task(what(fanned(session), []))
+            done = await turns(k, task=task)
+            task.cancel()
+            await asyncio.wait([task])
+            del task
+            await turns(10)
+            assert held(session) == (0, 0, 0)
+        finally:
+            gc.enable()
+        return not done
+
+    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_dropped_in_another_thread(new_loop):
+    """One that is dropped in another thread cancels its tasks on its own loop."""
+
+    async def dropped(session, everyone):
+        asyncio.get_running_loop().set_debug(True)  # it then notices calls from the wrong thread
+        holder = [fanned(session)]
+        await anext(holder[0])
+        gc.disable()
+        try:
+            thread = threading.Thread(target=holder.clear)
+            thread.start()
+            thread.join()
+            await turns(12)
+            assert held(session) == (0, 0, 0)
+        finally:
+            gc.enable()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(served(dropped, **CONFERENCES))
+
+
+@pytest.mark.parametrize("how", ["held", "awaited"])
+def test_dropped_after_the_loop_closed(recwarn, caplog, how):
+    """One that outlives its loop is dropped without a sound, and so is whoever awaits it."""
+    loop = asyncio.new_event_loop()
+    kept = []
+
+    async def begin():
+        fake = FakeInsights(latency=3600)
+        await fake.start()
+        session = InsightsSession(fake.credentials, base_url=fake.base_url)
+        fan_out = session.fan_out([sid(0), sid(1)])
+        consumer = opened(fan_out, []) if how == "awaited" else iterated(fan_out, [])
+        waited = consumer.send(None)
+        waited._asyncio_future_blocking = False
+        while session._limiter.in_flight < 2:  # noqa: ASYNC110 - turns of the loop, not time
+            await asyncio.sleep(0)
+        kept.extend([fan_out, consumer, session])
+        # The sockets are closed here, as nobody can when the loop is gone.
+        await session._transport._http.connector.close()
+        await fake.aclose()
+        if how == "held":
+            consumer.close()
+
+    loop.run_until_complete(begin())
+    loop.close()
+    kept[2]._tasks.closed = True
+    kept.clear()
+    gc.collect()
+
+    assert [str(warning.message) for warning in recwarn] == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("consume", [iterated, merged_bare])
+def test_a_run_that_ends_around_a_fan_out(recwarn, caplog, consume):
+    """asyncio.run ends without a sound around one that waits; another loop gets an error."""
+    kept = []
+
+    async def main():
+        fake = Scripted()
+        await fake.start()
+        sids = add(fake, 3, 3, 3)
+        fake.hold(sids[1])
+        session = InsightsSession(fake.credentials, base_url=fake.base_url)
+        kept.append(session.fan_out(sids))
+        consumer = asyncio.create_task(consume(kept[0], kept[1:]))
+        await until(lambda: (sids[1], 0) in fake.asked)
+        kept.append(consumer)
+        kept.append(session._transport._http)
+        await fake.aclose()
+
+    asyncio.run(main())
+
+    async def elsewhere():
+        items = kept[0] if consume is iterated else kept[0].participants()
+        with pytest.raises(InvalidRequestError, match="another event loop"):
+            await anext(items)
+        await kept[0].aclose()
+        assert await drained(items) == []
+
+    asyncio.run(elsewhere())
+    asyncio.run(kept[2].close())
+    kept.clear()
+    gc.collect()
+    assert [
+        str(warning.message)
+        for warning in recwarn
+        if "unclosed <Insights" not in str(warning.message)
+    ] == []
+    assert [each.message for each in caplog.records] == []
+
+
+def test_closed_on_another_loop_while_the_first_stands():
+    """aclose() on another loop ends the tasks of the first one, and waits for none of them."""
+    with asyncio.Runner() as runner:
+
+        async def begin():
+            fake = Scripted()
+            await fake.start()
+            (only,) = add(fake, 3)
+            fake.hold(only)
+            session = InsightsSession(fake.credentials, base_url=fake.base_url)
+            fan_out = session.fan_out([only])
+            waiting = asyncio.create_task(drained(fan_out))
+            await until(lambda: fake.asked)
+            return fake, session, fan_out, waiting
+
+        fake, session, fan_out, waiting = runner.run(begin())
+        thread = threading.Thread(target=lambda: asyncio.run(fan_out.aclose()))
+        thread.start()
+        thread.join()
+
+        async def end():
+            assert await waiting == []
+            await turns(10)
+            assert held(session) == (0, 0, 0)
+            await session.aclose()
+            await fake.aclose()
+
+        runner.run(end())
