@@ -50,6 +50,7 @@ from aioparticipants.events import (
 
 from .servers import http, last_page, raw, resetting
 from .test_security import CREDENTIALS, LABEL, OF_CREDENTIALS, PERSONAL, RECORD, logged
+from .watching import until
 
 SID = "CF" + "a" * 32
 ONCE = RetryPolicy(max_attempts=1)
@@ -66,12 +67,6 @@ def watched(server, told, **options):
 
 def of(kind, told):
     return [each for each in told if type(each) is kind]
-
-
-async def until(condition):
-    """Give the loop its turns until something is so."""
-    while not condition():  # noqa: ASYNC110 - turns of the loop, not time
-        await asyncio.sleep(0)
 
 
 # --- Events ---
