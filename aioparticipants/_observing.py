@@ -8,14 +8,18 @@
    program, or cancels the task, is not the callback's.
 4. A span (OpenTelemetry) is made per list, where a tracer was given. It is current in the context
    of the list's page tasks, so that whatever instruments aiohttp makes the attempts its children.
+   It has `error.type` and the status ERROR where the list failed, as the conventions have it
+   (https://opentelemetry.io/docs/specs/semconv/general/recording-errors/), and no status else.
+5. OpenTelemetry is no dependency: it is imported where a tracer is given, by whoever has it.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .errors import InvalidRequestError
 from .events import (
@@ -53,6 +57,10 @@ class Span(Protocol):
         """Note something about what the span stands for."""
         ...
 
+    def set_status(self, status: Any, description: str | None, /) -> None:
+        """Note how it went; `status` is a `StatusCode`."""
+        ...
+
     def end(self) -> None:
         """End it."""
         ...
@@ -67,11 +75,27 @@ class Tracer(Protocol):
 
 
 def checked_tracer(tracer: Tracer | None) -> Tracer | None:
-    """Return `tracer` if it can start spans, or None; raise `InvalidRequestError` if it cannot."""
-    if tracer is not None and not callable(getattr(tracer, "start_span", None)):
-        message = "tracer must be an OpenTelemetry Tracer, or None."
+    """Return `tracer` if it can start spans, or None.
+
+    Raises:
+        InvalidRequestError: it cannot, or OpenTelemetry is not installed.
+    """
+    if tracer is None:
+        return None
+    usable = callable(getattr(tracer, "start_span", None)) and not isinstance(tracer, type)
+    # Found out now: in the middle of a list it would be the list's own failure.
+    if not usable or not _has_opentelemetry():
+        message = "tracer must be an OpenTelemetry Tracer (package opentelemetry-api), or None."
         raise InvalidRequestError(message)
     return tracer
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        importlib.import_module("opentelemetry.trace")
+    except ImportError:
+        return False
+    return True
 
 
 class Observer:
@@ -83,8 +107,7 @@ class Observer:
         Raises:
             InvalidRequestError: it cannot be called, or only awaited.
         """
-        usable = on_event is None or callable(cast("object", on_event))
-        if not usable or inspect.iscoroutinefunction(on_event):
+        if on_event is not None and not _is_plain(on_event):
             message = "on_event must be a plain function that takes an event, or None."
             raise InvalidRequestError(message)
         self._on_event = on_event
@@ -124,9 +147,20 @@ class Observer:
                 self._limit = event.limit
             case PageHandedOut():
                 counts["pages"] += 1
-            case ConferenceFinished():
+            case _:  # ConferenceFinished, or a type checker says so
                 counts["conferences"] += 1
                 counts["conferences_failed"] += event.error is not None
+
+
+def _is_plain(function: object) -> bool:
+    """Tell whether a call of it does its work: of what is async it would only make a coroutine."""
+    # An object can have an async `__call__`, which a type has for its instances.
+    called = None if isinstance(function, type) else getattr(function, "__call__", None)  # noqa: B004 - looked at, not only asked for
+    asynchronous = any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, called)
+    )
+    return callable(function) and not asynchronous
 
 
 def _kind_of(event: RequestFinished) -> str:
@@ -182,7 +216,7 @@ class ListWatch:
         self._records -= missing
         name = None if error is None else type(error).__name__
         began = self._clock() if self._began is None else self._began
-        self._end(name)
+        self._end(error)
         self._tell(
             ConferenceFinished(
                 conference_sid=self._sid,
@@ -198,19 +232,26 @@ class ListWatch:
         if not self._over:
             self._end(None)
 
-    def _end(self, error: str | None) -> None:
+    def _end(self, error: InsightsError | None) -> None:
         self._over = True
         if self._span is not None:
             self._span.set_attribute("aioparticipants.pages", self._pages)
             self._span.set_attribute("aioparticipants.records", self._records)
             if error is not None:
-                self._span.set_attribute("error.type", error)
+                _fail(self._span, error)
             self._span.end()
+
+
+def _fail(span: Span, error: InsightsError) -> None:
+    from opentelemetry.trace import StatusCode  # noqa: PLC0415 - rule 5
+
+    span.set_attribute("error.type", type(error).__name__)
+    span.set_status(StatusCode.ERROR, str(error))
 
 
 def _new_current_span(tracer: Tracer, conference_sid: str) -> Span:
     """Start a span, and make it the current one of the context that this runs in."""
-    from opentelemetry import context, trace  # noqa: PLC0415 - whoever has a tracer has the package
+    from opentelemetry import context, trace  # noqa: PLC0415 - rule 5
 
     span = tracer.start_span(
         "list conference participants",

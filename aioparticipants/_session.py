@@ -397,7 +397,8 @@ class InsightsSession:
         try:
             response = await self._transport.send(request, seconds=seconds, departed=departed)
         except BaseException as error:
-            cancelled = isinstance(error, asyncio.CancelledError)
+            # The latter where its loop was closed under it, and nothing will run it any more.
+            cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             outcome = "cancelled" if cancelled else type(error).__name__
             self._tell(finished(outcome=outcome, seconds=time.monotonic() - began))
             raise

@@ -113,8 +113,7 @@ class SessionTasks:
             InvalidRequestError: the session is in use on another event loop.
         """
         if self.closed:
-            message = "The session is closed: make another one."
-            raise SessionClosedError(message)
+            raise _closed()
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -140,6 +139,11 @@ class SessionTasks:
         for task in tasks:
             task.cancel()
         await settle(tasks)
+
+
+def _closed() -> SessionClosedError:
+    """Return what is raised where a closed session is asked for more."""
+    return SessionClosedError("The session is closed: make another one.")
 
 
 def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -449,6 +453,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             if self._upcoming is None:
                 self._watch.ended()
                 raise StopAsyncIteration
+            if self._tasks.closed:
+                raise self._failed(_closed())
             task = self._start(self._upcoming, lambda: None)
         return await self._landed(task)
 

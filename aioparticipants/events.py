@@ -51,9 +51,9 @@ class RequestFinished:
     seconds: float
     """How long it took, waiting for a slot not included."""
     status: int | None = None
-    """The HTTP status; None where there was no reply."""
+    """The HTTP status; None where there was no whole reply."""
     bytes: int = 0
-    """Size of the body, decompressed; 0 where there was no reply."""
+    """Size of the body, decompressed; 0 where there was no whole reply."""
     request_id: str | None = None
     """Twilio's id of the request, where the reply names one."""
 
@@ -91,7 +91,7 @@ class PageHandedOut:
     page: int | None
     """Its number, from 0, where the page tells it."""
     records: int
-    """Records that will be handed out of it."""
+    """Records that will be handed out of it, unless one is not what it should be."""
     request_id: str | None
     """Twilio's id of the request that fetched it."""
 
@@ -105,7 +105,7 @@ class ConferenceFinished:
     pages: int
     """Pages handed out."""
     records: int
-    """Records handed out."""
+    """Records handed out; what a `resume` left out is not among them."""
     seconds: float
     """From the first record asked for to the end, the consumer's own time included."""
     error: str | None

@@ -374,4 +374,117 @@ MUTANTS = [
             "    label: str | None = attrs.field(default=None)",
         ),
     ),
+    # --- Events, statistics, log lines and spans ---
+    _mutant(
+        "retries not counted",
+        "observing",
+        ("_observing.py", 'counts["retries"] += 1', 'counts["retries"] += 0'),
+    ),
+    _mutant(
+        "attempts in flight counted upwards only",
+        "observing",
+        ("_observing.py", 'counts["in_flight"] -= 1', 'counts["in_flight"] -= 0'),
+    ),
+    _mutant(
+        "callback's exception let through",
+        "observing",
+        (
+            "_observing.py",
+            "            except Exception:\n                _LOGGER.exception(",
+            "            except ArithmeticError:\n                _LOGGER.exception(",
+        ),
+    ),
+    _mutant(
+        "async callback accepted where it is an object",
+        "observing",
+        (
+            "_observing.py",
+            "        for each in (function, called)",
+            "        for each in (function,)",
+        ),
+    ),
+    _mutant(
+        "query in events and log lines",
+        "observing",
+        (
+            "_session.py",
+            "sid, began = request.conference_sid, time.monotonic()",
+            'sid, began = f"{request.conference_sid}?{request.query}", time.monotonic()',
+        ),
+    ),
+    _mutant(
+        "cancelled attempt never told as finished",
+        "observing",
+        (
+            "_session.py",
+            "        except BaseException as error:\n            # The latter",
+            "        except Exception as error:\n            # The latter",
+        ),
+    ),
+    _mutant(
+        "thrown-away attempt told as a failure",
+        "observing",
+        ("_session.py", "(asyncio.CancelledError, GeneratorExit)", "asyncio.CancelledError"),
+    ),
+    _mutant(
+        "retry told with the wrong delay",
+        "observing",
+        ("_session.py", "delay=attempt.delay or 0.0", "delay=attempt.seconds"),
+    ),
+    _mutant(
+        "records counted that were not handed out",
+        "observing",
+        ("_observing.py", "        self._records -= missing\n", ""),
+    ),
+    _mutant(
+        "list told again at each further call",
+        "observing",
+        (
+            "_observing.py",
+            "        if self._over:\n            return\n        self._records",
+            "        self._records",
+        ),
+    ),
+    _mutant(
+        "list of a closed session not told",
+        "observing",
+        (
+            "_stream.py",
+            "            if self._tasks.closed:\n                raise self._failed(_closed())\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "no SID told as it was given",
+        "observing",
+        ("_session.py", "conference_sid=None, pages=0", "conference_sid=conference_sid, pages=0"),
+    ),
+    _mutant(
+        "span not ended on close or drop",
+        "observing",
+        ("_stream.py", "    watch.left()\n", ""),
+    ),
+    _mutant(
+        "span not current for the attempts",
+        "observing",
+        (
+            "_observing.py",
+            "    context.attach(trace.set_span_in_context(current))\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "span current for the caller as well",
+        "observing",
+        (
+            "_observing.py",
+            "context.run(_new_current_span, self._tracer, self._sid)",
+            "_new_current_span(self._tracer, self._sid)",
+        ),
+    ),
+    _mutant(
+        "span of a failure without its status",
+        "observing",
+        ("_observing.py", "    span.set_status(StatusCode.ERROR, str(error))\n", ""),
+    ),
 ]

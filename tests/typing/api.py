@@ -42,6 +42,7 @@ async def use(http: aiohttp.ClientSession) -> None:
     """Use everything once."""
     InsightsSession(Credentials("AC", "token"), region="ie1", edge="dublin", timeout=5)
     InsightsSession(("AC", "token"), http=http, retry=RetryPolicy(max_attempts=3))
+    InsightsSession(("AC", "token"), tracer=trace.get_tracer("app"), on_event=print)
     async with InsightsSession.from_env(max_concurrency=4) as session:
         async for participant in session.participants("CF", label="agent", page_size=50, limit=10):
             assert_type(participant, Participant)

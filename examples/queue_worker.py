@@ -1,0 +1,88 @@
+"""Fetch the conferences that a queue names: `python queue_worker.py CF… CF…`; SIGTERM stops it."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Protocol
+
+from aioparticipants import ConferenceResult, InsightsSession
+
+
+class Queue(Protocol):
+    """What is needed of a queue: SQS, Redis Streams and PostgreSQL can all do it."""
+
+    async def take(self) -> str: ...
+    async def acknowledge(self, sid: str) -> None: ...
+    async def put_back(self, sid: str, *, seconds: float) -> None: ...
+
+
+async def work(
+    session: InsightsSession,
+    queue: Queue,
+    store: Callable[[ConferenceResult], Awaitable[None]],
+    stop: asyncio.Event,
+) -> None:
+    """Serve the queue until told to stop, and then finish what was taken.
+
+    If it is killed instead, what was not acknowledged is the queue's to hand out again.
+    """
+    async with session.fan_out(taken(queue, stop)) as results:
+        async for result in results:
+            if result.error and result.error.transient:
+                seconds = getattr(result.error, "retry_after", None) or 30.0
+                await queue.put_back(result.conference_sid, seconds=seconds)
+            else:  # complete, or with an error that asking again cannot mend
+                await store(result)
+                await queue.acknowledge(result.conference_sid)
+
+
+async def taken(queue: Queue, stop: asyncio.Event) -> AsyncIterator[str]:
+    """Take SIDs as the fan-out has room for them, until told to stop."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        while not stop.is_set():
+            taking = asyncio.ensure_future(queue.take())
+            try:
+                await asyncio.wait([taking, stopping], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                taking.cancel()  # does nothing to one that is done
+            if taking.done():
+                yield taking.result()
+    finally:
+        stopping.cancel()
+
+
+class MemoryQueue:
+    """Stands in for yours, so that this runs."""
+
+    def __init__(self, sids: Iterable[str]) -> None:
+        self.waiting: asyncio.Queue[str] = asyncio.Queue()
+        for sid in sids:
+            self.waiting.put_nowait(sid)
+
+    async def take(self) -> str:
+        return await self.waiting.get()
+
+    async def acknowledge(self, sid: str) -> None:
+        print(f"{sid} is done", file=sys.stderr)
+
+    async def put_back(self, sid: str, *, seconds: float) -> None:
+        print(f"{sid} again in {seconds} s", file=sys.stderr)
+        asyncio.get_running_loop().call_later(seconds, self.waiting.put_nowait, sid)
+
+
+async def show(result: ConferenceResult) -> None:
+    print(result.conference_sid, len(result.participants), result.error or "complete")
+
+
+async def main(session: InsightsSession, queue: Queue) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with session:
+        await work(session, queue, show, stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(InsightsSession.from_env(), MemoryQueue(sys.argv[1:])))
