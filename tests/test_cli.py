@@ -219,20 +219,28 @@ def test_interrupted_in_process(served, monkeypatch, capsys):
     assert capsys.readouterr().err == "aioparticipants: interrupted\n"
 
 
-def test_closed_pipe(served, monkeypatch, tmp_path):
-    """A reader that closes the pipe ends the listing quietly, with 0."""
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (BrokenPipeError(), 0, ""),
+        (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),
+    ],
+)
+def test_stdout_that_fails(served, monkeypatch, capsys, tmp_path, error, code, told):
+    """A reader that closes the pipe ends the listing quietly, with 0; a full disk is told of."""
     sid = served.add_conference(participants=1)
     with (tmp_path / "out").open("w") as out:
 
-        class Pipe:
+        class Stdout:
             fileno = out.fileno
 
             def write(self, _text):
-                raise BrokenPipeError
+                raise error
 
-        monkeypatch.setattr(sys, "stdout", Pipe())
+        monkeypatch.setattr(sys, "stdout", Stdout())
 
-        assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson"]) == 0
+        assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson"]) == code
+    assert capsys.readouterr().err == (f"aioparticipants: {told}\n" if told else "")
 
 
 def listing(served, sid, *arguments, encoding="utf-8", stdout=subprocess.PIPE):
