@@ -328,16 +328,19 @@ async def test_first_come_first_served():
 
 
 async def test_a_newcomer_does_not_overtake():
-    """A slot that became free while others wait is not taken by who comes just then."""
-    limiter, order = Limiter(1), []
-    async with attempts(limiter, 2, order) as (first, second):
-        await first.end()
+    """Where the limit has just grown, who came first is first, not who comes just then."""
+    limiter, order = Limiter(64), []
+    async with attempts(limiter, 5, order) as started:
+        started[0].slot.succeeded()
+        assert (limiter.limit, limiter.in_flight, limiter.full) == (5, 4, True)
         late = Attempt(limiter, "late", order)
-        await second.end()
+        await turns()
+        assert (limiter.in_flight, limiter.waiting) == (4, 2)
+        await started[0].end()
         await turns()
         await late.end()
 
-    assert order == [0, 1, "late"]
+    assert order == [0, 1, 2, 3, 4, "late"]
 
 
 async def test_a_slot_is_given_back_after_an_error():
@@ -510,6 +513,19 @@ async def test_a_pause_follows_a_refusal_at_the_floor():
         assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
     assert timer.pauses[0] > timer.pauses[1] > 0.0
+
+
+async def test_a_newcomer_waits_for_the_pause():
+    """Who comes during a pause waits for its end, also where nobody else does."""
+    timer = Timer()
+    limiter = Limiter(1, rng=Largest(), later=timer)
+    async with limiter.slot() as slot:
+        slot.refused()
+    assert (limiter.in_flight, limiter.waiting, limiter.full) == (0, 0, True)
+    async with attempts(limiter, 1):
+        assert limiter.waiting == 1
+        timer.ring()
+        assert limiter.in_flight == 1
 
 
 async def test_no_pause_for_an_attempt_that_was_not_made():
