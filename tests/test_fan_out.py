@@ -723,6 +723,7 @@ class Stubborn:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            await asyncio.sleep(0)
             if self.then is not None:
                 return self.then
         raise StopAsyncIteration
