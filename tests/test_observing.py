@@ -336,6 +336,18 @@ async def test_events_of_a_fan_out(fake):
     assert "15005550006" not in repr(told)
 
 
+async def test_a_fan_out_of_a_closed_session(fake):
+    """A fan-out that its closed session never began raises that, and tells of no conference."""
+    told = []
+    session = watched(fake, told)
+    results = session.fan_out([SID])
+    await session.aclose()
+    with pytest.raises(SessionClosedError):
+        await anext(results)
+
+    assert told == []
+
+
 async def storm(fake, session):
     """Have a bit of everything happen."""
     sids = [fake.add_conference(participants=4) for _ in range(12)]
