@@ -16,9 +16,9 @@ from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import cursor_of, resumed
 from ._paging import Pager, RawPage
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
-from ._responses import json_object
+from ._responses import fastest, page_envelope
 from ._retrying import Deadline, RetryPolicy, RetryRun
-from ._stream import PageTasks, RecordStream, settle
+from ._stream import PageTasks, RecordStream, settle, unhurried
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InsightsError, InvalidRequestError
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from ._decoding import Envelope, Finder
     from ._messages import Request
+    from .errors import ResponseError
     from .models import Participant
 
 __all__ = ["InsightsSession", "SessionOptions"]
@@ -96,6 +98,7 @@ class InsightsSession:
     ) -> None:
         """See the class."""
         self._tasks = PageTasks()
+        self._find: Finder | None = fastest
         whole = type(cast("object", max_concurrency)) is int  # a bool is one by isinstance
         _require(whole and max_concurrency >= 1, _CONCURRENCY_ADVICE)
         _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)
@@ -177,14 +180,10 @@ class InsightsSession:
         pager = Pager(first, place, key=_PARTICIPANTS)
         until = Deadline(deadline, clock=time.monotonic)
 
-        async def fetch(request: Request, departed: Callable[[], None]) -> RawPage:
-            body, request_id = await self._fetch(request, until, departed)
-            return pager.page(request, body, request_id)
-
         return RecordStream(
             place,
             offset,
-            fetch=fetch,
+            fetch=functools.partial(self._page, pager, until),
             structure=_structuring.participant,
             cursor=functools.partial(cursor_of, first),
             key=_PARTICIPANTS,
@@ -223,11 +222,43 @@ class InsightsSession:
         if transport is not None and transport.in_use and not self._tasks.closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
-    async def _fetch(
-        self, request: Request, until: Deadline, departed: Callable[[], None]
-    ) -> tuple[dict[str, object], str | None]:
-        """Return the JSON object that answers a request, and its id, after as many attempts."""
+    async def _page(
+        self, pager: Pager, until: Deadline, request: Request, departed: Callable[[], None]
+    ) -> RawPage:
+        """Return the page that answers a request."""
         run = RetryRun(self._retry, until, clock=time.monotonic, rng=self._rng)
+        return await self._run(pager, until, request, run, departed)
+
+    async def _page_again(
+        self,
+        pager: Pager,
+        until: Deadline,
+        request: Request,
+        run: RetryRun,
+        damage: ResponseError,
+        departed: Callable[[], None],
+        /,
+    ) -> RawPage:
+        """Return a page once more, after what came of the last attempt proved bad."""
+        run.undo(damage)
+        return await self._run(pager, until, request, run, departed)
+
+    async def _run(
+        self,
+        pager: Pager,
+        until: Deadline,
+        request: Request,
+        run: RetryRun,
+        departed: Callable[[], None],
+    ) -> RawPage:
+        envelope, request_id = await self._fetch(request, run, until, departed)
+        again = functools.partial(self._page_again, pager, until, request, run)
+        return pager.page(request, envelope, request_id, again=again)
+
+    async def _fetch(
+        self, request: Request, run: RetryRun, until: Deadline, departed: Callable[[], None]
+    ) -> tuple[Envelope, str | None]:
+        """Return the envelope that answers a request, and its id, after as many attempts."""
         controller = run.controller(asyncio.sleep, before_sleep=departed)
         left = until.left()
         failure: InsightsError | TimeoutError = TimeoutError()
@@ -241,12 +272,16 @@ class InsightsSession:
 
     async def _attempt(
         self, request: Request, run: RetryRun, departed: Callable[[], None]
-    ) -> tuple[dict[str, object], str | None]:
+    ) -> tuple[Envelope, str | None]:
+        run.admit()
         if self._slots.locked():
             departed()  # it cannot leave yet, and nobody should wait for that
         async with self._slots:
             response = await self._transport.send(request, seconds=run.begin(), departed=departed)
-        return json_object(response, request, now=time.time), response.request_id
+        reading = page_envelope(
+            response, request, key=_PARTICIPANTS, find=self._find, now=time.time
+        )
+        return await unhurried(reading), response.request_id
 
 
 _CONCURRENCY_ADVICE: Final = "max_concurrency must be a whole number from 1."

@@ -47,6 +47,8 @@ from aioparticipants._paging import Pager
 from aioparticipants._stream import PageTasks, RecordStream
 from aioparticipants._structuring import participant, unstructure_participant
 
+from .bodies import all_of, read
+
 SETTINGS = settings(
     derandomize=True,  # no other run than the last one can fail
     database=None,
@@ -220,7 +222,7 @@ class GraphServer:
             self.asked.append(request.query)
             departed()
             await asyncio.sleep(0)
-            return pager.page(request, self.body(request), "RQ1")
+            return pager.page(request, read(self.body(request)), "RQ1", again=None)
 
         return RecordStream(
             place,
@@ -369,14 +371,15 @@ def test_any_object_is_a_page_or_a_response_error(body):
     """A body of any shape is a page, or an error that names a member of it or one that it lacks."""
     page, failure = None, None
     try:
-        page = Pager(FIRST, FIRST, key="participants").page(FIRST, body, "RQ1")
+        envelope = read(body)
+        page = Pager(FIRST, FIRST, key="participants").page(FIRST, envelope, "RQ1", again=None)
     except ResponseError as error:
         failure = error
     if failure is not None:
         assert re.match(r"(participants|meta)(\.|\Z)", failure.path)
         assert (failure.conference_sid, failure.request_id) == (SID, "RQ1")
         return
-    assert page.records == body["participants"]
+    assert all_of(page.records) == body["participants"]
     link = body["meta"]["next_page_url"]
     if page.following is None:
         assert link is None
@@ -496,7 +499,7 @@ class Life(RuleBasedStateMachine):
                         self.failed[number] = type(fault)
                     raise fault
                 self.fetched.add(number)
-                return pager.page(request, self.body(number), "RQ1")
+                return pager.page(request, read(self.body(number)), "RQ1", again=None)
             finally:
                 try:
                     await turns(self.cleanup)
