@@ -67,10 +67,10 @@ class Records(Protocol):
         ...
 
     def at(self, index: int) -> object:
-        """Return the record at `index`, decoded. It must be `known` at most, and not `count`.
+        """Return the record at `index`, decoded; it must be one of those `known`, or the next.
 
         Raises:
-            ResponseError: there is none, as the body is bad from here on.
+            ResponseError: there is none, as the body is bad from here on, or before.
         """
         ...
 
@@ -268,17 +268,18 @@ class _Walked:
 
     def at(self, index: int) -> object:
         """Return a record, see `Records`."""
-        if index < len(self._starts):
+        fault = self._fault
+        if fault is None or index < self.known:
             try:
                 record, end = _DECODER.raw_decode(self._text, self._starts[index])
                 if index == self.known:
                     self._pass(end)
             except (ValueError, RecursionError) as error:
                 fault = fault_of(error)
+                if index == self.known:
+                    self._fault = fault
             else:
                 return record
-        else:
-            fault = cast("Fault", self._fault)
         raise fault.error()
 
     def walk(self, count: int | None = None) -> Iterator[None]:

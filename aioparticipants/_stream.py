@@ -455,7 +455,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         # Where a list is resumed, the first page begins at an offset.
         start = self._index if self._page is None else 0
         end = start + self._end - self._index
-        for _ in page.records.walk(_worth_reaching(page, start, end)):
+        enough = _worth_reaching(page, start, end)
+        for _ in page.records.walk(enough):
             await asyncio.sleep(0)
         if self._closed:
             raise StopAsyncIteration
@@ -467,8 +468,9 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._page, self._index, self._end = page, start, end
         self._pause = min(start + _STRIDE, end)
         self._unshown = records.count == 0
-        if records.known >= end:
-            following = None  # the limit is reached on this page
+        if records.known >= end or (records.known < enough and records.count is None):
+            # The limit is reached on this page, or may be as it is fetched again.
+            following = None
         self._upcoming = (
             functools.partial(self._fetch, following)
             if isinstance(following, Request)

@@ -14,8 +14,8 @@ from aioparticipants import (
     ResponseError,
     ServerError,
 )
-from aioparticipants._messages import Request, Response
 from aioparticipants._finding import find_records
+from aioparticipants._messages import Request, Response
 from aioparticipants._responses import page_envelope, retry_after
 
 from .bodies import steps
