@@ -200,7 +200,7 @@ class ListWatch:
             self._span = context.run(_new_current_span, self._tracer, self._sid)
 
     def page(self, number: int | None, records: int, request_id: str | None) -> None:
-        """Tell that a page is there, of which so many records will be handed out."""
+        """Tell that so many records of a page were handed out, and no more of it will be."""
         self._pages += 1
         self._records += records
         self._tell(
@@ -209,11 +209,10 @@ class ListWatch:
             )
         )
 
-    def ended(self, error: InsightsError | None = None, *, missing: int = 0) -> None:
-        """Tell that the list is complete, or failed with so many records of its page to come."""
+    def ended(self, error: InsightsError | None = None) -> None:
+        """Tell that the list is complete, or failed."""
         if self._over:
             return
-        self._records -= missing
         name = None if error is None else type(error).__name__
         began = self._clock() if self._began is None else self._began
         self._end(error)

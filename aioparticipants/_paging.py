@@ -8,12 +8,13 @@
 3. The link's path must be the collection's own; a link that is no plain http(s) URL is refused.
 4. A query seen before in this list is a circle, and an error rather than a request.
 5. What is wrong with the next link is told after the records of its page.
+6. A page can be fetched again, if its body proves bad: its next link is then no circle.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -22,26 +23,42 @@ from . import _structuring
 from .errors import PaginationError, ResponseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ._decoding import Envelope, Records
     from ._messages import Request
     from .models import PageMeta
 
-__all__ = ["Pager", "RawPage"]
+__all__ = ["Again", "Pager", "RawPage"]
 
 # urlsplit drops tabs and newlines, and some parsers take a backslash for a slash: neither is
 # allowed in a URL (RFC 3986, 2), so neither gets as far as being parsed.
 _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
 
 
+class Again(Protocol):
+    """Fetches a page again whose body proved bad, as a further attempt at it.
+
+    `departed` is called once the request is on the wire, or cannot be yet.
+    """
+
+    def __call__(
+        self, damage: ResponseError, departed: Callable[[], None], /
+    ) -> Coroutine[object, object, RawPage]: ...
+
+
 @attrs.frozen(kw_only=True)
 class RawPage:
-    """A page as it came: its records are not structured yet."""
+    """A page as it came: its records are neither decoded nor structured yet."""
 
     request: Request
-    records: list[object] = attrs.field(repr=False)
+    records: Records = attrs.field(repr=False)
     meta: PageMeta
     request_id: str | None
     following: Request | PaginationError | None
     """The request for the next page, why there can be none, or None at the end."""
+    again: Again = attrs.field(repr=False)
+    """Where the stream turns to if the body proves bad."""
 
 
 class Pager:
@@ -56,16 +73,19 @@ class Pager:
             key: the member of the body that holds the records.
         """
         self._key = key
-        self._seen = {first.query, place.query}
+        #: Queries that were seen, and whose next link each was.
+        self._seen: dict[str, str | None] = {first.query: None, place.query: None}
 
-    def page(self, request: Request, body: dict[str, object], request_id: str | None) -> RawPage:
-        """Return the page that `body`, the reply to `request`, holds.
+    def page(
+        self, request: Request, envelope: Envelope, request_id: str | None, *, again: Again
+    ) -> RawPage:
+        """Return the page in `envelope`, the reply to `request`; `again` fetches it again.
 
         Raises:
             ResponseError: the body has not the shape of a page.
         """
         try:
-            records, meta = self._parts(body)
+            records, meta = self._parts(envelope)
         except ResponseError as error:
             error.conference_sid, error.request_id = request.conference_sid, request_id
             raise
@@ -75,18 +95,19 @@ class Pager:
             meta=meta,
             request_id=request_id,
             following=self._following(meta.next_page_url, request, request_id),
+            again=again,
         )
 
-    def _parts(self, body: dict[str, object]) -> tuple[list[object], PageMeta]:
-        records, meta = body.get(self._key), body.get("meta")
-        if not isinstance(records, list):
+    def _parts(self, envelope: Envelope) -> tuple[Records, PageMeta]:
+        records, meta = envelope.records, envelope.members.get("meta")
+        if records is None:
             raise _not_a_page(path=self._key, fault="an array is missing")
         if not isinstance(meta, dict):
             raise _not_a_page(path="meta", fault="an object is missing")
         if "next_page_url" not in meta:
             fault = "without it nothing says where the list ends"
             raise _not_a_page(path="meta.next_page_url", fault=fault)
-        return cast("list[object]", records), _structuring.page_meta(cast("object", meta))
+        return records, _structuring.page_meta(cast("object", meta))
 
     def _following(
         self, link: str | None, request: Request, request_id: str | None
@@ -99,13 +120,12 @@ class Pager:
                 "The next link does not lead to the next page of this list; it was not followed, "
                 "and its host was not contacted. Give the request_id to Twilio's support."
             )
-        elif query in self._seen:
+        elif self._seen.setdefault(query, request.query) != request.query:
             message = (
                 "The next link leads to a page already seen: the list goes round in a circle. "
                 "Give the request_id to Twilio's support."
             )
         else:
-            self._seen.add(query)
             return attrs.evolve(request, query=query)
         return PaginationError(
             message, conference_sid=request.conference_sid, request_id=request_id

@@ -18,6 +18,8 @@
 6. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
    callbacks, a positive `isinstance` predicate (so that a cancellation is never swallowed), and
    the sleep, clock and randomness handed in.
+7. A 200 can prove bad after its page was handed out in part. It then counts as a failed attempt of
+   the same run, which goes on from there; the time that the consumer took does not count.
 """
 
 from __future__ import annotations
@@ -157,6 +159,8 @@ class RetryRun:
         self._clock = clock
         self._rng = rng
         self._began: float | None = None
+        self._took = 0.0
+        self._damage: InsightsError | None = None
         self._too_late = False
         self.attempts: list[Attempt] = []
 
@@ -181,6 +185,17 @@ class RetryRun:
             reraise=True,
         )
 
+    def undo(self, damage: InsightsError) -> None:
+        """Take the attempt that succeeded for one that failed."""
+        self._damage = damage
+
+    def admit(self) -> None:
+        """Let an attempt be made; or raise, once, what the one before it failed of after all."""
+        damage, self._damage = self._damage, None
+        if damage is not None:
+            self._began = self._clock() - self._took
+            raise damage
+
     def begin(self) -> float:
         """Note that an attempt begins now; return the seconds that are left for it."""
         self._began = self._clock()
@@ -201,10 +216,12 @@ class RetryRun:
 
     def _again(self, state: tenacity.RetryCallState) -> bool:
         error = _error_of(state)
-        if error is None:
-            self._quota.give_back(self._taken)
-        else:
+        if error is not None:
             self._note(error)
+        else:
+            self._quota.give_back(self._taken)
+            if self._began is not None:
+                self._took, self._began = self._clock() - self._began, None
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False  # a success, a cancellation, a misuse, a defect
         return error.transient and _floor(error) <= self._policy.max_retry_after
@@ -217,12 +234,14 @@ class RetryRun:
             error.attempts = tuple(self.attempts)
 
     def _delay(self, state: tenacity.RetryCallState) -> float:
-        doubled = self._policy.base_delay * 2.0 ** min(state.attempt_number - 1, _LARGEST_EXPONENT)
+        # Counted here, as a run that goes on has a controller that counts anew.
+        failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
+        doubled = self._policy.base_delay * 2.0**failed
         backoff = self._rng.uniform(0.0, min(self._policy.max_delay, doubled))
         return _floor(_error_of(state)) + backoff
 
     def _over(self, state: tenacity.RetryCallState) -> bool:
-        last, left = state.attempt_number >= self._policy.max_attempts, self._deadline.left()
+        last, left = len(self.attempts) >= self._policy.max_attempts, self._deadline.left()
         self._too_late = left == 0 or (not last and state.upcoming_sleep >= left)
         too_long = self._spent() + state.upcoming_sleep >= self._policy.budget
         if last or too_long or self._too_late:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
 import os
 import random
 import time
@@ -16,22 +15,17 @@ from . import _structuring
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import cursor_of, resumed
 from ._fan_out import FanOut
+from ._fetching import Fetcher, PageSource
 from ._limiter import Limiter, shared
 from ._observing import ListWatch, Observer, checked_tracer
-from ._paging import Pager, RawPage
+from ._paging import Pager
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
-from ._responses import json_object
-from ._retrying import Deadline, RetryPolicy, RetryQuota, RetryRun
+from ._responses import fastest
+from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._stream import RecordStream, SessionTasks, settle
 from ._transport import Transport, checked_http, client_timeout
-from .errors import InsightsError, InvalidRequestError
-from .events import (
-    ConferenceFinished,
-    LimitChanged,
-    RequestFinished,
-    RequestStarted,
-    RetryScheduled,
-)
+from .errors import InvalidRequestError
+from .events import ConferenceFinished, LimitChanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -39,9 +33,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from ._fan_out import OnError
-    from ._messages import Request, Response
+    from ._messages import Request
     from ._observing import Tracer
-    from .errors import Attempt
     from .events import Event, SessionStats
     from .models import Participant
 
@@ -129,16 +122,12 @@ class InsightsSession:
         _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)
         checked_http(http, trace_configs)
         self._base_url = base_url_from(base_url, region=region, edge=edge)
-        self._retry = RetryPolicy() if retry is None else retry
         self._max_concurrency = max_concurrency
         # Told by way of a local name: a method of its own would make the session its own owner.
         own = Limiter(max_concurrency, changed=lambda limit, why: tell(_limit_changed(limit, why)))
         tell = Observer(on_event, limit=own.limit)
         self._limiter, self._tell = own, tell
-        self._shared = contextlib.nullcontext if limiter is None else shared(limiter)
         self._tracer = checked_tracer(tracer)
-        self._quota = RetryQuota()
-        self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._transport = Transport(
             self._base_url,
             credentials_from(credentials),
@@ -147,6 +136,16 @@ class InsightsSession:
             http=http,
             proxy=checked_proxy(proxy, base_url=self._base_url),
             trace_configs=trace_configs,
+        )
+        self._fetcher = Fetcher(
+            transport=self._transport,
+            limiter=own,
+            shared=contextlib.nullcontext if limiter is None else shared(limiter),
+            retry=RetryPolicy() if retry is None else retry,
+            quota=RetryQuota(),
+            rng=random.Random(),  # noqa: S311 - jitter, not a secret
+            tell=tell,
+            find=fastest,
         )
 
     @classmethod
@@ -326,14 +325,10 @@ class InsightsSession:
         place, offset = (first, 0) if resume is None else resumed(first, resume)
         pager = Pager(first, place, key=_PARTICIPANTS)
 
-        async def fetch(request: Request, departed: Callable[[], None]) -> RawPage:
-            body, request_id = await self._fetch(request, until, departed)
-            return pager.page(request, body, request_id)
-
         return RecordStream(
             place,
             offset,
-            fetch=fetch,
+            fetch=PageSource(self._fetcher, pager, _PARTICIPANTS, until).fetch,
             structure=_structuring.participant,
             cursor=functools.partial(cursor_of, first),
             key=_PARTICIPANTS,
@@ -344,77 +339,6 @@ class InsightsSession:
             ),
         )
 
-    async def _fetch(
-        self, request: Request, until: Deadline, departed: Callable[[], None]
-    ) -> tuple[dict[str, object], str | None]:
-        """Return the JSON object that answers a request, and its id, after as many attempts."""
-        tell = self._tell  # the controller is a circle of its own, and must not hold the session
-
-        def waiting(attempt: Attempt) -> None:
-            departed()
-            tell(
-                RetryScheduled(
-                    conference_sid=request.conference_sid,
-                    attempt=len(run.attempts),
-                    reason=attempt.outcome,
-                    delay=attempt.delay or 0.0,
-                )
-            )
-
-        run = RetryRun(self._retry, until, self._quota, clock=time.monotonic, rng=self._rng)
-        controller = run.controller(asyncio.sleep, before_sleep=waiting)
-        left = until.left()
-        failure: InsightsError | TimeoutError = TimeoutError()
-        if left > 0:
-            try:
-                async with asyncio.timeout(None if left == math.inf else left):
-                    return await controller(self._attempt, request, run, departed)
-            except (InsightsError, TimeoutError) as error:
-                failure = error
-        raise run.verdict(failure)
-
-    async def _attempt(
-        self, request: Request, run: RetryRun, departed: Callable[[], None]
-    ) -> tuple[dict[str, object], str | None]:
-        if self._limiter.full:
-            departed()  # it cannot leave yet, and nobody should wait for that
-        async with self._limiter.slot() as slot, self._shared():
-            seconds = run.begin()
-            response = await self._told(request, len(run.attempts) + 1, seconds, departed)
-            if response.status == _TOO_MANY:
-                slot.refused()
-            elif response.status < _SERVER_ERRORS:
-                slot.succeeded()
-        return json_object(response, request, now=time.time), response.request_id
-
-    async def _told(
-        self, request: Request, attempt: int, seconds: float, departed: Callable[[], None]
-    ) -> Response:
-        """Make an attempt, and tell of its beginning and its end."""
-        sid, began = request.conference_sid, time.monotonic()
-        finished = functools.partial(RequestFinished, conference_sid=sid, attempt=attempt)
-        self._tell(RequestStarted(conference_sid=sid, attempt=attempt))
-        try:
-            response = await self._transport.send(request, seconds=seconds, departed=departed)
-        except BaseException as error:
-            # The latter where its loop was closed under it, and nothing will run it any more.
-            cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
-            outcome = "cancelled" if cancelled else type(error).__name__
-            self._tell(finished(outcome=outcome, seconds=time.monotonic() - began))
-            raise
-        self._tell(
-            finished(
-                outcome=f"HTTP {response.status}",
-                status=response.status,
-                seconds=time.monotonic() - began,
-                bytes=len(response.body),
-                request_id=response.request_id,
-            )
-        )
-        return response
-
-
-_TOO_MANY, _SERVER_ERRORS = 429, 500  # the one status, and the first of the class
 
 _CONCURRENCY_ADVICE: Final = "max_concurrency must be a whole number from 1."
 _RETRY_ADVICE: Final = "retry must be a RetryPolicy."

@@ -16,8 +16,13 @@ What it promises, and how:
    it came through, and those to the stream, which would then never be dropped.
 7. The stream's position is the page and the place of the next record not handed out. It moves as a
    record is handed out, and by nothing else; the cursor names it, also after an error or the end.
-8. A list that is awaited is handed out whole or not at all: where that fails, the position is what
-   it was, and whoever asks again is told so, and not that there is no more.
+8. Records are decoded and structured as they are taken, and every so often the loop gets a turn.
+   Meanwhile the stream counts as asked: a second asker is refused as ever.
+9. So a page's body can prove bad with some of its records handed out. It is then fetched again, as
+   a further attempt at it, and the stream goes on at its position, as a resumed one does. What was
+   asked for ahead is dropped before, as the new body may lead elsewhere.
+10. A list that is awaited is handed out whole or not at all: where that fails, the position is what
+    it was, and whoever asks again is told so, and not that there is no more.
 """
 
 from __future__ import annotations
@@ -25,15 +30,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import functools
+import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from ._messages import Request
 from .errors import (
     InsightsError,
     InvalidRequestError,
     PaginationError,
+    ResponseError,
     SessionClosedError,
     TransportError,
 )
@@ -57,8 +65,11 @@ _TASK: Final = "aioparticipants page"
 #: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
 #: TLS connection, short enough for a host that does not answer. A kept-alive connection needs none.
 _DEPARTURE: Final = 0.25
-#: Records that are structured before the loop gets a turn, where a whole page is wanted at once.
+#: Records between two turns of the loop: about half a millisecond. A turn costs as much as half a
+#: record.
 _STRIDE: Final = 32
+#: Stands for no limit: no page is that long.
+_ALL: Final = sys.maxsize
 
 
 class Fetch(Protocol):
@@ -67,6 +78,12 @@ class Fetch(Protocol):
     def __call__(
         self, request: Request, departed: Callable[[], None]
     ) -> Coroutine[object, object, RawPage]: ...
+
+
+class _Ask(Protocol):
+    """What is to be asked for next, bound."""
+
+    def __call__(self, departed: Callable[[], None], /) -> Coroutine[object, object, RawPage]: ...
 
 
 async def settle(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -172,11 +189,12 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 class _Flight:
     """The page in flight: what the stream and its finaliser share."""
 
-    __slots__ = ("loop", "task")
+    __slots__ = ("dropped", "loop", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[RawPage] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.dropped = False  # what it brings is not wanted any more
 
 
 def _abandon(flight: _Flight, watch: ListWatch) -> None:
@@ -230,14 +248,17 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._watch = watch
         # Page tasks run in the context the stream was made in, whichever task asks for a record.
         self._context = contextvars.copy_context()
-        self._upcoming: Request | InsightsError | None = place if limit != 0 else None
-        self._left = limit
+        ask = functools.partial(fetch, place)
+        self._upcoming: _Ask | InsightsError | None = ask if limit != 0 else None
         # The position: `_index` on `_page`, or on the page of `_place` where none is at hand.
         self._place = place
         self._page: RawPage | None = None
         self._index = offset
-        self._end = 0  # of what may be handed out of the page: beyond it, the page is turned
+        self._end = _ALL if limit is None else offset + limit  # where `limit` ends, on that page
+        self._pause = offset  # the place at which the loop gets a turn, or the page is turned
         self._unshown = False  # an empty page that `pages()` has still to hand out
+        self._untold: RawPage | None = None  # the page that was not told of, and where it began
+        self._since = offset
         self._error: InsightsError | None = None
         self._closed = False
         self._busy = False
@@ -264,16 +285,21 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     async def __anext__(self) -> T_co:
         """Return the next record; raise what the class promises."""
-        while self._busy or self._index >= self._end or self._page is None:
-            await self._turn_page()
-        try:
-            record = self._structure(self._page.records[self._index], self._key, self._index)
-        except InsightsError as error:
-            failure = error
-        else:
-            self._index += 1
-            return record
-        raise self._misfit(failure, self._page)
+        while True:
+            while self._busy or self._index >= self._pause or self._page is None:
+                await self._go_on()
+            page, index = self._page, self._index
+            if index == page.records.count:
+                self._pause = index
+                continue
+            try:
+                record = self._structure(page.records.at(index), self._key, index)
+            except InsightsError as error:
+                failure = error.with_traceback(None)
+            else:
+                self._index = index + 1
+                return record
+            self._spoiled(failure, page)
 
     async def asend(self, value: None) -> T_co:
         """Do as `__anext__`: there is nothing to send."""
@@ -301,10 +327,11 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
         Whoever waits for a record meanwhile gets the end. Closing twice does nothing.
         """
+        self._tell_page()
         self._place, self._index = self._position()
         self._closed = True
         self._error = None
-        self._page, self._end, self._unshown = None, 0, False
+        self._page, self._pause, self._unshown = None, 0, False
         _abandon(self._flight, self._watch)
         task = self._flight.task
         # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
@@ -330,7 +357,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         """Return an iterator over whole pages.
 
         It shares the stream's position: a page holds those of its records that were not handed out
-        one by one. `limit` cuts the last one. A page with no records is handed out, too.
+        one by one. `limit` cuts the last one. A page with no records is handed out, too. One whose
+        body proves bad half-way comes in two pieces, as the rest of it is fetched again.
         """
         return _Pages(self._take_page)
 
@@ -356,49 +384,68 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     async def _take_page(self) -> Page[T_co]:
         """Return what is left of the current page, or the next page."""
-        while self._busy or self._page is None or (self._index >= self._end and not self._unshown):
-            await self._turn_page()
-        self._busy = True
-        try:
-            return await self._structured_page(self._page)
-        finally:
-            self._busy = False
-
-    async def _structured_page(self, page: RawPage) -> Page[T_co]:
-        records, failure = list[T_co](), None
-        for index in range(self._index, self._end):
+        while True:
+            while self._busy or (self._over() and not self._unshown):
+                await self._go_on()
+            page = cast("RawPage", self._page)
+            self._busy = True
             try:
-                records.append(self._structure(page.records[index], self._key, index))
+                records, failure = await self._structured(page)
+            finally:
+                self._busy = False
+            if records or self._unshown:
+                self._index += len(records)
+                self._unshown = False
+                return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
+            # After a failure the next call begins at the bad record, and finds no good one before.
+            if failure is not None:
+                self._spoiled(failure, page)
+
+    async def _structured(self, page: RawPage) -> tuple[list[T_co], InsightsError | None]:
+        """Return the records that are left of a page, and why there are no more."""
+        # Nothing is taken before all is done, so that a cancellation here loses nothing.
+        records = list[T_co]()
+        index = self._index
+        while index < self._end and index != page.records.count:
+            try:
+                records.append(self._structure(page.records.at(index), self._key, index))
             except InsightsError as error:
-                failure = error
-                break
-            # Nothing is taken before all is done, so that a cancellation here loses nothing.
-            if len(records) % _STRIDE == 0:
+                return records, error.with_traceback(None)
+            index += 1
+            if index % _STRIDE == 0:
                 await asyncio.sleep(0)
                 if self._closed:
                     raise StopAsyncIteration
-        if failure is not None and not records:
-            raise self._misfit(failure, page)
-        # After a failure the next call begins at the bad record, and finds no good one before it.
-        self._index += len(records)
-        self._unshown = False
-        return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
+        return records, None
+
+    def _over(self) -> bool:
+        """Tell whether there is nothing more to hand out of the current page."""
+        page, index = self._page, self._index
+        over = page is None or index >= self._end or index == page.records.count
+        return over or self._error is not None
 
     def _position(self) -> tuple[Request, int]:
         """Return the page and the place of the next record not handed out."""
         page = self._page
         if page is None:
             return self._place, self._index
-        if self._index >= len(page.records) and isinstance(page.following, Request):
+        if self._index == page.records.count and isinstance(page.following, Request):
             return page.following, 0
         return page.request, self._index
 
     def _failed(self, error: InsightsError) -> InsightsError:
         """Keep an error, to be raised until the stream is closed."""
-        self._watch.ended(error, missing=max(0, self._end - self._index))
+        self._tell_page()
+        self._watch.ended(error)
         self._error = error.with_traceback(None)
-        self._end = self._index
+        self._pause = self._index
         return error
+
+    def _tell_page(self) -> None:
+        """Tell, once, what was handed out of the page at hand, before it is left for good."""
+        page, self._untold = self._untold, None
+        if page is not None:
+            self._watch.page(page.meta.page, self._index - self._since, page.request_id)
 
     def _told(self, error: InsightsError) -> InsightsError:
         """Return a copy of an error to raise, which says where the list stopped."""
@@ -407,59 +454,99 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         told.conference_sid = self._place.conference_sid
         return told
 
-    def _misfit(self, error: InsightsError, page: RawPage) -> InsightsError:
-        """Return the error to raise for a record of the page that is not what it should be."""
+    def _spoiled(self, error: InsightsError, page: RawPage) -> None:
+        """Have a page fetched again whose body is bad from here on; or raise that a record is."""
         error.request_id = page.request_id
-        return self._told(self._failed(error))
+        if not (isinstance(error, ResponseError) and error.transient):
+            raise self._told(self._failed(error))
+        self._tell_page()
+        self._place, self._page = page.request, None
+        self._upcoming = functools.partial(page.again, error)
+        task, loop = self._flight.task, self._flight.loop
+        if task is not None and loop is not None:
+            self._flight.dropped = True
+            abandon(task, loop)
 
-    async def _turn_page(self) -> None:
-        """Make the next page the current one, or raise why there is none."""
+    async def _go_on(self) -> None:
+        """Give the loop a turn, or turn to the next page, or raise why there is none."""
         failure: InsightsError | None = None
         try:
-            await self._turn()
+            await self._step()
         except InsightsError as error:
             failure = error.with_traceback(None)
         if failure is not None:
             raise self._told(failure)
 
-    async def _turn(self) -> None:
+    async def _step(self) -> None:
         if self._busy:
             raise _two_at_once()
         self._busy = True
-        self._unshown = False  # who asks for a record goes past an empty page
         try:
-            page = await self._next_page()
-            # Where a list is resumed, the first page begins at an offset.
-            start = self._index if self._page is None else 0
-            if start > len(page.records):
-                raise self._failed(_shorter())
-            self._page, self._index = page, start
-            self._end = self._within_limit(start, len(page.records))
-            self._unshown = not page.records
-            self._watch.page(page.meta.page, max(0, self._end - start), page.request_id)
-            await self._look_ahead()
+            if self._over():
+                await self._turn_page()
+            else:
+                self._pause = min(self._index + _STRIDE, self._end)
+                await asyncio.sleep(0)
         finally:
             self._busy = False
 
-    async def _next_page(self) -> RawPage:
+    async def _turn_page(self) -> None:
+        self._unshown = False  # who asks for a record goes past an empty page
+        self._tell_page()
+        page = await self._next_page()
+        # Where a list is resumed, the first page begins at an offset.
+        start = self._index if self._page is None else 0
+        end = start + self._end - self._index
+        enough = _worth_reaching(page, start, end)
+        for _ in page.records.walk(enough):
+            await asyncio.sleep(0)
         if self._closed:
             raise StopAsyncIteration
-        if self._error is not None:
-            raise self._error
-        if isinstance(self._upcoming, InsightsError):
-            raise self._failed(self._upcoming)
-        task = self._flight.task
-        if task is None:
-            if self._upcoming is None:
-                self._watch.ended()
-                raise StopAsyncIteration
-            if self._tasks.closed:
-                raise self._failed(_closed())
-            task = self._start(self._upcoming, lambda: None)
-        return await self._landed(task)
+        # From here to the hand-over nothing waits: a cancelled consumer finds the page in flight.
+        self._flight.task = None
+        records, following = page.records, page.following
+        if records.count is not None and start > records.count:
+            raise self._failed(_shorter())
+        self._page, self._index, self._end = page, start, end
+        self._untold, self._since = page, start
+        self._pause = min(start + _STRIDE, end)
+        self._unshown = records.count == 0
+        if records.known >= end or (records.known < enough and records.count is None):
+            # The limit is reached on this page, or may be as it is fetched again.
+            following = None
+        self._upcoming = (
+            functools.partial(self._fetch, following)
+            if isinstance(following, Request)
+            else following
+        )
+        await self._look_ahead()
 
-    async def _landed(self, task: asyncio.Task[RawPage]) -> RawPage:
-        """Wait for the page in flight, leaving it in flight if the wait is cancelled."""
+    async def _next_page(self) -> RawPage:
+        """Wait for the page in flight, and start it first if none is."""
+        while True:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            if isinstance(self._upcoming, InsightsError):
+                raise self._failed(self._upcoming)
+            task = self._flight.task
+            if task is None:
+                if self._upcoming is None:
+                    self._watch.ended()
+                    raise StopAsyncIteration
+                if self._tasks.closed:
+                    raise self._failed(_closed())
+                task = self._start(self._upcoming, lambda: None)
+            page = await self._landed(task)
+            if page is not None:
+                return page
+
+    async def _landed(self, task: asyncio.Task[RawPage]) -> RawPage | None:
+        """Wait for the page in flight, leaving it in flight if the wait is cancelled.
+
+        It stays there when it is returned, for its taker to end that; None if it was dropped.
+        """
         if self._flight.loop is not asyncio.get_running_loop():
             message = (
                 "The stream is in use on another event loop: "
@@ -470,15 +557,18 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             await asyncio.wait([task])
         if self._closed:
             raise StopAsyncIteration
+        if not self._flight.dropped and not task.cancelled() and task.exception() is None:
+            return task.result()
         self._flight.task = None
+        if self._flight.dropped:
+            self._flight.dropped = False
+            return None
         if task.cancelled():
             raise self._failed(self._cancelled())
         failure = task.exception()
         if isinstance(failure, InsightsError):
             raise self._failed(failure)
-        page = task.result()
-        self._upcoming = page.following
-        return page
+        return task.result()  # raises what is a defect
 
     def _cancelled(self) -> InsightsError:
         if self._tasks.closed:
@@ -486,15 +576,6 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             return SessionClosedError(message)
         message = "The page on its way was cancelled from outside; see what cancels all tasks."
         return TransportError(message)
-
-    def _within_limit(self, start: int, end: int) -> int:
-        if self._left is None:
-            return end
-        end = min(end, start + self._left)
-        self._left -= end - start
-        if self._left == 0:
-            self._upcoming = None
-        return end
 
     async def _look_ahead(self) -> None:
         """Start the next page, and give its request the time to leave."""
@@ -516,10 +597,9 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             waited: list[asyncio.Future[Any]] = [task, left]
             await asyncio.wait(waited, timeout=_DEPARTURE)
 
-    def _start(self, request: Request, departed: Callable[[], None]) -> asyncio.Task[RawPage]:
-        fetch = self._fetch
+    def _start(self, ask: _Ask, departed: Callable[[], None]) -> asyncio.Task[RawPage]:
         self._watch.begun(self._context)
-        task = self._tasks.start(lambda: fetch(request, departed), self._context, _TASK)
+        task = self._tasks.start(lambda: ask(departed), self._context, _TASK)
         self._flight.loop, self._flight.task = task.get_loop(), task
         return task
 
@@ -535,6 +615,16 @@ def _given_up() -> InvalidRequestError:
         "give its cursor to another one."
     )
     return InvalidRequestError(message)
+
+
+def _worth_reaching(page: RawPage, start: int, end: int) -> int:
+    """Return how many records are to be known before a page is handed out.
+
+    Those that are skipped; and where a limit may end on the page, it tells whether to ask for more.
+    """
+    longest = page.meta.page_size or _ALL  # Twilio's own word for what a page can hold
+    ends = end <= longest and end < _ALL // 2 and isinstance(page.following, Request)
+    return end if ends else start
 
 
 def _shorter() -> PaginationError:

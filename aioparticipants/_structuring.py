@@ -63,6 +63,12 @@ _MOST_GENERATED: Final = 64
 _NONE: Final = type(None)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+#: The years 1 to 9999, in milliseconds.
+_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+
+_TEXTS: Final = frozenset({str})
+_INTEGERS: Final = frozenset({int})
 
 _JSON_NAMES: Final[Mapping[type, str]] = {
     _NONE: "null",
@@ -194,6 +200,20 @@ def _instant(milliseconds: int, path: str) -> datetime:
     raise _MismatchError(fault, path)
 
 
+def _are_texts(values: list[object]) -> bool:
+    return _TEXTS.issuperset(map(type, values))
+
+
+def _are_instants(lists: Iterable[list[int]]) -> bool:
+    """Tell whether all are what their type says, and milliseconds that `_times` would take."""
+    for times in lists:
+        if type(times) is not list or not _INTEGERS.issuperset(map(type, times)):
+            return False
+        if times and not _FIRST <= min(times) <= max(times) <= _LAST:
+            return False
+    return True
+
+
 def _require(kind: type, value: object, path: str) -> None:
     if type(value) is not kind:
         raise _MismatchError(_expected({kind}, type(value)), path)
@@ -245,9 +265,31 @@ class _Field:
     """How to check and build the nested object that it is."""
 
     @property
+    def on_demand(self) -> Callable[[dict[str, Any]], object] | None:
+        """Return what builds the value when it is first asked for; None if that is done at once."""
+        if self.hook is _events:
+            return lambda value: _events(value, None)
+        return self.inner.build if self.inner else None
+
+    @property
     def wire_name(self) -> str:
         """Return the name in JSON: Python keeps `from` for itself."""
         return self.attribute.name.rstrip("_")
+
+    def test_in(self, holder: str) -> str:
+        """Return an expression for whether the object of that name has what may stand here.
+
+        A nested object with the usual keys is tested in place: there are eight of them in a record,
+        and a call for each would take as long as all of the tests.
+        """
+        if self.inner is None:
+            value = f"v := {holder}[{self.wire_name!r}]"
+            return f"({self.test.format(value)} or v is None)"
+        own, name = f"{holder}_{self.attribute.name}", self.inner.name
+        inside = " and ".join(each.test_in(own) for each in self.inner.usual)
+        inside = f"({inside} if {own}.keys() == usual_{name} else fits_{name}({own}))"
+        value = f"{own} := {holder}[{self.wire_name!r}]"
+        return f"({self.test.format(value)} and {inside} or {own} is None)"
 
     def mismatch(self, value: object) -> _MismatchError | None:
         """Return what is wrong with a value, None if nothing is."""
@@ -264,8 +306,7 @@ def _field(attribute: attrs.Attribute[Any]) -> _Field:
     kind = get_origin(kinds[0]) or kinds[0]
     inner = _STRUCTURERS.get(kind)
     if inner is not None:
-        test = "type({}) is dict and " + f"({inner.name}((*v,)) or new_{inner.name})(v)"
-        return _Field(attribute, frozenset({dict, _NONE}), test, None, inner)
+        return _Field(attribute, frozenset({dict, _NONE}), "type({}) is dict", None, inner)
     if issubclass(kind, StrEnum):
         return _Field(attribute, _TEXT, "type({}) is str", _open_enum(kind), None)
     return _Field(attribute, *_PLAIN[kind], None)
@@ -283,8 +324,8 @@ _PLAIN: Final[Mapping[Any, tuple[frozenset[type], str, _Hook | None]]] = {
         _finite,
     ),
     datetime: (_TEXT, "type({}) is str", _time),
-    tuple: (frozenset({list, _NONE}), "type({}) is list and texts(map(type, v))", _strings),
-    Mapping: (frozenset({dict, _NONE}), "type({}) is dict", _events),
+    tuple: (frozenset({list, _NONE}), "type({}) is list and texts(v)", _strings),
+    Mapping: (frozenset({dict, _NONE}), "type({}) is dict and instants(v.values())", _events),
 }
 
 
@@ -308,23 +349,26 @@ class _Structurer:
         attrs.resolve_types(kind)
         every = attrs.fields(kind)
         self.name: str = kind.__name__
-        self.fits: dict[tuple[str, ...], _Fits] = {}
+        self.usual: list[_Field] = []
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._kind = kind
         self._fields = {
             field.wire_name: field for field in map(_field, every) if field.wire_name != "extra"
         }
+        self.usual += [each for name, each in self._fields.items() if name not in _OMITTED]
         self._generated: dict[tuple[str, ...], _Plan] = {}
         self._complete = self._new_plan(tuple(self._fields))
         self._nulls: Mapping[str, object] = dict.fromkeys(self._fields)
         for field in self._fields.values():
-            if field.inner is not None:
+            build = field.on_demand
+            if build is not None:
                 name = field.attribute.name
-                setattr(kind, name, _OnDemand(getattr(kind, name), field.inner.build))
+                setattr(kind, name, _on_demand(getattr(kind, name), build))
 
     def structure(self, value: dict[str, object], _: object = None) -> Any:
         """Return the record of an object, or raise `_MismatchError`."""
-        _require(dict, value, "")
+        if type(value) is not dict:
+            _require(dict, value, "")
         plan = self._plans.get((*value,)) or self._plan(value)
         try:
             if plan.fits(value):
@@ -342,9 +386,9 @@ class _Structurer:
         record.__class__ = self._kind
         return record
 
-    def new_fits(self, value: Mapping[str, object]) -> bool:
-        """Tell whether an object fits, whatever its keys; those in `fits` have a faster way."""
-        return self._plan(value).fits(value)
+    def fits(self, value: Mapping[str, object]) -> bool:
+        """Tell whether an object fits, whatever its keys."""
+        return (self._plans.get((*value,)) or self._plan(value)).fits(value)
 
     def _plan(self, value: Mapping[str, object]) -> _Plan:
         """Return what to do with an object that has these keys, and remember it."""
@@ -358,8 +402,8 @@ class _Structurer:
         unknown = [key for key in value if key not in self._fields]
         if unknown:
             plan = _keeping_extra(plan, unknown)
-        if len(self.fits) < _MOST_REMEMBERED and sum(map(len, value)) <= _LONGEST_REMEMBERED:
-            self._plans[*value,], self.fits[*value,] = plan, plan.fits
+        if len(self._plans) < _MOST_REMEMBERED and sum(map(len, value)) <= _LONGEST_REMEMBERED:
+            self._plans[*value,] = plan
         return plan
 
     def mismatch(self, value: Mapping[str, object]) -> _MismatchError | None:
@@ -376,7 +420,9 @@ class _Structurer:
         fields = [self._fields[key] for key in keys]
         # Any, as pyright would else try an override on each of the function's own options.
         overrides: dict[str, Any] = {
-            each.attribute.name: override(rename=each.wire_name, struct_hook=each.hook)
+            each.attribute.name: override(
+                rename=each.wire_name, struct_hook=None if each.on_demand else each.hook
+            )
             for each in fields
         }
         generate = cast("Callable[..., _Build]", make_dict_structure_fn_from_attrs)
@@ -403,38 +449,30 @@ def _compiled(fields: Sequence[_Field]) -> _Fits:
     It is compiled as attrs and cattrs compile theirs, from the names and tests of this file alone:
     a look-up and a call for each of the fifty values of a record would take twice as long.
     """
-    tests = [f"({each.test.format(f'v := o[{each.wire_name!r}]')} or v is None)" for each in fields]
-    names: dict[str, object] = {"inf": math.inf, "texts": frozenset({str}).issuperset}
-    for inner in filter(None, (each.inner for each in fields)):
-        names |= {inner.name: inner.fits.get, f"new_{inner.name}": inner.new_fits}
-    source = f"lambda o: {' and '.join(tests) or True}"
+    names: dict[str, object] = {"inf": math.inf, "texts": _are_texts, "instants": _are_instants}
+    for inner in _STRUCTURERS.values():
+        names[f"fits_{inner.name}"] = inner.fits
+        names[f"usual_{inner.name}"] = {each.wire_name for each in inner.usual}
+    source = f"lambda o: {' and '.join(each.test_in('o') for each in fields) or True}"
     return cast("_Fits", eval(source, names))  # noqa: S307 - nothing in it is from outside
 
 
-class _OnDemand:
-    """The attribute of a nested record: built when it is first asked for, checked long before.
+def _on_demand(slot: Any, build: Callable[[dict[str, Any]], object]) -> property:
+    """Return the attribute of what is built when it is first asked for, and checked long before.
 
     Nested records are nine of the ten objects of a participant, and most users look at few of them.
-    (Measured: 9 us a record instead of 19; 12 where one figure is read, 21 where all are.)
+    Stored is what came, as the record is made; the class itself refuses all later changes.
     """
+    get, put = slot.__get__, slot.__set__
 
-    def __init__(self, slot: Any, build: Callable[[dict[str, object]], object]) -> None:
-        self._slot = slot
-        self._build = build
-
-    def __get__(self, record: object, kind: type | None = None) -> Any:
-        """Return the nested record, or None."""
-        if record is None:
-            return self
-        value = self._slot.__get__(record, kind)
+    def built(record: object) -> object:
+        value = get(record)
         if type(value) is dict:  # as it came
-            value = self._build(cast("dict[str, object]", value))
-            self._slot.__set__(record, value)
+            value = build(cast("dict[str, Any]", value))
+            put(record, value)
         return value
 
-    def __set__(self, record: object, value: object) -> None:
-        """Store it, as the record is made; the class itself refuses all later changes."""
-        self._slot.__set__(record, value)
+    return property(built, put)
 
 
 def _mutable_twin(kind: type, given: Sequence[str]) -> type:

@@ -84,14 +84,17 @@ class LimitChanged:
 
 @attrs.frozen(kw_only=True)
 class PageHandedOut:
-    """A page is there, and its first record is about to be handed out."""
+    """Records of a page were handed out, and no more of it will be.
+
+    A page whose body proves bad half-way, and is fetched again, is told in two pieces.
+    """
 
     conference_sid: str
     """The conference it belongs to."""
     page: int | None
     """Its number, from 0, where the page tells it."""
     records: int
-    """Records that will be handed out of it, unless one is not what it should be."""
+    """Records handed out."""
     request_id: str | None
     """Twilio's id of the request that fetched it."""
 

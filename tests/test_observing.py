@@ -214,7 +214,7 @@ async def test_an_attempt_that_nothing_will_run_again_is_cancelled():
     async with raw(...) as server, watched(server, told) as session:
         request = Request(path="/v1", query="", conference_sid=SID)
         sent = []
-        await thrown_away(session._told(request, 1, 5.0, lambda: sent.append(True)), sent)
+        await thrown_away(session._fetcher.send(request, 1, 5.0, lambda: sent.append(True)), sent)
 
     assert [type(each) for each in told] == [RequestStarted, RequestFinished]
     assert told[1].outcome == "cancelled"

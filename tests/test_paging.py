@@ -8,6 +8,8 @@ from aioparticipants import PaginationError, ResponseError
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
 
+from .bodies import all_of, read
+
 SID = "CF" + "a" * 32
 PATH = f"/v1/Conferences/{SID}/Participants"
 FIRST = Request(path=PATH, query="PageSize=2", conference_sid=SID)
@@ -18,9 +20,9 @@ def body(link=None, records=()):
     return {"participants": [*records], "meta": {"page": 0, "next_page_url": link}}
 
 
-def page(link=None, records=(), pager=None):
+def page(link=None, records=(), pager=None, asked=FIRST):
     return (pager or Pager(FIRST, FIRST, key="participants")).page(
-        FIRST, body(link, records), "RQ1"
+        asked, read(body(link, records)), "RQ1", again=None
     )
 
 
@@ -28,7 +30,7 @@ def test_last_page():
     """A page with a next link of null is the last."""
     last = page(records=[{}, {}])
 
-    assert (last.records, last.following, last.request_id) == ([{}, {}], None, "RQ1")
+    assert (all_of(last.records), last.following, last.request_id) == ([{}, {}], None, "RQ1")
     assert last.meta.page == 0
 
 
@@ -92,7 +94,7 @@ def test_hostile_links(link):
     """A link that is not plainly this list's next page is an error, told after the records."""
     found = page(link, records=[{}])
 
-    assert found.records == [{}]
+    assert all_of(found.records) == [{}]
     assert isinstance(found.following, PaginationError)
     assert "evil" not in repr(found.following)
     assert found.following.request_id == "RQ1"
@@ -102,12 +104,22 @@ def test_hostile_links(link):
 def test_circles(query):
     """A query seen before is a circle, the very first one included."""
     pager = Pager(FIRST, FIRST, key="participants")
-    page(f"{HOST}{PATH}?Page=1", pager=pager)
+    second = page(f"{HOST}{PATH}?Page=1", pager=pager).following
 
-    circle = page(f"{HOST}{PATH}?{query}", pager=pager).following
+    circle = page(f"{HOST}{PATH}?{query}", pager=pager, asked=second).following
 
     assert isinstance(circle, PaginationError)
     assert "circle" in str(circle)
+
+
+@pytest.mark.parametrize("query", ["Page=1", "Page=2"])
+def test_a_page_fetched_again(query):
+    """The next link of a page that is fetched again is no circle, be it the same one or another."""
+    pager = Pager(FIRST, FIRST, key="participants")
+    page(f"{HOST}{PATH}?Page=1", pager=pager)
+
+    assert page(f"{HOST}{PATH}?{query}", pager=pager).following.query == query
+    assert isinstance(page(f"{HOST}{PATH}?PageSize=2", pager=pager).following, PaginationError)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +140,7 @@ def test_circles(query):
 def test_bodies_that_are_no_page(broken, path):
     """A body without the parts of a page is an error with the path, never a silent end."""
     with pytest.raises(ResponseError) as caught:
-        Pager(FIRST, FIRST, key="participants").page(FIRST, broken, "RQ1")
+        Pager(FIRST, FIRST, key="participants").page(FIRST, read(broken), "RQ1", again=None)
 
     assert caught.value.path == path
     assert not caught.value.transient

@@ -47,6 +47,7 @@ from aioparticipants._paging import Pager
 from aioparticipants._stream import RecordStream, SessionTasks
 from aioparticipants._structuring import participant, unstructure_participant
 
+from .bodies import all_of, page_of, read
 from .watching import watch
 
 SETTINGS = settings(
@@ -132,6 +133,8 @@ class Node:
     records: list
     link: object
     """A page's number, or its query in another spelling; END; ABSENT; or a hostile link."""
+    damage: tuple = ()
+    """Before which record each reply but the last turns out to be no JSON."""
 
 
 def query_of(target):
@@ -169,7 +172,9 @@ def graphs(draw, faulty=True):
         ]
         odd = faulty and draw(st.integers(0, 3)) == 3
         link = draw(st.sampled_from(anywhere)) if odd else ahead
-        pages.append(Node(draw(records)[:4], link))
+        found = draw(records)[:4]
+        damage = draw(st.just([]) | st.lists(st.integers(0, len(found)), max_size=2))
+        pages.append(Node(found, link, (*damage,)))
     return pages
 
 
@@ -177,6 +182,7 @@ def reference(pages, query=FIRST.query, offset=0, limit=None):
     """Return what must come of a list: its records, how it ends, and the pages asked for."""
     seen = {FIRST.query, query}
     out, asked, ending = [], [], END if limit == 0 else None
+    damage = {number: [*page.damage] for number, page in enumerate(pages)}
     while ending is None:
         asked.append(query)
         if number_of(query) >= len(pages):
@@ -185,6 +191,18 @@ def reference(pages, query=FIRST.query, offset=0, limit=None):
         if node.link == ABSENT:
             return out, ResponseError, asked
         records = node.records[offset:]
+        bad_at = next_damage(damage, query)
+        good = records[: max(0, min(bad_at, len(node.records)) - offset)]
+        # With a limit it is looked first whether the next page is needed: not so, on a bad one.
+        spoiled = bad_at < math.inf and (limit is None or len(good) < limit - len(out))
+        if spoiled and BAD not in good:
+            out += labels_of(good)
+            if limit is None and bad_at >= offset and leads_on(node, seen):
+                # It was asked for ahead, and then dropped: it spends one of its replies.
+                asked.append(query_of(node.link))
+                next_damage(damage, asked[-1])
+            offset += len(good)
+            continue
         if limit is not None:
             records = records[: limit - len(out)]
         if node.link == END or len(out) + len(records) == limit:
@@ -196,10 +214,21 @@ def reference(pages, query=FIRST.query, offset=0, limit=None):
             seen.add(query)
         if BAD in records:
             good = records[: records.index(BAD)]
-            ahead = [query] if ending is None else []  # asked for before the bad one was met
+            # Asked for before the bad one was met.
+            ahead = [query] if ending is None and not (spoiled and limit) else []
             return out + labels_of(good), ResponseError, asked + ahead
         out += labels_of(records)
     return out, ending, asked
+
+
+def next_damage(damage, query):
+    """Return before which record the next reply to a query is bad."""
+    left = damage.get(number_of(query))
+    return left.pop(0) if left else math.inf
+
+
+def leads_on(node, seen):
+    return node.link not in {END, *HOSTILE} and query_of(node.link) not in seen
 
 
 def labels_of(records):
@@ -212,6 +241,7 @@ class GraphServer:
     def __init__(self, pages):
         self.pages = pages
         self.asked = []
+        self.damage = {number: [*page.damage] for number, page in enumerate(pages)}
         self.tasks = SessionTasks()
 
     def stream(self, resume=None, limit=None):
@@ -221,8 +251,13 @@ class GraphServer:
         async def fetch(request, departed):
             self.asked.append(request.query)
             departed()
+            body = self.body(request)
             await asyncio.sleep(0)
-            return pager.page(request, self.body(request), "RQ1")
+            return pager.page(request, read(body), "RQ1", again=functools.partial(again, request))
+
+        async def again(request, damage, departed):
+            assert damage.transient
+            return await fetch(request, departed)
 
         return RecordStream(
             place,
@@ -243,7 +278,8 @@ class GraphServer:
             raise BadRequestError(message, status=400)
         node = self.pages[number]
         meta = {} if node.link == ABSENT else {"next_page_url": link_of(node.link)}
-        return {"meta": meta, "participants": copy.deepcopy(node.records)}
+        damage = self.damage[number].pop(0) if self.damage[number] else None
+        return page_of(node.records, meta, bad_at=damage, meta_first=number % 2 == 0)
 
 
 async def drained(stream, by_pages=False):
@@ -372,14 +408,15 @@ def test_any_object_is_a_page_or_a_response_error(body):
     """A body of any shape is a page, or an error that names a member of it or one that it lacks."""
     page, failure = None, None
     try:
-        page = Pager(FIRST, FIRST, key="participants").page(FIRST, body, "RQ1")
+        envelope = read(body)
+        page = Pager(FIRST, FIRST, key="participants").page(FIRST, envelope, "RQ1", again=None)
     except ResponseError as error:
         failure = error
     if failure is not None:
         assert re.match(r"(participants|meta)(\.|\Z)", failure.path)
         assert (failure.conference_sid, failure.request_id) == (SID, "RQ1")
         return
-    assert page.records == body["participants"]
+    assert all_of(page.records) == body["participants"]
     link = body["meta"]["next_page_url"]
     if page.following is None:
         assert link is None
@@ -464,7 +501,7 @@ class Life(RuleBasedStateMachine):
     )
     def begin(self, sizes, limit):
         self.starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self.faults = {}
+        self.faults, self.damage = {}, {}
         self.before, self.after, self.cleanup, self.departs = 0, 1, 0, True
         self.fetching, self.most_fetching = 0, 0
         self.cursor = None
@@ -499,12 +536,23 @@ class Life(RuleBasedStateMachine):
                         self.failed[number] = type(fault)
                     raise fault
                 self.fetched.add(number)
-                return pager.page(request, self.body(number), "RQ1")
+                envelope = read(self.body(number))
+                repeat = functools.partial(again, request)
+                return pager.page(request, envelope, "RQ1", again=repeat)
             finally:
                 try:
                     await turns(self.cleanup)
                 finally:
                     self.fetching -= 1
+
+        async def again(request, damage, departed):
+            assert self.fetching == 0
+            number = number_of(request.query)
+            # What the page ahead failed of went with it. This one fails where it had got to.
+            self.failed = {}
+            self.resumed_at = self.came
+            self.fetched = {each for each in self.fetched if each < number}
+            return await fetch(request, departed)
 
         self.stream = RecordStream(
             place,
@@ -521,10 +569,11 @@ class Life(RuleBasedStateMachine):
 
     def body(self, number):
         last = number == len(self.starts) - 2
-        return {
-            "meta": {"next_page_url": None if last else link_of(number + 1)},
-            "participants": [*range(self.starts[number], self.starts[number + 1])],
-        }
+        return page_of(
+            [*range(self.starts[number], self.starts[number + 1])],
+            {"next_page_url": None if last else link_of(number + 1)},
+            bad_at=self.damage.pop(number, None),
+        )
 
     # What the model expects
 
@@ -591,6 +640,14 @@ class Life(RuleBasedStateMachine):
         pages = range(len(self.starts) - 1)
         here = max((each for each in pages if self.starts[each] <= self.came), default=0)
         self.faults[here + ahead] = kind
+
+    @rule(ahead=st.integers(0, 2), bad_at=st.integers(0, 40))
+    def let_a_body_be_bad(self, ahead, bad_at):
+        pages = range(len(self.starts) - 1)
+        number = ahead + max((each for each in pages if self.starts[each] <= self.came), default=0)
+        if number in pages:
+            size = self.starts[number + 1] - self.starts[number]
+            self.damage[number] = min(bad_at, size)
 
     @usable
     @rule(count=st.integers(1, 6), mode=modes, pause=st.integers(0, 3))
@@ -743,6 +800,7 @@ class Life(RuleBasedStateMachine):
         try:
             if hasattr(self, "tasks"):
                 self.faults.clear()
+                self.damage.clear()
                 self.resume(None, closing=True)
                 rest = self.run(_all_of(self.stream))
                 assert rest == [*range(self.came, self.starts[-1])]

@@ -14,8 +14,11 @@ from aioparticipants import (
     ResponseError,
     ServerError,
 )
+from aioparticipants._finding import find_records
 from aioparticipants._messages import Request, Response
-from aioparticipants._responses import json_object, retry_after
+from aioparticipants._responses import page_envelope, retry_after
+
+from .bodies import steps
 
 SID = "CF" + "a" * 32
 REQUEST = Request(path="/", query="Label=secret", conference_sid=SID)
@@ -28,12 +31,18 @@ def reply(body=b"{}", status=200, **headers):
 
 
 def read(*args, **kwargs):
-    return json_object(reply(*args, **kwargs), REQUEST, now=lambda: 0.0)
+    return steps(
+        page_envelope(
+            reply(*args, **kwargs), REQUEST, key="participants", find=find_records, now=lambda: 0.0
+        )
+    )
 
 
 def test_success():
-    """A 200 with a JSON object is that object."""
-    assert read({"a": [1, 2.5, None, "ü"]}) == {"a": [1, 2.5, None, "ü"]}
+    """A 200 with a JSON object is an envelope, with or without records."""
+    assert read({"a": [1, 2.5, None, "ü"]}).members == {"a": [1, 2.5, None, "ü"]}
+    assert read({"a": 1}).records is None
+    assert read({"meta": {}, "participants": ["ü"]}).records.at(0) == "ü"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from aioparticipants._messages import Request
 from aioparticipants._paging import RawPage
 from aioparticipants._stream import RecordStream, SessionTasks, settle
 
+from .bodies import page_of, read
 from .watching import watch
 
 SID = "CF" + "a" * 32
@@ -65,10 +66,11 @@ class Source:
         following = request(number + 1) if number + 1 < len(self.pages) else self.follow
         return RawPage(
             request=asked,
-            records=[*page],
+            records=read(page_of([*page])).records,
             meta=PageMeta(page=number),
             request_id=f"RQ{number}",
             following=following,
+            again=None,
         )
 
     def stream(self, limit=None, place=0, offset=0):

@@ -1,0 +1,306 @@
+"""A page's body, read piece by piece: by the standard library and by msgspec, with one result."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from aioparticipants import ResponseError
+from aioparticipants._decoding import envelope
+from aioparticipants._finding import Found, find_records
+
+from .bodies import WAYS, all_of, page_of, read, steps
+from .test_properties import ANYTHING, SETTINGS
+
+META = {"next_page_url": None}
+ways = pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
+
+
+def outcome(body, find):
+    """Return all that can be seen of a body: members, records as text, and the error."""
+    records = []
+    try:
+        found = steps(envelope(body, "participants", find))
+        if found.records is None:
+            return found.members, None, None
+        while len(records) != found.records.count:
+            records.append(repr(found.records.at(len(records))))
+    except ResponseError as error:
+        return None, records, (str(error), error.path, error.transient, error.__context__)
+    return found.members.get("meta"), records, None
+
+
+def both(body):
+    """Return the outcome of a body, which must be the same in both ways."""
+    plain, fast = (outcome(body, find) for find in WAYS.values())
+    assert plain == fast
+    return plain
+
+
+# --- Good bodies ---
+
+spaces = st.text(st.sampled_from(" \t\r\n"), max_size=2)
+
+
+def written(value, space):
+    """Write a value as JSON, with white space wherever it may stand; only text is escaped."""
+    if isinstance(value, dict):
+        inner = f",{space}".join(
+            f"{json.dumps(key, ensure_ascii=len(space) != 1)}{space}:{written(item, space)}"
+            for key, item in value.items()
+        )
+        return f"{space}{{{space}{inner}{space}}}{space}"
+    if isinstance(value, list):
+        inner = ",".join(written(item, space) for item in value)
+        return f"{space}[{space}{inner}{space}]{space}"
+    return space + json.dumps(value) + space
+
+
+FINITE = ANYTHING.filter(lambda value: not re.search(r"NaN|Infinity", json.dumps(value)))
+MEMBERS = {"meta": FINITE, "participants": st.lists(FINITE, max_size=40)}
+
+
+@SETTINGS
+@given(
+    st.fixed_dictionaries(MEMBERS, optional={"links": FINITE, "é": FINITE}),
+    st.permutations(["meta", "participants", "links", "é"]),
+    spaces,
+)
+def test_any_good_page_is_what_json_says(members, order, space):
+    """In whatever order its members come, and with whatever in them, a page is what it says."""
+    page = {name: members[name] for name in order if name in members}
+    body = written(page, space).encode("utf-8", "surrogatepass")
+    try:
+        whole = json.loads(body.decode())
+    except UnicodeDecodeError:  # a lone surrogate, not escaped
+        assert not both(body)[1]
+        return
+
+    meta, records, error = both(body)
+
+    assert error is None
+    assert repr(meta) == repr(whole["meta"])
+    assert records == [repr(record) for record in whole["participants"]]
+
+
+@ways
+@pytest.mark.parametrize("order", [["meta", "p", "x"], ["p", "meta"], ["p", "meta", "x"]])
+def test_records_are_taken_in_any_order_that_is_known(find, order):
+    """A record that was reached can be taken again, and walking reaches no further than it must."""
+    body = json.dumps({"meta": META, "p": [*range(100)], "x": []})
+    page = {name: json.loads(body)[name] for name in order}
+    records = read(page, "p", find).records
+    known = records.known
+
+    assert [records.at(index) for index in (0, 1, 0, 2)] == [0, 1, 0, 2]
+    assert records.known == max(3, known)
+    assert len([*records.walk(70)]) == (0 if known == 100 else 2)
+    assert records.known == max(70, known)
+    assert (records.at(69), records.at(5)) == (69, 5)
+    assert all_of(records) == [*range(100)]
+
+
+def test_an_unusual_page_is_read_with_pauses():
+    """A page whose `meta` stands in the midst gives the loop its turns while it is looked for."""
+    body = json.dumps({"participants": [{}] * 100, "meta": META, "x": 1}).encode()
+
+    assert len([*envelope(body, "participants", None)]) == 3
+    assert read(body).members == {"meta": META, "x": 1}
+
+
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_msgspec_finds_the_records_of_usual_pages(meta_first):
+    """A page as the API sends it, or with `meta` last, is msgspec's."""
+    assert isinstance(read(page_of(["é", 1], META, meta_first=meta_first)).records, Found)
+    assert isinstance(read(page_of([], META, meta_first=meta_first)).records, Found)
+
+
+# --- Records that only one of the two would take ---
+
+#: Texts of values about which decoders differ.
+ODD = [
+    *("NaN", "Infinity", "-Infinity", "-0", "-0.0", "0.1", "1e5", "1E400", "-1e999", "5e-324"),
+    *("18446744073709551615", "18446744073709551616", "-9223372036854775809"),
+    *("9" * 4300, "9" * 4301),
+    *("9007199254740993.0", "1e-400", "123456789012345678901234567890.5", "1.", ".5", "+1", "01"),
+    *('"\\ud800"', '"\\udc00"', '"\\ud83d\\ude00"', '"\\ud83dx"', '"\\uD83D\\u0041"', '"\\x"'),
+    *('"\x01"', '"\x7f"', '"\\u0000"', '"\u2028"', '"é"', '"\\/"', '"\t"', "'x'", '"'),
+    *('{"a": 1, "b": 2, "a": 3}', '{"a": 1,}', "[1,]", "[1 2]", '{"a" 1}', "{1: 2}", "nul", "tru"),
+    *("[" * 200 + "]" * 200, "[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000),
+    *("", " ", "]", "}", "//", "\ufeff1", "1 // x", "None"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: ascii(odd[:20]))
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_both_ways_agree_on_odd_values(odd, place, meta_first):
+    """What the two decoders see differently has one result: the standard library's."""
+    values = ['{"a": 1}', "2"]
+    values.insert(place, odd)
+    members = ['"meta": {"next_page_url": null}', f'"participants": [{", ".join(values)}]']
+    body = "{" + ", ".join(members if meta_first else members[::-1]) + "}"
+
+    _, records, error = both(body.encode())
+
+    good = []
+    for text in values:
+        try:
+            good.append(repr(json.loads(text, parse_constant=lambda name: 1 // 0)))
+        except (ValueError, RecursionError, ZeroDivisionError):
+            break
+    assert records[: len(good)] == good
+    assert (error is None) == (len(good) == 3)
+    assert error is None or error[2]
+
+
+@pytest.mark.parametrize("at", [2, 25, 45, 60, -1])
+def test_invalid_utf_8_is_refused_at_once(at):
+    """A body that is not UTF-8, wherever, hands out nothing in either way."""
+    body = bytearray(page_of([{"a": "xxx"}, {"b": "yyy"}], META).encode())
+    body[at:at] = b"\xff"
+
+    assert both(bytes(body))[1] == []
+
+
+# --- Bad bodies ---
+
+GOOD = page_of([{"a": "x,]}"}, 2, [3]], META)
+LAST = page_of([{"a": "x,]}"}, 2, [3]], META, meta_first=False)
+TAIL = '{"meta": {}, "participants": [1, 2], "links": [{}], "participants_": null}'
+
+
+@pytest.mark.parametrize("body", [GOOD, LAST, TAIL])
+@pytest.mark.parametrize("length", range(len(TAIL) + 10))
+def test_a_body_that_is_cut_off(body, length):
+    """Wherever a body ends too early, it is noticed, and what comes before that is right."""
+    if length >= len(body):
+        return
+    _, records, error = both(body[:length].encode())
+    _, everything, _ = both(body.encode())
+
+    assert records == everything[: len(records)]
+    assert error[2]
+
+
+@pytest.mark.parametrize("body", [GOOD, LAST, TAIL])
+@pytest.mark.parametrize("put", ["!", "}", "]", '"', ",", "]}", '}, {"', "\\"])
+def test_a_body_with_something_in_it(body, put):
+    """Wherever something stands that does not belong there, both ways say the same of it."""
+    for place in range(len(body) + 1):
+        broken = body[:place] + put + body[place:]
+        _, records, error = both(broken.encode())
+        try:
+            valid = json.loads(broken)
+        except ValueError:
+            valid = None
+        if valid is None:
+            assert error[2]
+        elif error is None and isinstance(valid.get("participants"), list):
+            assert records == [repr(each) for each in valid["participants"]]
+
+
+@SETTINGS
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *('"meta"', '"participants"', '"x"', ":", ",", "{", "}", "[", "]", " ", "1", "{}"),
+                *('"meta": {"next_page_url": null}', '"participants": [', '{"a": 1}', "null"),
+            ]
+        ),
+        max_size=14,
+    ).map("".join)
+)
+@example('"participants": [1], "meta": {"meta": {}}')
+@example('"participants": [{"meta": 1}]')
+@example('"participants": [1, "meta": {}')
+@example('"x": {"meta": {}}')
+def test_any_text_has_one_result(text):
+    """Whatever stands between two braces, both ways say the same of it, and `json` agrees."""
+    body = "{" + text + "}"
+    members, records, error = both(body.encode())
+    try:
+        json.loads(body)
+    except ValueError:
+        assert error[2]
+    else:
+        assert error is None or not error[2]
+    assert members is not None or records is not None
+
+
+@ways
+@pytest.mark.parametrize(
+    ("body", "records", "path"),
+    [
+        ('{"meta": {}, "meta": {}, "participants": [1]}', [], "meta"),
+        ('{"meta": {}, "participants": null, "participants": [1]}', [], "participants"),
+        ('{"meta": {}, "participants": [1], "participants": [2]}', [1], "participants"),
+        ('{"meta": {}, "participants": [1], "meta": {}}', [1], "meta"),
+        ('{"participants": [1], "participants": [2], "meta": {}}', [1], "participants"),
+        ('{"participants": [1], "meta": {}, "participants": [2]}', [], "participants"),
+    ],
+)
+def test_an_envelope_that_repeats_itself(find, body, records, path):
+    """A page that has its records or its `meta` twice is an error, behind what was handed out."""
+    _, found, (_, *rest) = outcome(body.encode(), find)
+
+    assert (found, rest) == ([repr(each) for each in records], [path, False, None])
+
+
+@ways
+def test_an_envelope_of_a_thousand_members(find):
+    """What has far more members than the API sends is refused, without reading on."""
+    many = "".join(f', "{number}": null' for number in range(1000))
+    for body, records in [
+        ('{"meta": {}' + many + ', "participants": [1]}', []),
+        ('{"meta": {}, "participants": [1]' + many + "}", ["1"]),
+    ]:
+        _, found, (text, *rest) = outcome(body.encode(), find)
+
+        assert (found, rest) == (records, [None, False, None])
+        assert "too many" in text
+
+
+def test_damage_is_told_again():
+    """A record that cannot be taken cannot be taken the next time, nor what is behind it."""
+    records = read(page_of([1, 2, 3], META, bad_at=1)).records
+    assert [*records.walk(3)] == []
+    assert (records.known, records.count) == (1, None)
+    for index in (1, 2, 1):
+        with pytest.raises(ResponseError):
+            records.at(index)
+    assert records.at(0) == 1
+
+
+# --- With and without the extra ---
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_the_extra_is_picked_once_at_import(missing):
+    """With msgspec it is used, and without it all works by the standard library alone."""
+    code = (
+        f"import sys; sys.modules['msgspec'] = None if {missing} else __import__('msgspec'); "
+        "from aioparticipants import InsightsSession; "
+        "from aioparticipants._responses import fastest; "
+        f"assert (fastest is None) == {missing}"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_raw_records_fall_back_one_by_one():
+    """A record that msgspec refuses is decoded by `json`, and those beside it as ever."""
+    found = find_records(memoryview(b'[1, 1e999, "x"]'))
+
+    assert all_of(found) == [1, float("inf"), "x"]
+    assert find_records(memoryview(b"[1, NaN]")) is None
