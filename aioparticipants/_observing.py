@@ -227,7 +227,10 @@ class ListWatch:
         )
 
     def left(self) -> None:
-        """Note that nobody will ask for more: the list was closed, or dropped in any thread."""
+        """Note that nobody will ask for more: the list was closed, or dropped in any thread.
+
+        How much of its last page was handed out is then unknown; the span counts all of it.
+        """
         if not self._over:
             self._end(None)
 

@@ -54,7 +54,8 @@ from .watching import until
 
 SID = "CF" + "a" * 32
 ONCE = RetryPolicy(max_attempts=1)
-QUICK = RetryPolicy(max_attempts=3, base_delay=0.001)
+THRICE = RetryPolicy(max_attempts=3, base_delay=0.001)
+QUICK = RetryPolicy(max_attempts=4, base_delay=0.001)  # one page survives all faults of a storm
 ALL_KINDS = set(events.Event.__args__)
 
 
@@ -121,7 +122,7 @@ async def test_retries_are_told(fake):
     fake.fail_next(503)
     fake.fail_next(disconnect=True, times=2)  # aiohttp repeats a GET once
     fake.fail_next(500)
-    async with watched(fake, told) as session:
+    async with watched(fake, told, retry=THRICE) as session:
         with pytest.raises(ServerError) as caught:
             await session.participants(sid)
 
