@@ -233,8 +233,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._tasks = tasks
         # Page tasks run in the context the stream was made in, whichever task asks for a record.
         self._context = contextvars.copy_context()
-        ask = functools.partial(fetch, place)
-        self._upcoming: _Ask | InsightsError | None = ask if limit != 0 else None
+        self._upcoming: _Ask | InsightsError | None = functools.partial(fetch, place)
         # The position: `_index` on `_page`, or on the page of `_place` where none is at hand.
         self._place = place
         self._page: RawPage | None = None
@@ -485,6 +484,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
                 raise StopAsyncIteration
             if self._error is not None:
                 raise self._error
+            if self._index >= self._end:
+                raise StopAsyncIteration
             if isinstance(self._upcoming, InsightsError):
                 raise self._failed(self._upcoming)
             task = self._flight.task

@@ -16,6 +16,7 @@ import uvloop
 
 from aioparticipants import InsightsSession, RetryPolicy, SessionClosedError
 from aioparticipants.testing import FakeInsights
+from aioparticipants.testing._fake import _Query
 
 from .servers import http as reply_of
 from .servers import last_page, raw
@@ -115,6 +116,21 @@ if sys.version_info >= (3, 12):
     LOOPS.append(pytest.param(eager, id="eager"))
 
 
+#: What becomes of the requests of a sweep: nothing; two refusals; a body that is bad half-way.
+FAULTS = pytest.mark.parametrize(
+    "faults",
+    [{}, {"status": 503, "times": 2}, {"status": 200, "times": 1}],
+    ids=["ok", "503", "bad body"],
+)
+
+
+def half_bad(fake):
+    """Return the body of the first page, with something in it that is no JSON."""
+    page = fake._new_page(SID, _Query(size=SIZE, start=0, filters={}))
+    before, record = page.rsplit(b'{"participant_sid"', 1)
+    return before + b'!{"participant_sid"' + record
+
+
 async def served(work, **faults):
     """Run `work(fake, session)` against a conference of three pages, and look what it left."""
     lost = []
@@ -122,7 +138,7 @@ async def served(work, **faults):
     async with FakeInsights() as fake:
         sid = fake.add_conference(participants=COUNT, conference_sid=SID)
         if faults:
-            fake.fail_next(**faults)
+            fake.fail_next(**faults, body=half_bad(fake) if faults["status"] == 200 else None)
         retry = RetryPolicy(base_delay=0.001)
         async with InsightsSession(
             fake.credentials, base_url=fake.base_url, retry=retry
@@ -155,7 +171,7 @@ async def hit(session, consume, at):
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("consume", CONSUMERS)
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("faults", [{}, {"status": 503, "times": 2}], ids=["ok", "503"])
+@FAULTS
 def test_cancelled_at_every_await(new_loop, consume, times, faults):
     """Wherever a consumer is cancelled, once or twice, it leaves no task, slot or connection."""
 
@@ -198,7 +214,7 @@ async def close_session(task, stream, session):
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("end", [cancel, close, close_session])
-@pytest.mark.parametrize("faults", [{}, {"status": 503, "times": 2}], ids=["ok", "503"])
+@FAULTS
 def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
     """Whatever a page is at, in whatever turn of the loop, ending its stream leaves nothing."""
 
@@ -232,7 +248,7 @@ def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("by", ["record", "page"])
-@pytest.mark.parametrize("faults", [{}, {"status": 503, "times": 2}], ids=["ok", "503"])
+@FAULTS
 def test_goes_on_after_every_cancellation(new_loop, by, faults):
     """Wherever a wait is cancelled, asking again goes on: each record once, each page once."""
 

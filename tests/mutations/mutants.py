@@ -93,7 +93,7 @@ MUTANTS = [
     _mutant(
         "no page ahead",
         "stream session",
-        ("_stream.py", "            await self._look_ahead()\n", "            pass\n"),
+        ("_stream.py", "        await self._look_ahead()\n", "        pass\n"),
     ),
     _mutant(
         "next request not given the time to leave",
@@ -107,7 +107,7 @@ MUTANTS = [
     _mutant(
         "a request more than the limit needs",
         "stream",
-        ("_stream.py", "        if self._left == 0:", "        if self._left < 0:"),
+        ("_stream.py", "if records.known >= end or", "if records.known > end or"),
     ),
     _mutant(
         "two at once not noticed",
@@ -123,8 +123,8 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "if failure is not None and not records:",
-            "if failure is not None:",
+            "if records or self._unshown:",
+            "if (records and failure is None) or self._unshown:",
         ),
     ),
     _mutant(
@@ -132,8 +132,74 @@ MUTANTS = [
         "stream cancellation",
         (
             "_stream.py",
-            "            if len(records) % _STRIDE == 0:\n",
-            "            self._index += 1\n            if len(records) % _STRIDE == 0:\n",
+            "            index += 1\n",
+            "            index += 1\n            self._index = index\n",
+        ),
+    ),
+    # --- Bodies that prove bad half-way ---
+    _mutant(
+        "bad body is no reason to ask again",
+        "faults properties",
+        ("_stream.py", "isinstance(error, ResponseError) and error.transient", "False"),
+    ),
+    _mutant(
+        "page ahead of a bad body kept",
+        "properties",
+        ("_stream.py", "if self._flight.dropped:", "if False:"),
+        ("_stream.py", "if not self._flight.dropped and not", "if not"),
+    ),
+    _mutant(
+        "bad body not counted as an attempt",
+        "retrying faults",
+        (
+            "_retrying.py",
+            "        if damage is not None:\n            self._began",
+            "        if False:\n            self._began",
+        ),
+    ),
+    _mutant(
+        "refetched page taken for a circle",
+        "paging faults",
+        (
+            "_paging.py",
+            "self._seen.setdefault(query, request.query) != request.query",
+            "self._seen.setdefault(query, request.query) or True",
+        ),
+    ),
+    _mutant(
+        "end of the body not looked at",
+        "decoding faults",
+        (
+            "_decoding.py",
+            "            self._reader.go_on(_skip(self._text, at))\n",
+            "            pass\n",
+        ),
+    ),
+    _mutant(
+        "record counted before it is seen to end",
+        "decoding",
+        (
+            "_decoding.py",
+            "        else:\n            raise ValueError\n\n    def _end",
+            "        else:\n            self.known += 1\n\n    def _end",
+        ),
+    ),
+    _mutant(
+        "msgspec's refusal is the last word",
+        "decoding",
+        (
+            "_finding.py",
+            "        except _REFUSALS:\n            pass\n",
+            "        except _REFUSALS as error:\n            raise fault_of(ValueError()).error() from error\n",
+        ),
+    ),
+    _mutant(
+        "loop gets no turn while records are taken",
+        "stream",
+        (
+            "_stream.py",
+            "                self._pause = min(self._index + _STRIDE, self._end)\n                await asyncio.sleep(0)",
+            "                self._pause = min(self._index + _STRIDE, self._end)",
         ),
     ),
     # --- Cursors ---
@@ -150,7 +216,7 @@ MUTANTS = [
     _mutant(
         "shorter page taken for the end",
         "cursors",
-        ("_stream.py", "if start > len(page.records):", "if False:"),
+        ("_stream.py", "if records.count is not None and start > records.count:", "if False:"),
     ),
     _mutant(
         "label left in the cursor",
@@ -197,7 +263,11 @@ MUTANTS = [
     _mutant(
         "circle not noticed",
         "paging",
-        ("_paging.py", "elif query in self._seen:", "elif False:"),
+        (
+            "_paging.py",
+            "elif self._seen.setdefault(query, request.query) != request.query:",
+            "elif False:",
+        ),
     ),
     _mutant(
         "lost next link taken for the end",
@@ -333,8 +403,8 @@ MUTANTS = [
         "structuring",
         (
             "_structuring.py",
-            'test = "type({}) is dict and " + f"({inner.name}((*v,)) or new_{inner.name})(v)"',
-            'test = "type({}) is dict"',
+            'return f"({self.test.format(value)} and {inside} or {own} is None)"',
+            'return f"({self.test.format(value)} or {own} is None)"',
         ),
     ),
     _mutant(
