@@ -182,8 +182,8 @@ class RetryRun:
         error = _error_of(state)
         if error is not None:
             self._note(error)
-        elif self._began is not None:
-            self._took, self._began = self._clock() - self._began, None
+        else:
+            self._took = 0.0 if self._began is None else self._clock() - self._began
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False  # a success, a cancellation, a misuse, a defect
         return error.transient and _floor(error) <= self._policy.max_retry_after

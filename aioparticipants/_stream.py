@@ -366,8 +366,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
                 self._unshown = False
                 return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
             # After a failure the next call begins at the bad record, and finds no good one before.
-            if failure is not None:
-                self._spoiled(failure, page)
+            self._spoiled(cast("InsightsError", failure), page)
 
     async def _structured(self, page: RawPage) -> tuple[list[T_co], InsightsError | None]:
         """Return the records that are left of a page, and why there are no more."""

@@ -1119,6 +1119,17 @@ async def test_cursor_into_a_bad_body():
     assert [record.label for record in rest] == [*"de"]
 
 
+@ways
+async def test_envelope_in_an_unusual_order(find):
+    """A page whose `meta` stands in the midst is read as any other, its next link included."""
+    body = json.dumps({"participants": RECORDS * 20, "meta": META, "links": []}).encode()
+    async with raw(FIRST, http(body), LAST) as server, client(server.base_url) as session:
+        session._find = find
+        labels, error = await listed(session)
+
+    assert (labels, error) == ([*"a", *"bcd" * 20, *"e"], None)
+
+
 async def test_doubled_body():
     """What is JSON twice over is none: good records come, and then the error."""
     async with raw(FIRST, http(SECOND + SECOND)) as server, client(server.base_url) as session:
