@@ -275,9 +275,7 @@ class _Walked:
                 if index == self.known:
                     self._pass(end)
             except (ValueError, RecursionError) as error:
-                fault = fault_of(error)
-                if index == self.known:
-                    self._fault = fault
+                fault = self._fault = fault_of(error)
             else:
                 return record
         raise fault.error()

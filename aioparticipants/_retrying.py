@@ -107,9 +107,15 @@ class RetryQuota:
         self.tokens -= cost
         return cost
 
-    def give_back(self, taken: int) -> None:
-        """Note a success, after a retry for which so many tokens were taken, or 0."""
-        self.tokens = min(_QUOTA, self.tokens + (taken or _INCOME))
+    def give_back(self, taken: int) -> int:
+        """Note a success, after a retry that took so many tokens, or 0; return what it brings."""
+        given = min(_QUOTA - self.tokens, taken or _INCOME)
+        self.tokens += given
+        return given
+
+    def revoke(self, given: int) -> None:
+        """Note that a success which brought so many tokens was none."""
+        self.tokens = max(0, self.tokens - given)
 
 
 class Deadline:
@@ -155,7 +161,7 @@ class RetryRun:
         self._policy = policy
         self._deadline = deadline
         self._quota = quota
-        self._taken = 0
+        self._taken = self._given = 0
         self._clock = clock
         self._rng = rng
         self._began: float | None = None
@@ -187,6 +193,7 @@ class RetryRun:
 
     def undo(self, damage: InsightsError) -> None:
         """Take the attempt that succeeded for one that failed."""
+        self._quota.revoke(self._given)
         self._damage = damage
 
     def admit(self) -> None:
@@ -219,9 +226,8 @@ class RetryRun:
         if error is not None:
             self._note(error)
         else:
-            self._quota.give_back(self._taken)
-            if self._began is not None:
-                self._took, self._began = self._clock() - self._began, None
+            self._given = self._quota.give_back(self._taken)
+            self._took = 0.0 if self._began is None else self._clock() - self._began
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False  # a success, a cancellation, a misuse, a defect
         return error.transient and _floor(error) <= self._policy.max_retry_after

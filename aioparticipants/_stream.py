@@ -248,8 +248,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._watch = watch
         # Page tasks run in the context the stream was made in, whichever task asks for a record.
         self._context = contextvars.copy_context()
-        ask = functools.partial(fetch, place)
-        self._upcoming: _Ask | InsightsError | None = ask if limit != 0 else None
+        self._upcoming: _Ask | InsightsError | None = functools.partial(fetch, place)
         # The position: `_index` on `_page`, or on the page of `_place` where none is at hand.
         self._place = place
         self._page: RawPage | None = None
@@ -398,8 +397,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
                 self._unshown = False
                 return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
             # After a failure the next call begins at the bad record, and finds no good one before.
-            if failure is not None:
-                self._spoiled(failure, page)
+            self._spoiled(cast("InsightsError", failure), page)
 
     async def _structured(self, page: RawPage) -> tuple[list[T_co], InsightsError | None]:
         """Return the records that are left of a page, and why there are no more."""
@@ -528,6 +526,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
                 raise StopAsyncIteration
             if self._error is not None:
                 raise self._error
+            if self._index >= self._end:
+                raise StopAsyncIteration
             if isinstance(self._upcoming, InsightsError):
                 raise self._failed(self._upcoming)
             task = self._flight.task

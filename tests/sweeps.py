@@ -18,6 +18,7 @@ import uvloop
 
 from aioparticipants import InsightsSession, RetryPolicy
 from aioparticipants.testing import FakeInsights
+from aioparticipants.testing._fake import _Query
 
 SID = "CF" + "a" * 32
 SIZE = 2
@@ -40,8 +41,19 @@ if sys.version_info >= (3, 12):
 
     LOOPS.append(pytest.param(eager, id="eager"))
 
-#: What the server does first: what it should, or fail twice.
-FAULTS = [pytest.param({}, id="ok"), pytest.param({"status": 503, "times": 2}, id="503")]
+#: What the server does first: what it should; fail twice; send a body that is bad half-way.
+FAULTS = [
+    pytest.param({}, id="ok"),
+    pytest.param({"status": 503, "times": 2}, id="503"),
+    pytest.param({"status": 200}, id="bad body"),
+]
+
+
+def half_bad(fake):
+    """Return the body of the first page, with something before its last record that is no JSON."""
+    page = fake._new_page(SID, _Query(size=SIZE, start=0, filters={}))
+    before, record = page.rsplit(b'{"participant_sid"', 1)
+    return before + b'!{"participant_sid"' + record
 
 
 class Cancelled:
@@ -129,7 +141,7 @@ async def used(fake, work, **faults):
     """
     fake._faults.clear()
     if faults:
-        fake.fail_next(**faults)
+        fake.fail_next(**faults, body=half_bad(fake) if faults["status"] == 200 else None)
     everyone = {
         sid: [each["participant_sid"] for each in records]
         for sid, records in fake._conferences.items()

@@ -41,6 +41,7 @@ from aioparticipants import (
 )
 from aioparticipants._transport import LARGEST_BODY
 
+from .bodies import WAYS, page_of
 from .servers import (
     closing,
     dripping,
@@ -992,8 +993,8 @@ def record(member):
         (record(b'"label": "\xff"'), "not JSON"),
         (b"\xef\xbb\xbf" + SECOND, "not JSON"),
         (SECOND.decode().encode("utf-16"), "not JSON"),
-        (SECOND + SECOND, "not JSON"),
         (b"<html>", "not JSON"),
+        (SECOND[:-1], "not JSON"),
     ],
 )
 async def test_body_that_is_no_json(body, words):
@@ -1007,6 +1008,139 @@ async def test_body_that_is_no_json(body, words):
     assert error.transient
     assert outcomes(error) == ["ResponseError"] * 2
     assert len(server.heads) == 3
+
+
+# --- Bodies that prove bad half-way ---
+
+RECORDS = [{"label": label} for label in "bcd"]
+META = {"next_page_url": LINK.replace("Page=1", "Page=2")}
+LAST = http(last_page({"label": "e"}))
+ALL = [*"abcde"]
+
+ways = pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
+orders = pytest.mark.parametrize("meta_first", [True, False], ids=["meta first", "meta last"])
+
+
+def bad(at, **options):
+    return http(page_of(RECORDS, META, bad_at=at, **options).encode())
+
+
+def pages_of(server):
+    """Return the pages that were asked for, in order."""
+    return [int(head.split("Page=")[1][0]) if "Page=" in head else 0 for head in server.heads]
+
+
+@ways
+@orders
+@pytest.mark.parametrize("at", range(4))
+async def test_body_that_proves_bad_half_way(find, meta_first, at):
+    """A body that proves bad, at any record or behind the last, is fetched again from there on."""
+    good = http(page_of(RECORDS, META, meta_first=meta_first).encode())
+    replies = [FIRST, bad(at, meta_first=meta_first), LAST, good, LAST]
+    async with raw(*replies) as server, client(server.base_url) as session:
+        session._find = find
+        assert await listed(session) == (ALL, None)
+
+    assert pages_of(server) == [0, 1, 2, 1, 2]
+
+
+@ways
+async def test_bodies_that_prove_bad_again_and_again(find):
+    """Each bad body is one more attempt; the last error has them all, behind every good record."""
+    three = RetryPolicy(max_attempts=3, base_delay=0)
+    replies = [FIRST, bad(1), LAST, bad(2), LAST, http(b"", "503 Busy")]
+    async with raw(*replies) as server, client(server.base_url, retry=three) as session:
+        session._find = find
+        labels, error = await listed(session)
+        rest = session.participants(SID, resume=error.cursor)
+        server.replies += [http(page_of(RECORDS, META).encode()), LAST]
+        assert [record.label for record in await rest] == [*"de"]
+
+    assert labels == [*"abc"]
+    assert type(error) is ServerError
+    assert outcomes(error) == ["ResponseError", "ResponseError", "HTTP 503"]
+
+
+async def test_body_that_proves_bad_without_retries():
+    """With retrying turned off a bad body is an error at once, behind the good records."""
+    async with raw(FIRST, bad(1), LAST) as server, client(server.base_url, retry=ONCE) as session:
+        labels, error = await listed(session)
+
+    assert labels == [*"ab"]
+    assert (type(error), error.transient) == (ResponseError, True)
+    assert outcomes(error) == ["ResponseError"]
+    assert pages_of(server) == [0, 1, 2]
+
+
+async def test_body_that_proves_bad_by_the_page():
+    """`pages()` hands out a page in two pieces, where its body proves bad between them."""
+    good = http(page_of(RECORDS, META).encode())
+    async with raw(FIRST, bad(2), LAST, good, LAST) as server, client(server.base_url) as session:
+        async with session.participants(SID) as stream:
+            pages = ["".join(each.label for each in page.records) async for page in stream.pages()]
+
+    assert pages == ["a", "bc", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "labels", "asked"),
+    [
+        (2, "ab", [0, 1]),
+        (3, "abc", [0, 1]),
+        (4, "abcd", [0, 1, 1]),
+        (5, "abcde", [0, 1, 1, 2]),
+    ],
+)
+async def test_limit_on_a_body_that_proves_bad(limit, labels, asked):
+    """A limit counts each record once, and none behind it is asked for, nor mended."""
+    replies = [FIRST, bad(2), http(page_of(RECORDS, META).encode()), LAST]
+    async with raw(*replies) as server, client(server.base_url) as session:
+        found = await session.participants(SID, limit=limit)
+
+    assert [record.label for record in found] == [*labels]
+    assert pages_of(server) == asked
+
+
+async def test_body_fetched_again_that_became_shorter():
+    """A page that lost records as it was fetched again is a PaginationError, not a silent end."""
+    shorter = http(page_of(RECORDS[:1], META).encode())
+    async with raw(FIRST, bad(2), LAST, shorter) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert (labels, type(error)) == ([*"abc"], PaginationError)
+
+
+async def test_cursor_into_a_bad_body():
+    """A list that is resumed behind a body's damage has it fetched again, and goes on there."""
+    good = http(page_of(RECORDS, META).encode())
+    async with raw(FIRST, good, LAST) as server, client(server.base_url) as session:
+        async with session.participants(SID) as stream:
+            for _ in range(3):
+                await anext(stream)
+        server.replies += [bad(1), good, LAST]
+        rest = await session.participants(SID, resume=stream.cursor)
+
+    assert [record.label for record in rest] == [*"de"]
+
+
+@ways
+async def test_envelope_in_an_unusual_order(find):
+    """A page whose `meta` stands in the midst is read as any other, its next link included."""
+    body = json.dumps({"participants": RECORDS * 20, "meta": META, "links": []}).encode()
+    async with raw(FIRST, http(body), LAST) as server, client(server.base_url) as session:
+        session._find = find
+        labels, error = await listed(session)
+
+    assert (labels, error) == ([*"a", *"bcd" * 20, *"e"], None)
+
+
+async def test_doubled_body():
+    """What is JSON twice over is none: good records come, and then the error."""
+    async with raw(FIRST, http(SECOND + SECOND)) as server, client(server.base_url) as session:
+        labels, error = await listed(session)
+
+    assert labels == ["a", "b", "c"]
+    assert (type(error), error.transient, error.path) == (ResponseError, True, None)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class Call:
         self.time += seconds
 
     async def attempt(self):
+        self.run.admit()
         self.time += 100.0  # queueing for a slot
         self.left.append(self.run.begin())
         self.time += 1.0
@@ -68,6 +69,16 @@ class Call:
 
     async def result(self):
         return await self.run.controller(self.sleep, before_sleep=self.waits.append)(self.attempt)
+
+    async def again(self, damage):
+        """Return what comes after the last result proved bad, in the consumer's own time."""
+        self.time += 1000.0
+        self.run.undo(damage)
+        return await self.result()
+
+
+def cut_off():
+    return ResponseError("cut off", transient=True)
 
 
 def unavailable(status=503, **fields):
@@ -368,3 +379,48 @@ async def test_successes_fill_the_quota():
     quota.tokens = 500
     await Call("page", quota=quota).result()
     assert quota.tokens == 500
+
+
+async def test_a_success_that_proves_bad_brings_nothing():
+    """What a success brought is taken back as it proves bad, and asking again costs as ever."""
+    quota = RetryQuota()
+    quota.tokens = 100
+    call = Call("bad", "good", quota=quota)
+
+    await call.result()
+    assert quota.tokens == 101
+    with pytest.raises(NotFoundError):
+        call.outcomes = [NotFoundError("gone", status=404)]
+        await call.again(cut_off())
+    assert quota.tokens == 95
+
+
+async def test_a_result_that_proves_bad():
+    """A result that proves bad is a failed attempt; the consumer's time is not counted."""
+    call = Call(unavailable(), "bad", unavailable(), "good")
+    assert await call.result() == "bad"
+
+    assert await call.again(cut_off()) == "good"
+
+    assert call.slept == [0.5, 1.0, 2.0]
+    assert call.run.attempts == [
+        Attempt("HTTP 503", 1.0, 0.5),
+        Attempt("ResponseError", 1.0, 1.0),
+        Attempt("HTTP 503", 1.0, 2.0),
+    ]
+
+
+async def test_results_that_prove_bad_again_and_again():
+    """The bound on attempts holds over all of a run, and the last error carries them all."""
+    call = Call(*["bad"] * 3, policy=RetryPolicy(max_attempts=3))
+    await call.result()
+    await call.again(cut_off())
+    await call.again(cut_off())
+    damage = cut_off()
+
+    with pytest.raises(ResponseError) as caught:
+        await call.again(damage)
+
+    assert caught.value is damage
+    assert [attempt.outcome for attempt in damage.attempts] == ["ResponseError"] * 3
+    assert call.outcomes == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import threading
 from collections.abc import AsyncGenerator
 
+import attrs
 import pytest
 
 from aioparticipants import (
@@ -45,6 +47,7 @@ class Source:
         self.tasks = SessionTasks()
         self.gate = asyncio.Event()
         self.departs = True
+        self.size: int | None = None
         if not gated:
             self.gate.set()
 
@@ -66,8 +69,8 @@ class Source:
         following = request(number + 1) if number + 1 < len(self.pages) else self.follow
         return RawPage(
             request=asked,
-            records=read(page_of([*page])).records,
-            meta=PageMeta(page=number),
+            records=read(page_of([*page]), find=None).records,
+            meta=PageMeta(page=number, page_size=self.size),
             request_id=f"RQ{number}",
             following=following,
             again=None,
@@ -216,6 +219,171 @@ async def test_closing_while_the_next_request_leaves(mode):
     await turns(9)
     assert (source.begun, waiting.done()) == ([0, 1], False)
 
+    await stream.aclose()
+
+    assert await waiting == []
+
+
+@pytest.mark.parametrize("mode", ["record", "page"])
+async def test_no_consumer_holds_the_loop(mode):
+    """A consumer that never waits lets others run between the records of one page."""
+    stream = Source("x" * 200).stream()
+    turns_taken = 0
+
+    async def other():
+        nonlocal turns_taken
+        while True:
+            turns_taken += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.create_task(other())
+    assert await anext(stream) == "x"
+    before = turns_taken
+    if mode == "record":
+        assert len(await drained(stream)) == 199
+    else:
+        assert len((await anext(stream.pages())).records) == 199
+    assert turns_taken - before >= 5
+    ticking.cancel()
+    await asyncio.wait([ticking])
+
+
+async def test_cancelled_while_the_loop_has_its_turn():
+    """A consumer that is cancelled as it gives way loses nothing, and is refused a second asker."""
+    stream = Source([str(number) for number in range(100)]).stream()
+    first = [await anext(stream) for _ in range(32)]
+    waiting = asyncio.create_task(anext(stream))
+    await turns(1)
+    assert not waiting.done()
+    with pytest.raises(InvalidRequestError, match="Two tasks"):
+        await anext(stream)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert waiting.cancelled()
+    assert first + await drained(stream) == [str(number) for number in range(100)]
+
+
+async def test_closed_while_the_loop_has_its_turn():
+    """Whoever gives way as the stream is closed gets the end."""
+    stream = Source("x" * 100).stream()
+    for _ in range(32):
+        await anext(stream)
+    waiting = asyncio.create_task(drained(stream))
+    await turns(1)
+    await stream.aclose()
+
+    assert await waiting == []
+
+
+class Spoiled(Source):
+    """A list of two pages, the first of which proves bad before its second record, once."""
+
+    def __init__(self, **options):
+        super().__init__("abc", "de", **options)
+        self.repeated = 0
+
+    async def fetch(self, asked, departed):
+        page = await super().fetch(asked, departed)
+        bad_at = 1 if asked == request(0) and not self.repeated else None
+        body = page_of([*self.pages[page.meta.page]], bad_at=bad_at)
+        return attrs.evolve(
+            page, records=read(body).records, again=functools.partial(self.again, asked)
+        )
+
+    async def again(self, asked, damage, departed):
+        assert (damage.transient, damage.request_id) == (True, "RQ0")
+        assert len(asyncio.all_tasks()) == self.alive
+        self.repeated += 1
+        return await self.fetch(asked, departed)
+
+    alive = 2
+
+
+async def test_a_bad_body_is_fetched_again():
+    """Its page ahead is dropped first, each record comes once, and one page task runs at most."""
+    source = Spoiled()
+
+    assert await drained(source.stream()) == [*"abcde"]
+    assert (source.begun, source.repeated) == ([0, 1, 0, 1], 1)
+    assert await Spoiled().stream() == [*"abcde"]
+
+
+async def test_the_page_ahead_of_a_bad_body_is_cancelled():
+    """A page in flight behind a body that proves bad is cancelled, and waited for."""
+    source = Spoiled(gated=True, free=1)
+    stream = source.stream()
+
+    assert [await anext(stream), await anext(stream)] == [*"ab"]
+    assert (source.begun, source.cancelled) == ([0, 1, 0, 1], [1])
+    source.gate.set()
+    assert await drained(stream) == [*"cde"]
+
+
+@pytest.mark.parametrize("after", range(12))
+async def test_cancelled_while_a_body_is_fetched_again(after):
+    """A cancellation at any turn of the loop, while a body is fetched again, loses nothing."""
+    source = Spoiled()
+    source.alive = 3
+    stream = source.stream()
+    found = [await anext(stream)]
+    waiting = asyncio.create_task(anext(stream))
+    await turns(after)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    found += [] if waiting.cancelled() else [waiting.result()]
+    source.alive = 2 if source.repeated == 0 else 3
+
+    assert found + await drained(stream) == [*"abcde"]
+    assert source.repeated == 1
+
+
+async def test_closing_while_a_body_is_fetched_again():
+    """A stream that is closed while it drops the page ahead leaves nothing, and gives the end."""
+    source = Spoiled(gated=True, free=1)
+    stream = source.stream()
+    await anext(stream)
+    waiting = asyncio.create_task(drained(stream))
+    await turns(1)
+    await stream.aclose()
+
+    assert await waiting == []
+    assert (source.begun, source.cancelled) == ([0, 1], [1])
+
+
+def test_a_bad_body_on_another_loop():
+    """A stream whose page proves bad on another loop is refused there, and drops its own page."""
+    loop = asyncio.new_event_loop()
+    source = Spoiled(gated=True, free=1)
+    stream = source.stream()
+    loop.run_until_complete(stream.__anext__())
+    with pytest.raises(InvalidRequestError, match="another event loop"):
+        asyncio.run(_exhaust(stream))
+    loop.run_until_complete(turns())
+    loop.close()
+
+    assert source.cancelled == [1]
+
+
+async def test_a_page_says_how_long_it_can_be():
+    """Where a page says that it is shorter than the limit, its records are not counted first."""
+    source = Source("abc", "def")
+    source.size = 3
+
+    assert await source.stream(limit=5) == [*"abcde"]
+    assert source.begun == [0, 1]
+    source.begun.clear()
+    assert await source.stream(limit=3) == [*"abc"]
+    assert source.begun == [0]
+
+
+async def test_closing_while_a_long_page_is_counted():
+    """Whoever waits for the first of a page's records, while they are counted, gets the end."""
+    source = Source("x" * 300, "y")
+    stream = source.stream(limit=300)
+    waiting = asyncio.create_task(drained(stream))
+    await turns(5)
+    assert (source.begun, waiting.done()) == ([0], False)
     await stream.aclose()
 
     assert await waiting == []

@@ -97,7 +97,7 @@ MUTANTS = [
     _mutant(
         "no page ahead",
         "stream session",
-        ("_stream.py", "            await self._look_ahead()\n", "            pass\n"),
+        ("_stream.py", "        await self._look_ahead()\n", "        pass\n"),
     ),
     _mutant(
         "next request not given the time to leave",
@@ -111,7 +111,7 @@ MUTANTS = [
     _mutant(
         "a request more than the limit needs",
         "stream",
-        ("_stream.py", "        if self._left == 0:", "        if self._left < 0:"),
+        ("_stream.py", "if records.known >= end or", "if records.known > end or"),
     ),
     _mutant(
         "two at once not noticed",
@@ -127,8 +127,8 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "if failure is not None and not records:",
-            "if failure is not None:",
+            "if records or self._unshown:",
+            "if (records and failure is None) or self._unshown:",
         ),
     ),
     _mutant(
@@ -136,8 +136,74 @@ MUTANTS = [
         "stream cancellation",
         (
             "_stream.py",
-            "            if len(records) % _STRIDE == 0:\n",
-            "            self._index += 1\n            if len(records) % _STRIDE == 0:\n",
+            "            index += 1\n",
+            "            index += 1\n            self._index = index\n",
+        ),
+    ),
+    # --- Bodies that prove bad half-way ---
+    _mutant(
+        "bad body is no reason to ask again",
+        "faults properties",
+        ("_stream.py", "isinstance(error, ResponseError) and error.transient", "False"),
+    ),
+    _mutant(
+        "page ahead of a bad body kept",
+        "properties",
+        ("_stream.py", "if self._flight.dropped:", "if False:"),
+        ("_stream.py", "if not self._flight.dropped and not", "if not"),
+    ),
+    _mutant(
+        "bad body not counted as an attempt",
+        "retrying faults",
+        (
+            "_retrying.py",
+            "        if damage is not None:\n            self._began",
+            "        if False:\n            self._began",
+        ),
+    ),
+    _mutant(
+        "refetched page taken for a circle",
+        "paging faults",
+        (
+            "_paging.py",
+            "self._seen.setdefault(query, request.query) != request.query",
+            "self._seen.setdefault(query, request.query) or True",
+        ),
+    ),
+    _mutant(
+        "end of the body not looked at",
+        "decoding faults",
+        (
+            "_decoding.py",
+            "            self._reader.go_on(_skip(self._text, at))\n",
+            "            pass\n",
+        ),
+    ),
+    _mutant(
+        "record counted before it is seen to end",
+        "decoding",
+        (
+            "_decoding.py",
+            "        else:\n            raise ValueError\n\n    def _end",
+            "        else:\n            self.known += 1\n\n    def _end",
+        ),
+    ),
+    _mutant(
+        "msgspec's refusal is the last word",
+        "decoding",
+        (
+            "_finding.py",
+            "        except _REFUSALS:\n            pass\n",
+            "        except _REFUSALS as error:\n            raise fault_of(ValueError()).error() from error\n",
+        ),
+    ),
+    _mutant(
+        "loop gets no turn while records are taken",
+        "stream",
+        (
+            "_stream.py",
+            "                self._pause = min(self._index + _STRIDE, self._end)\n                await asyncio.sleep(0)",
+            "                self._pause = min(self._index + _STRIDE, self._end)",
         ),
     ),
     # --- Cursors ---
@@ -168,7 +234,7 @@ MUTANTS = [
     _mutant(
         "shorter page taken for the end",
         "cursors",
-        ("_stream.py", "if start > len(page.records):", "if False:"),
+        ("_stream.py", "if records.count is not None and start > records.count:", "if False:"),
     ),
     _mutant(
         "label left in the cursor",
@@ -215,7 +281,11 @@ MUTANTS = [
     _mutant(
         "circle not noticed",
         "paging",
-        ("_paging.py", "elif query in self._seen:", "elif False:"),
+        (
+            "_paging.py",
+            "elif self._seen.setdefault(query, request.query) != request.query:",
+            "elif False:",
+        ),
     ),
     _mutant(
         "lost next link taken for the end",
@@ -245,7 +315,7 @@ MUTANTS = [
         "deadline ignored by queueing",
         "deadlines",
         (
-            "_session.py",
+            "_fetching.py",
             "asyncio.timeout(None if left == math.inf else left)",
             "asyncio.timeout(None)",
         ),
@@ -268,24 +338,26 @@ MUTANTS = [
         "slot kept",
         "session",
         (
-            "_session.py",
-            "        async with self._limiter.slot() as slot, self._shared():\n",
-            "        if slot := await self._limiter.slot().__aenter__():\n",
+            "_fetching.py",
+            "        async with self.limiter.slot() as slot, self.shared():\n",
+            "        if slot := await self.limiter.slot().__aenter__():\n",
         ),
     ),
     _mutant(
         "slot held while backing off",
         "session",
         (
-            "_session.py",
-            "                    return await controller(self._attempt, request, run, departed)",
-            "                    async with self._limiter.slot():\n"
-            "                        return await controller(self._attempt, request, run, departed)",
+            "_fetching.py",
+            "                    return await controller(self._attempt, request, key, run, departed)",
+            "                    async with self.limiter.slot():\n"
+            "                        return await controller(\n"
+            "                            self._attempt, request, key, run, departed\n"
+            "                        )",
         ),
         (
-            "_session.py",
-            "        async with self._limiter.slot() as slot, self._shared():\n",
-            "        if slot := self._limiter.slot():\n",
+            "_fetching.py",
+            "        async with self.limiter.slot() as slot, self.shared():\n",
+            "        if slot := self.limiter.slot():\n",
         ),
     ),
     # --- The wire ---
@@ -351,8 +423,8 @@ MUTANTS = [
         "structuring",
         (
             "_structuring.py",
-            'test = "type({}) is dict and " + f"({inner.name}((*v,)) or new_{inner.name})(v)"',
-            'test = "type({}) is dict"',
+            'return f"({self.test.format(value)} and {inside} or {own} is None)"',
+            'return f"({self.test.format(value)} or {own} is None)"',
         ),
     ),
     _mutant(
@@ -407,7 +479,7 @@ MUTANTS = [
         "query in events and log lines",
         "observing",
         (
-            "_session.py",
+            "_fetching.py",
             "sid, began = request.conference_sid, time.monotonic()",
             'sid, began = f"{request.conference_sid}?{request.query}", time.monotonic()',
         ),
@@ -416,7 +488,7 @@ MUTANTS = [
         "cancelled attempt never told as finished",
         "observing",
         (
-            "_session.py",
+            "_fetching.py",
             "        except BaseException as error:\n            # The latter",
             "        except Exception as error:\n            # The latter",
         ),
@@ -424,25 +496,29 @@ MUTANTS = [
     _mutant(
         "thrown-away attempt told as a failure",
         "observing",
-        ("_session.py", "(asyncio.CancelledError, GeneratorExit)", "asyncio.CancelledError"),
+        ("_fetching.py", "(asyncio.CancelledError, GeneratorExit)", "asyncio.CancelledError"),
     ),
     _mutant(
         "retry told with the wrong delay",
         "observing",
-        ("_session.py", "delay=attempt.delay or 0.0", "delay=attempt.seconds"),
+        ("_fetching.py", "delay=attempt.delay or 0.0", "delay=attempt.seconds"),
     ),
     _mutant(
         "records counted that were not handed out",
         "observing",
-        ("_observing.py", "        self._records -= missing\n", ""),
+        (
+            "_stream.py",
+            "self._index - self._since, page.request_id",
+            "self._index, page.request_id",
+        ),
     ),
     _mutant(
         "list told again at each further call",
         "observing",
         (
             "_observing.py",
-            "        if self._over:\n            return\n        self._records",
-            "        self._records",
+            "        if self._over:\n            return\n        name",
+            "        name",
         ),
     ),
     _mutant(
@@ -450,7 +526,7 @@ MUTANTS = [
         "observing",
         (
             "_stream.py",
-            "            if self._tasks.closed:\n                raise self._failed(_closed())\n",
+            "                if self._tasks.closed:\n                    raise self._failed(_closed())\n",
             "",
         ),
     ),

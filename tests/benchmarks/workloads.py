@@ -1,0 +1,189 @@
+"""What is measured. Each function runs once, in a process of its own, and returns figures.
+
+python tests/benchmarks/workloads.py '["lists", "ours", {…where…}, {…options…}]'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import contenders
+from server import pin
+
+#: Seconds that a consumer takes for a page, in (b).
+PAUSE = 0.05
+
+
+def lists(name, where, *, page_size, consumer="none"):
+    """Read one list to its end; pause after each page, or not."""
+
+    async def read():
+        count = 0
+        async with contenders.client(name, where) as client:
+            async for mos in client.mos(where["conference_sids"][0], page_size):
+                assert mos is not None
+                count += 1
+                if consumer != "none" and count % page_size == 0:
+                    await _pause(consumer)
+        return count
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    count = asyncio.run(read())
+    return {
+        "records": count,
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+    }
+
+
+async def _pause(consumer):
+    if consumer == "sleeping":
+        await asyncio.sleep(PAUSE)
+        return
+    until = time.perf_counter() + PAUSE
+    while time.perf_counter() < until:
+        pass
+
+
+def conferences(name, where, *, page_size, concurrency):
+    """Read many lists, so many at a time."""
+
+    async def read():
+        count = 0
+        left = iter(where["conference_sids"])
+
+        async def work(client):
+            nonlocal count
+            for sid in left:
+                async for mos in client.mos(sid, page_size):
+                    assert mos is not None
+                    count += 1
+
+        async with contenders.client(name, where, concurrency) as client:
+            # With fan_out: async for result in session.fan_out(sids, concurrency=concurrency)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(work(client))
+        return count
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    count = asyncio.run(read())
+    return {
+        "records": count,
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+    }
+
+
+def memory(name, where, *, page_size):
+    """Read one list, and see by how much the process grows at most."""
+    before, peak = _status("VmRSS"), Path("/proc/self/clear_refs")
+    peak.write_text("5", encoding="ascii")  # the peak begins here, not with the imports
+    found = lists(name, where, page_size=page_size)
+    return {**found, "growth": (_status("VmHWM") - before) / 1024}
+
+
+def _status(field):
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def holds(name, where, *, page_size):
+    """Read one list, and see how long the loop is held at most while each page is read."""
+
+    async def read():
+        longest, found, count = 0.0, [], 0
+        last = time.perf_counter()
+        loop = asyncio.get_running_loop()
+
+        def tick():
+            nonlocal longest, last, ticking
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+            ticking = loop.call_soon(tick)
+
+        ticking = loop.call_soon(tick)
+        async with contenders.client(name, where) as client:
+            async for mos in client.mos(where["conference_sids"][0], page_size):
+                assert mos is not None
+                count += 1
+                if count % page_size == 0:
+                    found.append(longest)
+                    longest = 0.0
+        ticking.cancel()
+        return count, found[1:]  # the first one has the connection's making in it
+
+    count, found = asyncio.run(read())
+    return {"records": count, "typical": statistics.median(found), "longest": max(found)}
+
+
+def start(name, where, *, page_size):
+    """Import, and read the first record of a list."""
+    begin = time.perf_counter()
+    for module in contenders.modules_of(name):
+        importlib.import_module(module)
+    imported = time.perf_counter()
+
+    async def first():
+        async with contenders.client(name, where) as client:
+            records = client.mos(where["conference_sids"][0], page_size)
+            await anext(records)
+            got = time.perf_counter()
+            await records.aclose()
+        return got
+
+    return {"records": 1, "import": imported - begin, "first": asyncio.run(first()) - imported}
+
+
+def structuring(name, _where):
+    """Decode records by `json`, and structure them: seconds for each, no network."""
+    import random  # noqa: PLC0415
+
+    from aioparticipants._structuring import participant  # noqa: PLC0415
+    from aioparticipants.testing._records import make_participants  # noqa: PLC0415
+
+    made = make_participants(
+        random.Random(0), 1000, base_url="http://x", account_sid="AC", conference_sid="CF"
+    )
+    texts = [json.dumps(each) for each in made]
+
+    def seconds(work):
+        found = []
+        for _ in range(15):
+            begin = time.perf_counter()
+            for text in texts:
+                work(json.loads(text))
+            found.append(time.perf_counter() - begin)
+        return min(found)
+
+    decoding = seconds(lambda record: record)
+    both = seconds(lambda record: participant(record, "participants", 0))
+    return {"records": 1000, "decoding": decoding, "structuring": both - decoding}
+
+
+WORKLOADS = {
+    each.__name__: each for each in (lists, conferences, memory, holds, start, structuring)
+}
+
+
+def main():
+    """Measure once, and print it."""
+    workload, name, where, options = json.loads(sys.argv[1])
+    warnings.simplefilter("ignore")  # twilio-python uses what aiohttp 3.14 deprecates
+    pin(0)
+    contenders.prepare(name)
+    if workload != "start":
+        for module in contenders.modules_of(name):
+            importlib.import_module(module)
+    print(json.dumps(WORKLOADS[workload](name, where, **options)))
+
+
+if __name__ == "__main__":
+    main()
