@@ -229,7 +229,8 @@ class ListWatch:
     def left(self) -> None:
         """Note that nobody will ask for more: the list was closed, or dropped in any thread.
 
-        How much of its last page was handed out is then unknown; the span counts all of it.
+        What was handed out of the last page of a list that was dropped is unknown: the span leaves it
+        out.
         """
         if not self._over:
             self._end(None)

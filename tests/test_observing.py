@@ -49,6 +49,7 @@ from aioparticipants.events import (
 )
 
 from .servers import http, last_page, raw, resetting
+from .sweeps import SIZE, half_bad
 from .test_security import CREDENTIALS, LABEL, OF_CREDENTIALS, PERSONAL, RECORD, logged
 from .watching import until
 
@@ -81,7 +82,11 @@ async def test_events_of_a_list(fake):
 
     first, second = (page.request_id for page in pages)
     sizes = [each.bytes for each in of(RequestFinished, told)]
+    # The second request is answered before the first page has been handed out, or after it.
+    order = {RequestStarted: 0, RequestFinished: 1}
+    told.sort(key=lambda each: order.get(type(each), 2))
     assert [attrs.evolve(e, seconds=0) if hasattr(e, "seconds") else e for e in told] == [
+        RequestStarted(conference_sid=sid, attempt=1),
         RequestStarted(conference_sid=sid, attempt=1),
         finished := RequestFinished(
             conference_sid=sid,
@@ -92,9 +97,8 @@ async def test_events_of_a_list(fake):
             bytes=sizes[0],
             request_id=first,
         ),
-        PageHandedOut(conference_sid=sid, page=0, records=2, request_id=first),
-        RequestStarted(conference_sid=sid, attempt=1),
         attrs.evolve(finished, bytes=sizes[1], request_id=second),
+        PageHandedOut(conference_sid=sid, page=0, records=2, request_id=first),
         PageHandedOut(conference_sid=sid, page=1, records=1, request_id=second),
         ConferenceFinished(conference_sid=sid, pages=2, records=3, seconds=0, error=None),
     ]
@@ -103,17 +107,34 @@ async def test_events_of_a_list(fake):
     assert all(each.seconds > 0 for each in told if hasattr(each, "seconds"))
 
 
-async def test_a_page_is_told_before_its_first_record_is_there(fake):
-    """What is told comes before the work goes on."""
-    sid, told = fake.add_conference(participants=3), []
-    async with watched(fake, told) as session, session.participants(sid, page_size=2) as stream:
-        assert told == []
-        await anext(stream)
-        assert len(of(PageHandedOut, told)) == 1
-        await anext(stream)
-        assert len(of(PageHandedOut, told)) == 1
-        await anext(stream)
-        assert len(of(PageHandedOut, told)) == 2
+async def test_a_page_is_told_as_it_is_left(fake):
+    """A page is told once, with what was handed out of it, as no more of it will be."""
+    sid, told = fake.add_conference(participants=7), []
+    async with watched(fake, told) as session:
+        async with session.participants(sid, page_size=4) as stream:
+            for _ in range(3):
+                await anext(stream)
+            cursor = stream.cursor
+            assert of(PageHandedOut, told) == []
+        async for _ in (stream := session.participants(sid, resume=cursor)):
+            pass
+        await stream.aclose()
+
+    assert [each.records for each in of(PageHandedOut, told)] == [3, 1, 3]
+    assert [(e.pages, e.records) for e in of(ConferenceFinished, told)] == [(2, 4)]
+
+
+async def test_a_page_that_proves_bad_is_told_in_pieces(fake):
+    """A page that is fetched again half-way is told in pieces; no record counts twice."""
+    sid, told = fake.add_conference(participants=3, conference_sid=SID), []
+    fake.fail_next(200, body=half_bad(fake))
+    async with watched(fake, told) as session:
+        assert len([record async for record in session.participants(sid, page_size=SIZE)]) == 3
+
+    assert sum(each.records for each in of(PageHandedOut, told)) == 3
+    assert [each.reason for each in of(RetryScheduled, told)] == ["ResponseError"]
+    [finished] = of(ConferenceFinished, told)
+    assert (finished.records, finished.error) == (3, None)
 
 
 async def test_retries_are_told(fake):
@@ -769,7 +790,7 @@ async def test_the_span_of_a_list_that_is_left(fake, spans, leave):
         (span,) = lists(ended())
     assert len(lists(ended())) == 1
     assert span.status.status_code is StatusCode.UNSET
-    assert span.attributes["aioparticipants.pages"] == 1
+    assert span.attributes["aioparticipants.pages"] == (leave is closed)
     assert "error.type" not in span.attributes
 
 
