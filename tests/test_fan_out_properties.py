@@ -208,7 +208,7 @@ def test_any_fan_out_gives_what_the_reference_gives(
             assert server.begun == len(made) == fan_out.total == fan_out.done
             assert fan_out.failed == len(errors)
         else:
-            assert fan_out.failed == 1
+            assert fan_out.failed >= 1  # more, where they failed in one turn of the loop
             assert not any(getattr(each, "error", None) for each in found)
         await fan_out.aclose()
 

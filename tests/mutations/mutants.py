@@ -251,6 +251,179 @@ MUTANTS = [
         "cursors",
         ("_cursors.py", "if checksum != _checksum(body):", "if False:"),
     ),
+    # --- The fan-out ---
+    _mutant(
+        "fan-out: finaliser removed",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "finaliser = weakref.finalize(self, self._crew.close)",
+            "finaliser = weakref.finalize(self, int)",
+        ),
+    ),
+    _mutant(
+        "fan-out: tasks refer to it",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "        self._crew.forget = finaliser.detach\n",
+            "        self._crew.forget = lambda: (finaliser.detach(), self)\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: what was raised keeps it alive",
+        "fan_out",
+        ("_fan_out.py", "        self.forget()  # else", "        # else"),
+    ),
+    _mutant(
+        "fan-out: room not given back",
+        "fan_out",
+        ("_fan_out.py", "self._add(result, self._free)", "self._add(result, _nothing)"),
+    ),
+    _mutant(
+        "fan-out: room given back before the hand-over",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "            self._add(result, self._free)\n",
+            "            self._add(result, _nothing)\n            self._free()\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: source drained ahead of room",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "        await crew.has_room()\n        sid = await crew.pull()\n",
+            "        sid = await crew.pull()\n        await crew.has_room()\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: a failure ends all",
+        "fan_out fan_out_properties",
+        (
+            "_fan_out.py",
+            "if result.error is not None and self._raising:",
+            "if result.error is not None:",
+        ),
+    ),
+    _mutant(
+        "fan-out: records before a failure lost",
+        "fan_out_properties",
+        (
+            "_fan_out.py",
+            "return attrs.evolve(result, participants=tuple(records))",
+            "return attrs.evolve(result, participants=() if result.error else tuple(records))",
+        ),
+    ),
+    _mutant(
+        "fan-out: raise keeps the others running",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "            self._fail(failure)\n            self._cancel_all()\n",
+            "            self._fail(failure)\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: raise before all is gone",
+        "fan_out",
+        ("_fan_out.py", "self._feeder is not None or self._running:", "self._failure is None:"),
+    ),
+    _mutant(
+        "fan-out: a raised error's cursor skips what was not handed out",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "result.error if self.merging else _from_the_start(result.error)",
+            "result.error",
+        ),
+    ),
+    _mutant(
+        "fan-out: cancelled wait loses a result",
+        "fan_out fan_out_properties",
+        (
+            "_fan_out.py",
+            "            await self._changed.wait()\n",
+            "            try:\n"
+            "                await self._changed.wait()\n"
+            "            except asyncio.CancelledError:\n"
+            "                self._ready and self._ready.popleft()[1]()\n"
+            "                raise\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: closed session shown as the end",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "            self._fail(self._interrupted(None))\n",
+            "            pass\n",
+        ),
+        (
+            "_fan_out.py",
+            "            self._fail(self._interrupted(sid))\n",
+            "            pass\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: a source that swallows a cancellation taken for the end",
+        "fan_out",
+        ("_fan_out.py", "if feeder.cancelling():", "if False:"),
+    ),
+    _mutant(
+        "fan-out: a task cancelled from outside just vanishes",
+        "fan_out",
+        ("_fan_out.py", "if stream is None or crew.is_ending():", "if True:"),
+        (
+            "_fan_out.py",
+            "            self._bring(ConferenceResult(conference_sid=sid, error=_cancelled(sid, None)))\n",
+            "            self._free()\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: results handed out after closing",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "        self._ready.clear()\n        self.rest = iter(())\n",
+            "",
+        ),
+        (
+            "_fan_out.py",
+            "        if not self._closed:\n            self._ready",
+            "        if True:\n            self._ready",
+        ),
+    ),
+    _mutant(
+        "fan-out: merged offer not awaited",
+        "fan_out",
+        ("_fan_out.py", "        await taken.wait()\n", ""),
+    ),
+    _mutant(
+        "fan-out: rest of a merged page belongs to its reader",
+        "fan_out",
+        (
+            "_fan_out.py",
+            "        self._crew.merging = True\n",
+            "        self._crew.merging, self._crew.rest = True, iter(())\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: deadline begins with the first request",
+        "fan_out",
+        ("_fan_out.py", "            self._starting()\n", ""),
+    ),
+    _mutant(
+        "fan-out: tasks run in the reader's context",
+        "fan_out",
+        ("_fan_out.py", "self._context.copy(), name)", "contextvars.copy_context(), name)"),
+    ),
+    _mutant(
+        "fan-out: closed from the wrong thread",
+        "fan_out",
+        ("_fan_out.py", "abandon(task, task.get_loop())", "task.cancel()"),
+    ),
     # --- Pages ---
     _mutant(
         "link's path not compared",
