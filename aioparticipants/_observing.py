@@ -229,8 +229,7 @@ class ListWatch:
     def left(self) -> None:
         """Note that nobody will ask for more: the list was closed, or dropped in any thread.
 
-        What was handed out of the last page of a list that was dropped is unknown: the span leaves it
-        out.
+        What was handed out of its last page is unknown where it was dropped, and left out then.
         """
         if not self._over:
             self._end(None)

@@ -445,6 +445,11 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         if page is not None:
             self._watch.page(page.meta.page, self._index - self._since, page.request_id)
 
+    def _finished(self) -> StopAsyncIteration:
+        """Tell that the list is complete, and return what says so to the consumer."""
+        self._watch.ended()
+        return StopAsyncIteration()
+
     def _told(self, error: InsightsError) -> InsightsError:
         """Return a copy of an error to raise, which says where the list stopped."""
         told = copy.copy(error)
@@ -527,14 +532,13 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             if self._error is not None:
                 raise self._error
             if self._index >= self._end:
-                raise StopAsyncIteration
+                raise self._finished()
             if isinstance(self._upcoming, InsightsError):
                 raise self._failed(self._upcoming)
             task = self._flight.task
             if task is None:
                 if self._upcoming is None:
-                    self._watch.ended()
-                    raise StopAsyncIteration
+                    raise self._finished()
                 if self._tasks.closed:
                     raise self._failed(_closed())
                 task = self._start(self._upcoming, lambda: None)
