@@ -276,20 +276,25 @@ class _Field:
         """Return the name in JSON: Python keeps `from` for itself."""
         return self.attribute.name.rstrip("_")
 
-    def test_in(self, holder: str) -> str:
+    @property
+    def building(self) -> _Hook | None:
+        """Return what the value, checked before, goes through as a record is built."""
+        return None if self.on_demand or self.hook is _finite else self.hook
+
+    def test_of(self, holder: str, *, quick: bool) -> str:
         """Return an expression for whether the object of that name has what may stand here.
 
-        A nested object with the usual keys is tested in place: there are eight of them in a record,
-        and a call for each would take as long as all of the tests.
+        A quick one raises KeyError where a nested object has not the usual keys. It tests them in
+        place: there are eight in a record, and calls would take as long as all of the tests.
         """
+        value = f"{holder}[{self.wire_name!r}]"
+        if quick and self.wire_name in _OMITTED:
+            value = f"{holder}.get({self.wire_name!r})"
         if self.inner is None:
-            value = f"v := {holder}[{self.wire_name!r}]"
-            return f"({self.test.format(value)} or v is None)"
-        own, name = f"{holder}_{self.attribute.name}", self.inner.name
-        inside = " and ".join(each.test_in(own) for each in self.inner.usual)
-        inside = f"({inside} if {own}.keys() == usual_{name} else fits_{name}({own}))"
-        value = f"{own} := {holder}[{self.wire_name!r}]"
-        return f"({self.test.format(value)} and {inside} or {own} is None)"
+            return f"({self.test.format(f'v := {value}')} or v is None)"
+        own = f"{holder}_{self.attribute.name}"
+        inside = self.inner.quick_test(own) if quick else f"fits_{self.inner.name}({own})"
+        return f"({self.test.format(f'{own} := {value}')} and {inside} or {own} is None)"
 
     def mismatch(self, value: object) -> _MismatchError | None:
         """Return what is wrong with a value, None if nothing is."""
@@ -306,26 +311,26 @@ def _field(attribute: attrs.Attribute[Any]) -> _Field:
     kind = get_origin(kinds[0]) or kinds[0]
     inner = _STRUCTURERS.get(kind)
     if inner is not None:
-        return _Field(attribute, frozenset({dict, _NONE}), "type({}) is dict", None, inner)
+        return _Field(attribute, frozenset({dict, _NONE}), "({}).__class__ is dict", None, inner)
     if issubclass(kind, StrEnum):
-        return _Field(attribute, _TEXT, "type({}) is str", _open_enum(kind), None)
+        return _Field(attribute, _TEXT, "({}).__class__ is str", _open_enum(kind), None)
     return _Field(attribute, *_PLAIN[kind], None)
 
 
 _TEXT: Final[frozenset[type]] = frozenset({str, _NONE})
 _PLAIN: Final[Mapping[Any, tuple[frozenset[type], str, _Hook | None]]] = {
-    str: (_TEXT, "type({}) is str", None),
-    bool: (frozenset({bool, _NONE}), "type({}) is bool", None),
-    int: (frozenset({int, _NONE}), "type({}) is int", None),
+    str: (_TEXT, "({}).__class__ is str", None),
+    bool: (frozenset({bool, _NONE}), "({}).__class__ is bool", None),
+    int: (frozenset({int, _NONE}), "({}).__class__ is int", None),
     # 1e999 is JSON, and infinity to Python.
     float: (
         frozenset({float, int, _NONE}),
-        "type({}) is float and -inf < v < inf or type(v) is int",
+        "({}).__class__ is float and -inf < v < inf or v.__class__ is int",
         _finite,
     ),
-    datetime: (_TEXT, "type({}) is str", _time),
-    tuple: (frozenset({list, _NONE}), "type({}) is list and texts(v)", _strings),
-    Mapping: (frozenset({dict, _NONE}), "type({}) is dict and instants(v.values())", _events),
+    datetime: (_TEXT, "({}).__class__ is str", _time),
+    tuple: (frozenset({list, _NONE}), "({}).__class__ is list and texts(v)", _strings),
+    Mapping: (frozenset({dict, _NONE}), "({}).__class__ is dict and instants(v.values())", _events),
 }
 
 
@@ -349,15 +354,17 @@ class _Structurer:
         attrs.resolve_types(kind)
         every = attrs.fields(kind)
         self.name: str = kind.__name__
-        self.usual: list[_Field] = []
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._kind = kind
         self._fields = {
             field.wire_name: field for field in map(_field, every) if field.wire_name != "extra"
         }
-        self.usual += [each for name, each in self._fields.items() if name not in _OMITTED]
         self._generated: dict[tuple[str, ...], _Plan] = {}
         self._complete = self._new_plan(tuple(self._fields))
+        usual = tuple(name for name in self._fields if name not in _OMITTED)
+        self._usual = len(usual)
+        self._build_usual = self._new_plan(usual).build
+        self._fits_usual = _compiled(self.quick_test("o"))
         self._nulls: Mapping[str, object] = dict.fromkeys(self._fields)
         for field in self._fields.values():
             build = field.on_demand
@@ -367,31 +374,49 @@ class _Structurer:
 
     def structure(self, value: dict[str, object], _: object = None) -> Any:
         """Return the record of an object, or raise `_MismatchError`."""
-        if type(value) is not dict:
+        if value.__class__ is not dict:
             _require(dict, value, "")
-        plan = self._plans.get((*value,)) or self._plan(value)
+        fits = False
         try:
-            if plan.fits(value):
-                record = plan.build(value, self._kind)
-                record.__class__ = self._kind
-                return record
+            fits = len(value) == self._usual and self._fits_usual(value)
+        except KeyError:
+            pass  # it, or a nested one, has as many members as usual, and others
+        try:
+            if fits or self.fits(value):
+                return self.build(value)
         except _MismatchError:
             pass  # raised out here, so that it does not chain the one caught
         raise self.mismatch(value) or AssertionError
 
-    def build(self, value: dict[str, object], _: object = None) -> Any:
+    def build(self, value: dict[str, object]) -> Any:
         """Return the record of an object that was found to fit."""
-        plan = self._plans.get((*value,)) or self._plan(value)
-        record = plan.build(value, self._kind)
+        build = self._build_usual
+        if len(value) != self._usual:
+            build = self._plan(value).build
+        try:
+            record = build(value, self._kind)
+        except KeyError:
+            record = self._plan(value).build(value, self._kind)
         record.__class__ = self._kind
         return record
 
     def fits(self, value: Mapping[str, object]) -> bool:
         """Tell whether an object fits, whatever its keys."""
-        return (self._plans.get((*value,)) or self._plan(value)).fits(value)
+        return self._plan(value).fits(value)
+
+    def quick_test(self, holder: str) -> str:
+        """Return an expression like `_Field.test_of`, for an object of this class."""
+        sometimes = [name for name in self._fields if name in _OMITTED]
+        there = "".join(f" + ({name!r} in {holder})" for name in sometimes)
+        members = f"len({holder}) == {len(self._fields) - len(sometimes)}{there}"
+        tests = [each.test_of(holder, quick=True) for each in self._fields.values()]
+        return f"({' and '.join([members, *tests])})"
 
     def _plan(self, value: Mapping[str, object]) -> _Plan:
         """Return what to do with an object that has these keys, and remember it."""
+        return self._plans.get((*value,)) or self._remembered_plan(value)
+
+    def _remembered_plan(self, value: Mapping[str, object]) -> _Plan:
         known = tuple(key for key in self._fields if key in value)
         if known not in self._generated and len(self._generated) < _MOST_GENERATED:
             self._generated[known] = self._new_plan(known)
@@ -420,9 +445,7 @@ class _Structurer:
         fields = [self._fields[key] for key in keys]
         # Any, as pyright would else try an override on each of the function's own options.
         overrides: dict[str, Any] = {
-            each.attribute.name: override(
-                rename=each.wire_name, struct_hook=None if each.on_demand else each.hook
-            )
+            each.attribute.name: override(rename=each.wire_name, struct_hook=each.building)
             for each in fields
         }
         generate = cast("Callable[..., _Build]", make_dict_structure_fn_from_attrs)
@@ -440,11 +463,12 @@ class _Structurer:
             _cattrs_use_linecache=False,  # it would keep every source for ever
             **overrides,
         )
-        return _Plan(fits=_compiled(fields), build=build)
+        tests = [each.test_of("o", quick=False) for each in fields]
+        return _Plan(fits=_compiled(" and ".join(tests) or "True"), build=build)
 
 
-def _compiled(fields: Sequence[_Field]) -> _Fits:
-    """Return a function that tells whether the fields of an object, all there, hold what they may.
+def _compiled(test: str) -> _Fits:
+    """Return a function that applies a test to an object, `o`.
 
     It is compiled as attrs and cattrs compile theirs, from the names and tests of this file alone:
     a look-up and a call for each of the fifty values of a record would take twice as long.
@@ -452,9 +476,7 @@ def _compiled(fields: Sequence[_Field]) -> _Fits:
     names: dict[str, object] = {"inf": math.inf, "texts": _are_texts, "instants": _are_instants}
     for inner in _STRUCTURERS.values():
         names[f"fits_{inner.name}"] = inner.fits
-        names[f"usual_{inner.name}"] = {each.wire_name for each in inner.usual}
-    source = f"lambda o: {' and '.join(each.test_in('o') for each in fields) or True}"
-    return cast("_Fits", eval(source, names))  # noqa: S307 - nothing in it is from outside
+    return cast("_Fits", eval(f"lambda o: {test}", names))  # noqa: S307 - nothing in it is from outside
 
 
 def _on_demand(slot: Any, build: Callable[[dict[str, Any]], object]) -> property:
