@@ -160,13 +160,15 @@ def _finite(value: float | None, _: object) -> float | None:
     raise _MismatchError(message)
 
 
-def _open_enum(kind: type[StrEnum]) -> _Hook:
-    known = {word.value: word for word in kind}.get
+class _Words(dict[str | None, str | None]):
+    """The words of an open enum: one that is not known is itself."""
 
-    def member(value: str, _: object) -> str:
-        return known(value, value)
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__({word.value: word for word in kind})
+        self[None] = None
 
-    return member
+    def __missing__(self, word: str | None) -> str | None:
+        return word
 
 
 def _strings(value: list[object] | None, _: object) -> tuple[object, ...] | None:
@@ -261,6 +263,8 @@ class _Field:
     """The same as an expression, `{}` standing for the value and `v` for later mentions of it."""
     hook: _Hook | None
     """What the value goes through as the record is built; None where it passes as it is."""
+    words: _Words | None
+    """Where an enum's words are looked up instead: in half of the time that a hook takes."""
     inner: _Structurer | None
     """How to check and build the nested object that it is."""
 
@@ -311,10 +315,11 @@ def _field(attribute: attrs.Attribute[Any]) -> _Field:
     kind = get_origin(kinds[0]) or kinds[0]
     inner = _STRUCTURERS.get(kind)
     if inner is not None:
-        return _Field(attribute, frozenset({dict, _NONE}), "({}).__class__ is dict", None, inner)
+        either: frozenset[type] = frozenset({dict, _NONE})
+        return _Field(attribute, either, "({}).__class__ is dict", None, None, inner)
     if issubclass(kind, StrEnum):
-        return _Field(attribute, _TEXT, "({}).__class__ is str", _open_enum(kind), None)
-    return _Field(attribute, *_PLAIN[kind], None)
+        return _Field(attribute, _TEXT, "({}).__class__ is str", None, _Words(kind), None)
+    return _Field(attribute, *_PLAIN[kind], None, None)
 
 
 _TEXT: Final[frozenset[type]] = frozenset({str, _NONE})
@@ -376,11 +381,10 @@ class _Structurer:
         """Return the record of an object, or raise `_MismatchError`."""
         if value.__class__ is not dict:
             _require(dict, value, "")
-        fits = False
         try:
             fits = len(value) == self._usual and self._fits_usual(value)
         except KeyError:
-            pass  # it, or a nested one, has as many members as usual, and others
+            fits = False  # it, or a nested one, has as many members as usual, and others
         try:
             if fits or self.fits(value):
                 return self.build(value)
@@ -451,12 +455,12 @@ class _Structurer:
         generate = cast("Callable[..., _Build]", make_dict_structure_fn_from_attrs)
         build = generate(
             # Required and positional, so that cattrs names them all in one plain call. A converter
-            # that is preferred to a hook makes it hand the value on as it is; none is ever called.
+            # that is preferred to a hook makes it hand the value on as it is; this one is not run.
             [
                 each.attribute.evolve(default=attrs.NOTHING, kw_only=False, converter=_as_it_is)
                 for each in fields
             ],
-            _mutable_twin(self._kind, [each.attribute.name for each in fields]),
+            _mutable_twin(self._kind, fields),
             _CONVERTER,
             _cattrs_prefer_attrib_converters=True,
             _cattrs_detailed_validation=False,
@@ -497,7 +501,7 @@ def _on_demand(slot: Any, build: Callable[[dict[str, Any]], object]) -> property
     return property(built, put)
 
 
-def _mutable_twin(kind: type, given: Sequence[str]) -> type:
+def _mutable_twin(kind: type, given: Sequence[_Field]) -> type:
     """Return a class with the very slots of a frozen one, and a plain `__init__`.
 
     A frozen `__init__` goes through `object.__setattr__` for each field. Filled in as its twin and
@@ -505,12 +509,14 @@ def _mutable_twin(kind: type, given: Sequence[str]) -> type:
     are `given` come first, in this order, and by position: 27 keywords cost more than all else.
     (Measured, the 27 fields of a participant: 3.9 us frozen, 2.1 by keyword, 0.9 by position.)
     """
-    fields = attrs.fields_dict(kind)
-    names = [*given, *(name for name in fields if name not in given)]
-    own = {
-        name: attrs.field() if name in given else attrs.field(default=fields[name].default)
-        for name in names
+    own: dict[str, Any] = {
+        each.attribute.name: attrs.field(
+            converter=None if each.words is None else each.words.__getitem__
+        )
+        for each in given
     }
+    for each in attrs.fields(kind):
+        own.setdefault(each.name, attrs.field(default=each.default))
     return attrs.make_class(kind.__name__, own, slots=True, weakref_slot=False, eq=False)
 
 
