@@ -16,8 +16,9 @@ from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import cursor_of, resumed
 from ._paging import Pager, RawPage
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
-from ._responses import fastest, page_envelope
+from ._responses import page_envelope
 from ._retrying import Deadline, RetryPolicy, RetryRun
+from ._speed import find_participants
 from ._stream import PageTasks, RecordStream, settle, unhurried
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InsightsError, InvalidRequestError
@@ -98,7 +99,7 @@ class InsightsSession:
     ) -> None:
         """See the class."""
         self._tasks = PageTasks()
-        self._find: Finder | None = fastest
+        self._find: Finder | None = find_participants
         whole = type(cast("object", max_concurrency)) is int  # a bool is one by isinstance
         _require(whole and max_concurrency >= 1, _CONCURRENCY_ADVICE)
         _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)

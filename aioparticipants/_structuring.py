@@ -42,7 +42,7 @@ from .models import (
     ParticipantProperties,
 )
 
-__all__ = ["page_meta", "participant", "unstructure_participant"]
+__all__ = ["members_of", "page_meta", "participant", "unstructure_participant", "wire_name"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,9 @@ _LONGEST_REMEMBERED: Final = 4096
 _DEEPEST: Final = 64
 #: Functions generated for a class: one takes cattrs a millisecond, and memory.
 _MOST_GENERATED: Final = 64
+
+#: What an object can come as besides a dict, its types checked, and how to get its members.
+members_of: Final[dict[type, Callable[[Any], dict[str, Any]]]] = {}
 
 _NONE: Final = type(None)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -277,8 +280,8 @@ class _Field:
 
     @property
     def wire_name(self) -> str:
-        """Return the name in JSON: Python keeps `from` for itself."""
-        return self.attribute.name.rstrip("_")
+        """Return the name in JSON."""
+        return wire_name(self.attribute)
 
     @property
     def building(self) -> _Hook | None:
@@ -302,11 +305,18 @@ class _Field:
 
     def mismatch(self, value: object) -> _MismatchError | None:
         """Return what is wrong with a value, None if nothing is."""
+        if type(value) in members_of:
+            return None
         if type(value) not in self.accepts:
             return _MismatchError(_expected(self.accepts, type(value)))
         if self.inner is not None and isinstance(value, dict):
             return self.inner.mismatch(cast("dict[str, object]", value))
         return _attempt(self.hook, value)
+
+
+def wire_name(attribute: attrs.Attribute[Any]) -> str:
+    """Return a field's name in JSON: Python keeps `from` for itself."""
+    return attribute.name.rstrip("_")
 
 
 def _field(attribute: attrs.Attribute[Any]) -> _Field:
@@ -368,7 +378,9 @@ class _Structurer:
         self._complete = self._new_plan(tuple(self._fields))
         usual = tuple(name for name in self._fields if name not in _OMITTED)
         self._usual = len(usual)
-        self._build_usual = self._new_plan(usual).build
+        #: Tried first: for the usual members, and for all, by their number.
+        self._builds = {len(usual): self._new_plan(usual).build}
+        self._builds[len(self._fields)] = self._complete.build
         self._fits_usual = _compiled(self.quick_test("o"))
         self._nulls: Mapping[str, object] = dict.fromkeys(self._fields)
         for field in self._fields.values():
@@ -379,6 +391,9 @@ class _Structurer:
 
     def structure(self, value: dict[str, object], _: object = None) -> Any:
         """Return the record of an object, or raise `_MismatchError`."""
+        members = members_of.get(value.__class__)
+        if members is not None:
+            return self._structure_checked(members(value))
         if value.__class__ is not dict:
             _require(dict, value, "")
         try:
@@ -392,14 +407,22 @@ class _Structurer:
             pass  # raised out here, so that it does not chain the one caught
         raise self.mismatch(value) or AssertionError
 
+    def _structure_checked(self, value: dict[str, Any]) -> Any:
+        """Return the record of an object whose types were checked as it was decoded."""
+        events = value.get("events")
+        try:
+            if events is None or _are_instants(events.values()):
+                return self.build(value)
+        except _MismatchError:
+            pass
+        raise self.mismatch(value) or AssertionError
+
     def build(self, value: dict[str, object]) -> Any:
         """Return the record of an object that was found to fit."""
-        build = self._build_usual
-        if len(value) != self._usual:
-            build = self._plan(value).build
+        build = self._builds.get(len(value)) or self._plan(value).build
         try:
             record = build(value, self._kind)
-        except KeyError:
+        except KeyError:  # it has as many members as usual, and others
             record = self._plan(value).build(value, self._kind)
         record.__class__ = self._kind
         return record
@@ -437,8 +460,10 @@ class _Structurer:
 
     def mismatch(self, value: Mapping[str, object]) -> _MismatchError | None:
         """Return what is wrong with an object, and where; None if nothing is."""
-        for key, item in value.items():
-            field = self._fields.get(key)
+        # In the order of the fields, so that it is the same for all of its spellings.
+        known = [key for key in self._fields if key in value]
+        for key in [*known, *(key for key in value if key not in self._fields)]:
+            field, item = self._fields.get(key), value[key]
             found = field.mismatch(item) if field else _unknown_mismatch(item)
             if found is not None:
                 return _MismatchError(found.fault, f".{key}{found.path}")
@@ -493,8 +518,11 @@ def _on_demand(slot: Any, build: Callable[[dict[str, Any]], object]) -> property
 
     def built(record: object) -> object:
         value = get(record)
-        if type(value) is dict:  # as it came
+        if value.__class__ is dict:  # as it came
             value = build(cast("dict[str, Any]", value))
+            put(record, value)
+        elif value.__class__ in members_of:
+            value = build(members_of[value.__class__](value))
             put(record, value)
         return value
 
