@@ -1,7 +1,7 @@
 """The quality gates, one session each.
 
-`nox` alone runs all but three: `mutants` (does the suite notice faults?), `soak` (does anything
-pile up?) and `bench` (how fast is it?), which take minutes, and are for a change that touches them.
+`nox` alone runs all but four: `mutants` (does the suite notice faults?), `soak` (does anything pile
+up?), `bench` (how fast is it?) and `bench_guard` (is it still?), for a change that touches them.
 """
 
 from __future__ import annotations
@@ -134,6 +134,13 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Against twilio-python and the floor, in one run; not part of the gates."""
+    """Against twilio-python and the floors, in one run; not part of the gates."""
     session.install(".", *_group("bench"))
     session.run("python", "tests/benchmarks/compare.py", *session.posargs)
+
+
+@nox.session
+def bench_guard(session: nox.Session) -> None:
+    """The ratios that must not be lost, with a wide margin, in half a minute."""
+    session.install(".", *_group("bench"))
+    session.run("python", "tests/benchmarks/guard.py")
