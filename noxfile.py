@@ -1,8 +1,8 @@
 """The quality gates, one session each.
 
-`nox` alone runs all but four: `mutants` (does the suite notice faults?), `soak` (does anything pile
-up?), `bench` (how fast is it?) and `simulate` (what would the limiter do?), which take minutes, and
-are for a change that touches them.
+`nox` alone runs all but five: `mutants` (does the suite notice faults?), `soak` (does anything pile
+up?), `bench` (how fast is it?), `bench_guard` (is it still?) and `simulate` (what would the limiter
+do?), for a change that touches them.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Against twilio-python and the floor, in one run; not part of the gates."""
+    """Against twilio-python and the floors, in one run; not part of the gates."""
     session.install(".", *_group("bench"))
     session.run("python", "tests/benchmarks/compare.py", *session.posargs)
 
@@ -145,3 +145,10 @@ def simulate(session: nox.Session) -> None:
     """The limiter on a virtual clock, beside what it is not; not part of the gates."""
     session.install(".")
     session.run("python", "tests/benchmarks/limiter.py", *session.posargs)
+
+
+@nox.session
+def bench_guard(session: nox.Session) -> None:
+    """The ratios that must not be lost, with a wide margin, in half a minute."""
+    session.install(".", *_group("bench"))
+    session.run("python", "tests/benchmarks/guard.py")

@@ -20,9 +20,11 @@ from msgspec.json import Decoder
 from ._decoding import decoded, fault_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["find_records"]
+    from ._decoding import Finder, Records
+
+__all__ = ["find_records", "finder"]
 
 #: What msgspec raises: its own errors, and UnicodeDecodeError.
 _REFUSALS: Final = (MsgspecError, ValueError, RecursionError)
@@ -31,36 +33,54 @@ _find: Final = Decoder(list[Raw]).decode
 _decode: Final = Decoder[Any]().decode
 
 
-def find_records(array: memoryview, /) -> Found | None:
-    """Return the records in the bytes of an array; None where msgspec refuses them."""
-    try:
-        return Found(_find(array))
-    except _REFUSALS:
-        return None
+def finder(decode: Callable[[Raw], object]) -> Finder:
+    """Return what finds the records in the bytes of an array, to be decoded by `decode`."""
+
+    def find(array: memoryview, /) -> Records | None:
+        try:
+            return Found(_find(array), decode)
+        except _REFUSALS:
+            return None
+
+    return find
+
+
+#: Decodes records to what `json` makes of them.
+find_records: Finder = finder(_decode)
 
 
 class Found:
     """Records whose bounds are known."""
 
-    def __init__(self, pieces: list[Raw]) -> None:
+    def __init__(self, pieces: list[Raw], decode: Callable[[Raw], object]) -> None:
         """Decode these."""
         self.known: int = len(pieces)
         self.count: int | None = len(pieces)
         self._pieces = pieces
+        self._decode = decode
 
     def at(self, index: int) -> object:
         """Return a record, see `Records`."""
         piece = self._pieces[index]
         try:
-            return _decode(piece)
+            return self._decode(piece)
         except _REFUSALS:
             pass
-        try:
-            return decoded(bytes(piece))
-        except (ValueError, RecursionError) as error:
-            fault = fault_of(error)
-        raise fault.error()
+        return _decoded(piece)
 
     def walk(self, count: int | None = None) -> Iterator[None]:  # noqa: ARG002 - see `Records`
         """Do nothing: all are known."""
         return iter(())
+
+
+def _decoded(piece: Raw) -> object:
+    """Return what a record is to `json`, be it by msgspec."""
+    try:
+        return _decode(piece)
+    except _REFUSALS:
+        pass
+    try:
+        return decoded(bytes(piece))
+    except (ValueError, RecursionError) as error:
+        fault = fault_of(error)
+    raise fault.error()

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeVar, cast
@@ -27,14 +26,9 @@ if TYPE_CHECKING:
     from ._messages import Request, Response
     from .errors import APIStatusError
 
-__all__ = ["fastest", "page_envelope", "retry_after"]
+__all__ = ["page_envelope", "retry_after"]
 
 _T = TypeVar("_T")
-
-#: How a page's records are found: picked here, once. Without the extra `speed`, `json` does it.
-fastest: Finder | None = None
-with suppress(ImportError):
-    from ._finding import find_records as fastest
 
 _OK: Final = 200
 

@@ -20,8 +20,8 @@ from ._limiter import Limiter, shared
 from ._observing import ListWatch, Observer, checked_tracer
 from ._paging import Pager
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
-from ._responses import fastest
 from ._retrying import Deadline, RetryPolicy, RetryQuota
+from ._speed import find_participants
 from ._stream import RecordStream, SessionTasks, settle
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
@@ -145,7 +145,7 @@ class InsightsSession:
             quota=RetryQuota(),
             rng=random.Random(),  # noqa: S311 - jitter, not a secret
             tell=tell,
-            find=fastest,
+            find=find_participants,
         )
 
     @classmethod

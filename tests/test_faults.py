@@ -41,7 +41,7 @@ from aioparticipants import (
 )
 from aioparticipants._transport import LARGEST_BODY
 
-from .bodies import WAYS, page_of
+from .bodies import PARTICIPANTS, page_of
 from .servers import (
     closing,
     dripping,
@@ -1017,7 +1017,7 @@ META = {"next_page_url": LINK.replace("Page=1", "Page=2")}
 LAST = http(last_page({"label": "e"}))
 ALL = [*"abcde"]
 
-ways = pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
+ways = pytest.mark.parametrize("find", PARTICIPANTS.values(), ids=PARTICIPANTS)
 orders = pytest.mark.parametrize("meta_first", [True, False], ids=["meta first", "meta last"])
 
 

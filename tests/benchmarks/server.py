@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
+
+from contenders import pin
 
 from aioparticipants.testing import FakeInsights
 from aioparticipants.testing._fake import _checked, _Refusal
@@ -68,12 +69,6 @@ class LongLists(FakeInsights):
     async def _serve(self, request):
         self.requests.clear()  # nobody looks at them here
         return await super()._serve(request)
-
-
-def pin(core, pid=0):
-    """Give a process a core of its own, where there are two."""
-    if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
-        os.sched_setaffinity(pid, {sorted(os.sched_getaffinity(0))[core]})
 
 
 class Server:

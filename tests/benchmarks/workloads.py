@@ -15,7 +15,6 @@ import warnings
 from pathlib import Path
 
 import contenders
-from server import pin
 
 #: Seconds that a consumer takes for a page, in (b).
 PAUSE = 0.05
@@ -177,7 +176,7 @@ def main():
     """Measure once, and print it."""
     workload, name, where, options = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")  # twilio-python uses what aiohttp 3.14 deprecates
-    pin(0)
+    contenders.pin(0)
     contenders.prepare(name)
     if workload != "start":
         for module in contenders.modules_of(name):
