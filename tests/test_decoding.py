@@ -338,6 +338,7 @@ def test_any_participant_is_the_same_in_both_ways(raw, data):
         '{"events": {"mute": [99999999999999999]}, "join_time": "soon"}',
         '{"events": {"mute": [1], "hold": []}, "tags": null, "coached_participants": ["CA1"]}',
         '{"from": "+15005550006", "from_": "x", "extra": {"a": 1}}',
+        '{"properties": {"enter_muted": true}, "events": {"mute": [99999999999999999]}}',
         "[]",
         "null",
         '"x"',
