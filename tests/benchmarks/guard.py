@@ -26,7 +26,7 @@ def ratios():
         cpu = medians(found, lambda one: one["cpu"])
         held = rounds_of(server, "holds", ROUNDS, RECORDS, names=NAMES, page_size=PAGE_SIZE)
         hold = medians(held, lambda one: one["typical"])
-    for name, least, most in ((OURS, 1.3, 0.85), (FAST, 1.6, 0.7)):
+    for name, least, most in ((OURS, 1.5, 0.75), (FAST, 2.2, 0.55)):
         yield "records/s", name, speed[name] / speed[PEER], least, None
         yield "CPU", name, cpu[name] / cpu[PEER], None, most
         yield "typical hold", name, hold[name] / hold[PEER], None, 0.25
