@@ -81,16 +81,16 @@ class Fetcher:
         Raises:
             InsightsError: what the last attempt failed with, or the deadline passed.
         """
-        controller = run.controller(
-            asyncio.sleep,
-            before_sleep=functools.partial(_waiting, self.tell, request, run, departed),
-        )
         left = until.left()
         failure: InsightsError | TimeoutError = TimeoutError()
         if left > 0:
             try:
                 async with asyncio.timeout(None if left == math.inf else left):
-                    return await controller(self._attempt, request, key, run, departed)
+                    return await run.result_of(
+                        functools.partial(self._attempt, request, key, run, departed),
+                        sleep=asyncio.sleep,
+                        before_sleep=functools.partial(_waiting, self.tell, request, run, departed),
+                    )
             except (InsightsError, TimeoutError) as error:
                 failure = error
         raise run.verdict(failure)
@@ -98,7 +98,6 @@ class Fetcher:
     async def _attempt(
         self, request: Request, key: str, run: RetryRun, departed: Callable[[], None]
     ) -> tuple[Envelope, str | None]:
-        run.admit()
         if self.limiter.full:
             departed()  # it cannot leave yet, and nobody should wait for that
         async with self.limiter.slot() as slot, self.shared():

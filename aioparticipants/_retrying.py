@@ -15,9 +15,9 @@
    A 429 costs nothing: it is the limiter's business, and a sign of life.
 5. A `deadline` is the caller's, for a whole list, and all counts: queueing, attempts, waits, pages.
    A wait that would pass it is not begun, and an attempt gets no more than what is left.
-6. tenacity drives it, one fresh controller a page (its state is not task-safe), with synchronous
-   callbacks, a positive `isinstance` predicate (so that a cancellation is never swallowed), and
-   the sleep, clock and randomness handed in.
+6. tenacity drives it from the first failure on: a fresh controller for the page (its state is not
+   task-safe), with synchronous callbacks, a positive `isinstance` predicate (so that a cancellation
+   is never swallowed), and the sleep, clock and randomness handed in.
 7. A 200 can prove bad after its page was handed out in part. It then counts as a failed attempt of
    the same run, which goes on from there; the time that the consumer took does not count.
 """
@@ -25,7 +25,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import attrs
 import tenacity
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 __all__ = ["Deadline", "RetryPolicy", "RetryQuota", "RetryRun"]
+
+T = TypeVar("T")
 
 # 2.0 to this power is past every max_delay that makes sense, and far from overflow.
 _LARGEST_EXPONENT: Final = 64
@@ -165,18 +167,59 @@ class RetryRun:
         self._clock = clock
         self._rng = rng
         self._began: float | None = None
-        self._took = 0.0
+        self._took: float | None = None
         self._damage: InsightsError | None = None
         self._too_late = False
         self.attempts: list[Attempt] = []
 
-    def controller(
+    async def result_of(
         self,
-        sleep: Callable[[float], Awaitable[None]],
+        attempt: Callable[[], Awaitable[T]],
         *,
+        sleep: Callable[[float], Awaitable[None]],
         before_sleep: Callable[[Attempt], None],
+    ) -> T:
+        """Return what an attempt leads to, after as many as it takes; or raise what it fails with.
+
+        The first one is made without a controller, as most pages need none. (Measured: one takes
+        0.1 ms of the 1.3 that a page of 50 takes in all.)
+
+        Args:
+            attempt: makes one; it calls `begin` as it has its slot.
+            sleep: waits for so many seconds.
+            before_sleep: is told the attempt before a wait.
+        """
+        if self._damage is None:
+            try:
+                result = await attempt()
+            except InsightsError as error:
+                self._damage = error.with_traceback(None)
+                self._took, self._began = self._elapsed(), None
+            except BaseException as error:
+                self._note(error)
+                raise
+            else:
+                self._succeeded()
+                return result
+        return await self._controller(sleep, before_sleep)(self._attempt_or_damage, attempt)
+
+    def undo(self, damage: InsightsError) -> None:
+        """Take the attempt that succeeded for one that failed: `result_of` goes on from there."""
+        self._quota.revoke(self._given)
+        self._damage = damage
+
+    async def _attempt_or_damage(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make an attempt; or raise, once, what the one before it failed with."""
+        damage, self._damage = self._damage, None
+        if damage is None:
+            return await attempt()
+        self._began = None if self._took is None else self._clock() - self._took
+        raise damage
+
+    def _controller(
+        self, sleep: Callable[[float], Awaitable[None]], before_sleep: Callable[[Attempt], None]
     ) -> tenacity.AsyncRetrying:
-        """Return a fresh tenacity controller; `before_sleep` is told the attempt before a wait."""
+        """Return a fresh tenacity controller."""
 
         def note_delay(state: tenacity.RetryCallState) -> None:
             self.attempts[-1] = attrs.evolve(self.attempts[-1], delay=state.upcoming_sleep)
@@ -190,18 +233,6 @@ class RetryRun:
             before_sleep=note_delay,
             reraise=True,
         )
-
-    def undo(self, damage: InsightsError) -> None:
-        """Take the attempt that succeeded for one that failed."""
-        self._quota.revoke(self._given)
-        self._damage = damage
-
-    def admit(self) -> None:
-        """Let an attempt be made; or raise, once, what the one before it failed of after all."""
-        damage, self._damage = self._damage, None
-        if damage is not None:
-            self._began = self._clock() - self._took
-            raise damage
 
     def begin(self) -> float:
         """Note that an attempt begins now; return the seconds that are left for it."""
@@ -223,14 +254,21 @@ class RetryRun:
 
     def _again(self, state: tenacity.RetryCallState) -> bool:
         error = _error_of(state)
-        if error is not None:
-            self._note(error)
+        if error is None:
+            self._succeeded()
         else:
-            self._given = self._quota.give_back(self._taken)
-            self._took = 0.0 if self._began is None else self._clock() - self._began
+            self._note(error)
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False  # a success, a cancellation, a misuse, a defect
         return error.transient and _floor(error) <= self._policy.max_retry_after
+
+    def _elapsed(self) -> float | None:
+        """Return the seconds since the attempt began; None if it was cut off while it queued."""
+        return None if self._began is None else self._clock() - self._began
+
+    def _succeeded(self) -> None:
+        self._given = self._quota.give_back(self._taken)
+        self._took = self._elapsed()
 
     def _note(self, error: BaseException) -> None:
         if self._began is not None:  # else it was cut off while it queued

@@ -58,7 +58,6 @@ class Call:
         self.time += seconds
 
     async def attempt(self):
-        self.run.admit()
         self.time += 100.0  # queueing for a slot
         self.left.append(self.run.begin())
         self.time += 1.0
@@ -68,7 +67,9 @@ class Call:
         return outcome
 
     async def result(self):
-        return await self.run.controller(self.sleep, before_sleep=self.waits.append)(self.attempt)
+        return await self.run.result_of(
+            self.attempt, sleep=self.sleep, before_sleep=self.waits.append
+        )
 
     async def again(self, damage):
         """Return what comes after the last result proved bad, in the consumer's own time."""
@@ -262,7 +263,7 @@ async def test_an_attempt_that_is_cut_off():
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await queued.run.controller(queued.sleep, before_sleep=queued.waits.append)(queue)
+        await queued.run.result_of(queue, sleep=queued.sleep, before_sleep=queued.waits.append)
 
     assert call.run.verdict(TimeoutError()).attempts == (Attempt("DeadlineExceededError", 1.0),)
     assert queued.run.verdict(TimeoutError()).attempts == ()

@@ -157,8 +157,8 @@ MUTANTS = [
         "retrying faults",
         (
             "_retrying.py",
-            "        if damage is not None:\n            self._began",
-            "        if False:\n            self._began",
+            "        self._quota.revoke(self._given)\n        self._damage = damage\n",
+            "        self._quota.revoke(self._given)\n",
         ),
     ),
     _mutant(
@@ -521,11 +521,9 @@ MUTANTS = [
         "session",
         (
             "_fetching.py",
-            "                    return await controller(self._attempt, request, key, run, departed)",
+            "                    return await run.result_of(",
             "                    async with self.limiter.slot():\n"
-            "                        return await controller(\n"
-            "                            self._attempt, request, key, run, departed\n"
-            "                        )",
+            "                      return await run.result_of(",
         ),
         (
             "_fetching.py",
