@@ -1,7 +1,8 @@
 """Who is compared. All do the same: look at each record of a list, and at its inbound MOS.
 
 A contender is an async context manager: a client, which lists a conference's participants by
-`mos(sid, page_size)`. What it imports is imported in the process that measures it, and in no other.
+`mos(sid, page_size)`, and those of many by `mos_of_all(sids, page_size, concurrency)`, if it can.
+What it imports is imported in the process that measures it, and in no other.
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ class Ours:
     async def mos(self, sid, page_size):
         async for record in self.session.participants(sid, page_size=page_size):
             yield record.metrics.inbound.mos
+
+    async def mos_of_all(self, sids, page_size, concurrency):
+        async for result in self.session.fan_out(
+            sids, page_size=page_size, concurrency=concurrency
+        ):
+            assert result.error is None
+            for record in result.participants:
+                yield record.metrics.inbound.mos
 
 
 def pin(core, pid=0):
