@@ -1,8 +1,8 @@
 """The quality gates, one session each.
 
-`nox` alone runs all but five: `mutants` (does the suite notice faults?), `soak` (does anything pile
-up?), `bench` (how fast is it?), `bench_guard` (is it still?) and `simulate` (what would the limiter
-do?), for a change that touches them.
+`nox` alone runs all but four: `mutants` (does the suite notice faults?), `soak` (does anything pile
+up?), `bench` (how fast is it?) and `simulate` (what would the limiter do?), which take minutes, and
+are for a change that touches them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ nox.options.error_on_external_run = True
 # One interpreter is enough; a missing one is skipped with a word, under CI too. `coverage` fails
 # if no test session has run at all.
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "tests", "lowest", "coverage", "contract"]
+nox.options.sessions = [
+    *("lint", "typing", "tests", "lowest", "coverage", "contract", "bench_guard")
+]
 
 PROJECT = nox.project.load_toml()
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -135,9 +137,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Against twilio-python and the floors, in one run; not part of the gates."""
+    """Against twilio-python and the floors, and behind a ceiling; not part of the gates."""
     session.install(".", *_group("bench"))
     session.run("python", "tests/benchmarks/compare.py", *session.posargs)
+    session.run("python", "tests/benchmarks/fan_out.py")
 
 
 @nox.session
