@@ -82,13 +82,15 @@ class _Crew:
         tasks: SessionTasks,
         starting: Callable[[], object],
     ) -> None:
-        self.pull = _pull_from(sids)
+        self.pull: Callable[[], Awaitable[object]] = _pull_from(sids)
         self.open_list = open_list
-        self.merging = False
+        self.merging: bool = False
         self.loop: asyncio.AbstractEventLoop | None = None
         """The one that it was started on."""
-        self.begun = self.done = self.failed = 0
-        self.drained = False
+        self.begun: int = 0
+        self.done: int = 0
+        self.failed: int = 0
+        self.drained: bool = False
         """The source has come to its end."""
         self.failures: list[ConferenceResult] = []
         self.rest: Iterator[Participant] = iter(())
