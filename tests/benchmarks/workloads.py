@@ -33,6 +33,11 @@ def lists(name, where, *, page_size, consumer="none"):
                     await _pause(consumer)
         return count
 
+    return _timed(read)
+
+
+def _timed(read):
+    """Run what counts records, and return its figures."""
     wall, cpu = time.perf_counter(), time.process_time()
     count = asyncio.run(read())
     return {
@@ -78,13 +83,7 @@ def conferences(name, where, *, page_size, concurrency):
                     group.create_task(work(client, left))
         return count
 
-    wall, cpu = time.perf_counter(), time.process_time()
-    count = asyncio.run(read())
-    return {
-        "records": count,
-        "wall": time.perf_counter() - wall,
-        "cpu": time.process_time() - cpu,
-    }
+    return _timed(read)
 
 
 def memory(name, where, *, page_size):
