@@ -175,3 +175,8 @@ def swept(new_loop, once, *, first=1, conferences=((SID, COUNT),), **faults):
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(sweep())
+
+
+def warned_of(warnings):
+    """Return what was warned of, but for what aiohttp 3.14.0's server deprecates in itself."""
+    return [str(each.message) for each in warnings if each.category is not DeprecationWarning]

@@ -13,7 +13,19 @@ from aioparticipants.testing import FakeInsights
 
 from .servers import http as reply_of
 from .servers import last_page, raw
-from .sweeps import COUNT, FAULTS, LOOPS, SID, SIZE, cancelled_at, held, served, swept, turns
+from .sweeps import (
+    COUNT,
+    FAULTS,
+    LOOPS,
+    SID,
+    SIZE,
+    cancelled_at,
+    held,
+    served,
+    swept,
+    turns,
+    warned_of,
+)
 
 
 async def iterated(stream, found):
@@ -323,7 +335,5 @@ def test_a_run_that_ends_around_a_stream(recwarn, caplog):
     assert [type(each).__name__ for each in kept] == ["RecordStream"] * 3
     del kept
     gc.collect()
-    # aiohttp 3.14.0's server deprecates what it does itself (see pyproject.toml).
-    ours = [each for each in recwarn if each.category is not DeprecationWarning]
-    assert [str(each.message) for each in ours] == []
+    assert warned_of(recwarn) == []
     assert caplog.records == []

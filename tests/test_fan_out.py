@@ -28,7 +28,17 @@ from aioparticipants.testing import FakeInsights
 from aioparticipants.testing._bodies import error_body
 
 from .servers import raw
-from .sweeps import LOOPS, SIZE, cancelled_at, held, own_tasks, served, swept, turns
+from .sweeps import (
+    LOOPS,
+    SIZE,
+    cancelled_at,
+    held,
+    own_tasks,
+    served,
+    swept,
+    turns,
+    warned_of,
+)
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
 
@@ -1159,7 +1169,7 @@ def test_dropped_after_the_loop_closed(recwarn, caplog, consume):
     del consumer
     gc.collect()
 
-    assert [str(warning.message) for warning in recwarn] == []
+    assert warned_of(recwarn) == []
     assert caplog.records == []
 
 
@@ -1190,7 +1200,7 @@ def test_a_run_that_ends_around_a_fan_out(recwarn, caplog, merging):
     asyncio.run(elsewhere())
     assert consumer.cancelled()
     gc.collect()
-    assert [str(warning.message) for warning in recwarn] == []
+    assert warned_of(recwarn) == []
     assert caplog.records == []
 
 
