@@ -29,7 +29,7 @@ _PAIRS = (
 _SHORTEST_SECRET = 8
 
 
-def _usable_username(instance: object, attribute: object, value: Any) -> None:  # noqa: ARG001 - attrs' signature
+def _usable_username(_instance: object, _attribute: object, value: Any) -> None:
     # RFC 7617, 2: a colon ends the user-id, and control characters are not allowed.
     if not isinstance(value, str) or not value or ":" in value or not value.isprintable():
         message = (
@@ -39,7 +39,7 @@ def _usable_username(instance: object, attribute: object, value: Any) -> None:  
         raise InvalidRequestError(message)
 
 
-def _usable_password(instance: object, attribute: object, value: Any) -> None:  # noqa: ARG001 - attrs' signature
+def _usable_password(_instance: object, _attribute: object, value: Any) -> None:
     if not isinstance(value, str) or not value or not value.isprintable():
         message = (
             "The password must be an Auth Token or API key secret: "

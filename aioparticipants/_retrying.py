@@ -58,14 +58,13 @@ _LARGEST_EXPONENT: Final = 64
 _QUOTA, _RETRY_COST, _TIMEOUT_COST, _INCOME = 500, 5, 10, 1
 
 
-# attrs gives a validator the instance as well.
-def _count(instance: object, attribute: attrs.Attribute[int], value: object) -> None:  # noqa: ARG001
+def _count(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         message = f"{attribute.name} must be a whole number from 1."
         raise InvalidRequestError(message)
 
 
-def _seconds(instance: object, attribute: attrs.Attribute[float], value: object) -> None:  # noqa: ARG001
+def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= cast("float", value) < math.inf:
         message = f"{attribute.name} must be a finite number of seconds from 0."

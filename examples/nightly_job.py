@@ -16,6 +16,10 @@ import attrs
 from aioparticipants import ConferenceResult, InsightsError, InsightsSession, Participant
 
 
+def plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
 def line_of(result: ConferenceResult) -> str:
     line = {
         "conference_sid": result.conference_sid,
@@ -23,7 +27,6 @@ def line_of(result: ConferenceResult) -> str:
         "cursor": result.error.cursor if result.error else None,
         "participants": [attrs.asdict(each) for each in result.participants],
     }
-    plain = lambda value: dict(value) if isinstance(value, Mapping) else str(value)  # noqa: E731
     return json.dumps(line, default=plain) + "\n"
 
 

@@ -37,14 +37,14 @@ def full(kind: type[InsightsError]) -> InsightsError:
             more_info="https://www.twilio.com/docs/errors/20429",
             details={"status": 429},
             retry_after=1.5,
-            **COMMON,  # type: ignore[arg-type]
+            **COMMON,
         )
     own = {}
     if kind is errors.ResponseError:
         own = {"path": "participants[3].to", "transient": True}  # not by default
     elif issubclass(kind, errors.TransportError):
         own = {"transient": False}  # not by default, either
-    return kind("summary", **own, **COMMON)  # type: ignore[arg-type]
+    return kind("summary", **own, **COMMON)
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -24,8 +24,8 @@ def print_table(participants: Sequence[Participant]) -> None:
     rows = [_row(participant) for participant in participants]
     try:
         from rich.console import Console  # noqa: PLC0415 - the extra `cli`, which may be missing
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - as above
     except ImportError:
         _print_plain(rows)
         return

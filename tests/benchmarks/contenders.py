@@ -26,8 +26,8 @@ class Twilio:
         self.where = where
 
     async def __aenter__(self):
-        from twilio.http.async_http_client import AsyncTwilioHttpClient  # noqa: PLC0415
-        from twilio.rest import Client  # noqa: PLC0415
+        from twilio.http.async_http_client import AsyncTwilioHttpClient
+        from twilio.rest import Client
 
         self.http = AsyncTwilioHttpClient()
         await self.http.__aenter__()
@@ -54,7 +54,7 @@ class Floor:
         self.decoder = decoder
 
     async def __aenter__(self):
-        import aiohttp  # noqa: PLC0415
+        import aiohttp
 
         module = importlib.import_module(self.decoder)
         self.loads = module.decode if self.decoder == "msgspec.json" else module.loads
@@ -83,7 +83,7 @@ class Ours:
     imports = ("aioparticipants",)
 
     def __init__(self, where, concurrency):
-        from aioparticipants import InsightsSession  # noqa: PLC0415
+        from aioparticipants import InsightsSession
 
         self.session = InsightsSession(
             (where["account_sid"], where["auth_token"]),

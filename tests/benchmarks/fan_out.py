@@ -29,7 +29,7 @@ CEILING, RAISED, MOST, LATENCY, PAGE_SIZE = 12, 40, 64, 0.05, 20
 
 async def serve(conferences, participants, ceiling, raised_after, latency):
     """Serve on loopback until stdin is closed, and raise the ceiling after so many answers."""
-    from aioparticipants.testing import FakeInsights  # noqa: PLC0415
+    from aioparticipants.testing import FakeInsights
 
     async with FakeInsights(concurrency=ceiling, latency=latency) as fake:
         sids = [fake.add_conference(participants) for _ in range(conferences)]
@@ -43,7 +43,7 @@ async def serve(conferences, participants, ceiling, raised_after, latency):
 
 async def read(base_url, credentials, sids, concurrency):
     """Read every conference; return what came of it."""
-    from aioparticipants import InsightsSession  # noqa: PLC0415
+    from aioparticipants import InsightsSession
 
     began = time.perf_counter()
     records = failed = 0
@@ -68,7 +68,7 @@ async def read(base_url, credentials, sids, concurrency):
 
 def peak():
     """Return the peak of this process's memory, in bytes."""
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - no file
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
 

@@ -148,10 +148,10 @@ def start(name, where, *, page_size):
 
 def structuring(name, _where):
     """Decode records by `json`, and structure them: seconds for each, no network."""
-    import random  # noqa: PLC0415
+    import random
 
-    from aioparticipants._structuring import participant  # noqa: PLC0415
-    from aioparticipants.testing._records import make_participants  # noqa: PLC0415
+    from aioparticipants._structuring import participant
+    from aioparticipants.testing._records import make_participants
 
     made = make_participants(
         random.Random(0), 1000, base_url="http://x", account_sid="AC", conference_sid="CF"

@@ -238,8 +238,8 @@ async def test_twilios_own_client_reads_the_fake():
     with warnings.catch_warnings():
         # twilio-python uses what aiohttp 3.14 deprecates, and leaves its session open.
         warnings.simplefilter("ignore")
-        from twilio.http.async_http_client import AsyncTwilioHttpClient  # noqa: PLC0415
-        from twilio.rest import Client  # noqa: PLC0415
+        from twilio.http.async_http_client import AsyncTwilioHttpClient
+        from twilio.rest import Client
 
         async with FakeInsights() as fake:
             sid = fake.add_conference(participants=120)
