@@ -19,10 +19,12 @@ from ._fetching import Fetcher, PageSource
 from ._limiter import Limiter, shared
 from ._observing import ListWatch, Observer, checked_tracer
 from ._paging import Pager
+from ._prefetching import PagesAhead
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
 from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._speed import find_participants
-from ._stream import RecordStream, SessionTasks, settle
+from ._stream import RecordStream
+from ._tasks import SessionTasks, settle
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
 from .events import ConferenceFinished, LimitChanged
@@ -208,7 +210,8 @@ class InsightsSession:
             page_size=page_size,
             limit=limit,
         )
-        return self._list(first, until, limit=limit, resume=resume)
+        stream, _ = self._list(first, until, limit=limit, resume=resume)
+        return stream
 
     def fan_out(
         self,
@@ -256,7 +259,7 @@ class InsightsSession:
         )
         first(_SOME_SID)
 
-        def open_list(conference_sid: str) -> RecordStream[Participant]:
+        def open_list(conference_sid: str) -> tuple[RecordStream[Participant], PagesAhead]:
             try:
                 return self._list(first(conference_sid), until)
             except InvalidRequestError as error:
@@ -320,24 +323,30 @@ class InsightsSession:
         *,
         limit: int | None = None,
         resume: str | None = None,
-    ) -> RecordStream[Participant]:
-        """Return the list that begins with a request, or where it is resumed."""
+    ) -> tuple[RecordStream[Participant], PagesAhead]:
+        """Return the list that begins with a request, or where it is resumed; and its pages."""
         place, offset = (first, 0) if resume is None else resumed(first, resume)
         pager = Pager(first, place, key=_PARTICIPANTS)
-
-        return RecordStream(
+        watch = ListWatch(
+            self._tell, first.conference_sid, clock=time.monotonic, tracer=self._tracer
+        )
+        pages = PagesAhead(
+            place,
+            fetch=PageSource(self._fetcher, pager, _PARTICIPANTS, until).fetch,
+            tasks=self._tasks,
+            watch=watch,
+        )
+        stream = RecordStream(
             place,
             offset,
-            fetch=PageSource(self._fetcher, pager, _PARTICIPANTS, until).fetch,
+            pages=pages,
             structure=_structuring.participant,
             cursor=functools.partial(cursor_of, first),
             key=_PARTICIPANTS,
             limit=limit,
-            tasks=self._tasks,
-            watch=ListWatch(
-                self._tell, first.conference_sid, clock=time.monotonic, tracer=self._tracer
-            ),
+            watch=watch,
         )
+        return stream, pages
 
 
 _CONCURRENCY_ADVICE: Final = "max_concurrency must be a whole number from 1."

@@ -4,204 +4,53 @@ What it promises, and how:
 
 1. It is a class, not an `async def … yield`: a bare generator is finished by its first exception,
    so that an error or a timed-out `anext` would look like the end of the data.
-2. Each page is fetched by a task of its own. A waiting consumer waits with `asyncio.wait`, which
-   leaves the task alone: a cancelled consumer can go on, and the page in flight is kept.
-3. The task's coroutine does not refer to the stream, so dropping the stream's last reference runs
-   its finaliser at once, and that cancels the task.
-4. The task of page N+1 is started, and given a bounded time to put its request on the wire, before
-   the first record of page N is handed out: then it makes progress even under a consumer that
-   never awaits.
-5. No lock, timeout scope, slot or connection is held while the consumer has control.
-6. Errors are kept and raised anew, as a copy each time: a raised exception refers to the frames
+2. Its pages come from `_prefetching`, one ahead: a cancelled wait for one loses nothing.
+3. Nothing there refers to the stream, so dropping the stream's last reference runs its finaliser at
+   once, and that cancels the page in flight.
+4. No lock, timeout scope, slot or connection is held while the consumer has control.
+5. Errors are kept and raised anew, as a copy each time: a raised exception refers to the frames
    it came through, and those to the stream, which would then never be dropped.
-7. The stream's position is the page and the place of the next record not handed out. It moves as a
+6. The stream's position is the page and the place of the next record not handed out. It moves as a
    record is handed out, and by nothing else; the cursor names it, also after an error or the end.
-8. Records are decoded and structured as they are taken, and every so often the loop gets a turn.
+7. Records are decoded and structured as they are taken, and every so often the loop gets a turn.
    Meanwhile the stream counts as asked: a second asker is refused as ever.
-9. So a page's body can prove bad with some of its records handed out. It is then fetched again, as
-   a further attempt at it, and the stream goes on at its position, as a resumed one does. What was
-   asked for ahead is dropped before, as the new body may lead elsewhere.
-10. A list that is awaited is handed out whole or not at all: where that fails, the position is what
-    it was, and whoever asks again is told so, and not that there is no more.
+8. So a page's body can prove bad with some of its records handed out. It is then fetched again, as
+   a further attempt at it, and the stream goes on at its position, as a resumed one does.
+9. A list that is awaited is handed out whole or not at all: where that fails, the position is what
+   it was, and whoever asks again is told so, and not that there is no more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import copy
-import functools
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from ._messages import Request
-from .errors import (
-    InsightsError,
-    InvalidRequestError,
-    PaginationError,
-    ResponseError,
-    SessionClosedError,
-    TransportError,
-)
+from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError
 from .models import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator
     from types import TracebackType
 
     from ._observing import ListWatch
     from ._paging import RawPage
+    from ._prefetching import PagesAhead
 
-__all__ = ["RecordStream", "SessionTasks", "abandon", "running_loop", "settle"]
+__all__ = ["RecordStream"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-#: The name of the tasks that fetch pages, for whoever looks at a loop's tasks.
-_TASK: Final = "aioparticipants page"
-
-#: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
-#: TLS connection, short enough for a host that does not answer. A kept-alive connection needs none.
-_DEPARTURE: Final = 0.25
 #: Records between two turns of the loop: about half a millisecond. A turn costs as much as half a
 #: record.
 _STRIDE: Final = 32
 #: Stands for no limit: no page is that long.
 _ALL: Final = sys.maxsize
-
-
-class Fetch(Protocol):
-    """Fetches a page; calls `departed` once its request is on the wire, or cannot be yet."""
-
-    def __call__(
-        self, request: Request, departed: Callable[[], None]
-    ) -> Coroutine[object, object, RawPage]: ...
-
-
-class _Ask(Protocol):
-    """What is to be asked for next, bound."""
-
-    def __call__(self, departed: Callable[[], None], /) -> Coroutine[object, object, RawPage]: ...
-
-
-async def settle(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Wait until all of them are done, however often the caller is cancelled meanwhile.
-
-    A cancellation is raised again at the end. What the tasks raised is not: see `asyncio.wait`.
-    """
-    cancelled = False
-    while pending := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError:
-            cancelled = True
-    # A cancelled request closes its socket on the loop's next turn.
-    while True:
-        try:
-            await asyncio.sleep(0)
-            break
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-class SessionTasks:
-    """The tasks of one session, so that it can end them all."""
-
-    def __init__(self) -> None:
-        """Start with none, bound to no loop yet."""
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.closed: bool = False
-
-    def start(
-        self,
-        work: Callable[[], Coroutine[object, object, T]],
-        context: contextvars.Context,
-        name: str,
-    ) -> asyncio.Task[T]:
-        """Run `work()` as a task of that name, in `context`.
-
-        Raises:
-            SessionClosedError: the session is closed.
-            InvalidRequestError: the session is in use on another event loop.
-        """
-        if self.closed:
-            raise _closed()
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        if self._loop is not loop:
-            message = "The session is in use on another event loop: make one session per loop."
-            raise InvalidRequestError(message)
-        task = loop.create_task(work(), name=name, context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        # Looking at the exception tells asyncio that it is not lost: where the stream was
-        # dropped nobody is left to ask for it.
-        if not task.cancelled():
-            task.exception()
-
-    async def aclose(self) -> None:
-        """Start no more, cancel what runs, and wait until it is gone."""
-        self.closed = True
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await settle(tasks)
-
-
-def _closed() -> SessionClosedError:
-    """Return what is raised where a closed session is asked for more."""
-    return SessionClosedError("The session is closed: make another one.")
-
-
-def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel a task of `loop` that nobody waits for, from whatever thread."""
-    if task.done():
-        return
-    if running_loop() is loop:
-        task.cancel()
-        return
-    try:
-        loop.call_soon_threadsafe(task.cancel)
-    except RuntimeError:
-        # The loop is closed, and nothing can run the task any more. asyncio marks its own helper
-        # tasks the same way where it knows that they cannot finish.
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop that runs in this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-class _Flight:
-    """The page in flight: what the stream and its finaliser share."""
-
-    __slots__ = ("dropped", "loop", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[RawPage] | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.dropped = False  # what it brings is not wanted any more
-
-
-def _abandon(flight: _Flight, watch: ListWatch) -> None:
-    """Cancel the page of a stream that was dropped, from whatever thread dropped it."""
-    watch.left()
-    if flight.task is not None and flight.loop is not None:
-        abandon(flight.task, flight.loop)
 
 
 class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
@@ -231,24 +80,19 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         place: Request,
         offset: int,
         *,
-        fetch: Fetch,
+        pages: PagesAhead,
         structure: Callable[[object, str, int], T_co],
         cursor: Callable[[Request, int], str],
         key: str,
         limit: int | None,
-        tasks: SessionTasks,
         watch: ListWatch,
     ) -> None:
         """Made by `InsightsSession`, not by hand."""
-        self._fetch = fetch
+        self._pages = pages
         self._structure = structure
         self._cursor = cursor
         self._key = key
-        self._tasks = tasks
         self._watch = watch
-        # Page tasks run in the context the stream was made in, whichever task asks for a record.
-        self._context = contextvars.copy_context()
-        self._upcoming: _Ask | InsightsError | None = functools.partial(fetch, place)
         # The position: `_index` on `_page`, or on the page of `_place` where none is at hand.
         self._place = place
         self._page: RawPage | None = None
@@ -261,8 +105,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._error: InsightsError | None = None
         self._closed = False
         self._busy = False
-        self._flight = _Flight()
-        weakref.finalize(self, _abandon, self._flight, watch).atexit = False
+        weakref.finalize(self, pages.abandon).atexit = False
 
     def __repr__(self) -> str:
         """Show where it stands, and none of what it holds."""
@@ -331,11 +174,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._closed = True
         self._error = None
         self._page, self._pause, self._unshown = None, 0, False
-        _abandon(self._flight, self._watch)
-        task = self._flight.task
-        # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
-        if task is not None and self._flight.loop is running_loop():
-            await settle([task])
+        await self._pages.aclose()
 
     async def __aenter__(self) -> RecordStream[T_co]:
         """Return itself; `aclose()` follows at the end of the block."""
@@ -464,11 +303,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             raise self._told(self._failed(error))
         self._tell_page()
         self._place, self._page = page.request, None
-        self._upcoming = functools.partial(page.again, error)
-        task, loop = self._flight.task, self._flight.loop
-        if task is not None and loop is not None:
-            self._flight.dropped = True
-            abandon(task, loop)
+        self._pages.again(page, error)
 
     async def _go_on(self) -> None:
         """Give the loop a turn, or turn to the next page, or raise why there is none."""
@@ -505,107 +340,39 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             await asyncio.sleep(0)
         if self._closed:
             raise StopAsyncIteration
-        # From here to the hand-over nothing waits: a cancelled consumer finds the page in flight.
-        self._flight.task = None
-        records, following = page.records, page.following
+        # From here to the hand-over nothing waits: a cancelled consumer finds the page here.
+        records = page.records
+        # The limit is reached on this page, or may be as it is fetched again.
+        last = records.known >= end or (records.known < enough and records.count is None)
+        self._pages.take(last=last)
         if records.count is not None and start > records.count:
             raise self._failed(_shorter())
         self._page, self._index, self._end = page, start, end
         self._untold, self._since = page, start
         self._pause = min(start + _STRIDE, end)
         self._unshown = records.count == 0
-        if records.known >= end or (records.known < enough and records.count is None):
-            # The limit is reached on this page, or may be as it is fetched again.
-            following = None
-        self._upcoming = (
-            functools.partial(self._fetch, following)
-            if isinstance(following, Request)
-            else following
-        )
-        await self._look_ahead()
+        await self._pages.look_ahead()
 
     async def _next_page(self) -> RawPage:
-        """Wait for the page in flight, and start it first if none is."""
-        while True:
-            if self._closed:
-                raise StopAsyncIteration
-            if self._error is not None:
-                raise self._error
-            if self._index >= self._end:
-                raise self._finished()
-            if isinstance(self._upcoming, InsightsError):
-                raise self._failed(self._upcoming)
-            task = self._flight.task
-            if task is None:
-                if self._upcoming is None:
-                    raise self._finished()
-                if self._tasks.closed:
-                    raise self._failed(_closed())
-                task = self._start(self._upcoming, lambda: None)
-            page = await self._landed(task)
-            if page is not None:
-                return page
+        """Return the next page, which stays where it is until it is taken."""
+        self._raise_if_over()
+        self._pages.check_loop()
+        page = await self._pages.next()
+        self._raise_if_over()
+        if page is None:
+            raise self._finished()
+        if isinstance(page, InsightsError):
+            raise self._failed(page)
+        return page
 
-    async def _landed(self, task: asyncio.Task[RawPage]) -> RawPage | None:
-        """Wait for the page in flight, leaving it in flight if the wait is cancelled.
-
-        It stays there when it is returned, for its taker to end that; None if it was dropped.
-        """
-        if self._flight.loop is not asyncio.get_running_loop():
-            message = (
-                "The stream is in use on another event loop: "
-                "give its cursor to a session of this one."
-            )
-            raise InvalidRequestError(message)
-        if not task.done():
-            await asyncio.wait([task])
+    def _raise_if_over(self) -> None:
+        """Raise what there is to raise without another page."""
         if self._closed:
             raise StopAsyncIteration
-        if not self._flight.dropped and not task.cancelled() and task.exception() is None:
-            return task.result()
-        self._flight.task = None
-        if self._flight.dropped:
-            self._flight.dropped = False
-            return None
-        if task.cancelled():
-            raise self._failed(self._cancelled())
-        failure = task.exception()
-        if isinstance(failure, InsightsError):
-            raise self._failed(failure)
-        return task.result()  # raises what is a defect
-
-    def _cancelled(self) -> InsightsError:
-        if self._tasks.closed:
-            message = "The session was closed meanwhile: give the cursor to another one."
-            return SessionClosedError(message)
-        message = "The page on its way was cancelled from outside; see what cancels all tasks."
-        return TransportError(message)
-
-    async def _look_ahead(self) -> None:
-        """Start the next page, and give its request the time to leave."""
-        if (
-            self._upcoming is None
-            or isinstance(self._upcoming, InsightsError)
-            or self._tasks.closed
-        ):
-            return
-        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def departed() -> None:
-            if not left.done():
-                left.set_result(None)
-
-        task = self._start(self._upcoming, departed)
-        await asyncio.sleep(0)  # all that a kept-alive connection needs
-        if not (left.done() or task.done()):
-            waited: list[asyncio.Future[Any]] = [task, left]
-            await asyncio.wait(waited, timeout=_DEPARTURE)
-
-    def _start(self, ask: _Ask, departed: Callable[[], None]) -> asyncio.Task[RawPage]:
-        self._watch.begun(self._context)
-        task = self._tasks.start(lambda: ask(departed), self._context, _TASK)
-        self._flight.loop, self._flight.task = task.get_loop(), task
-        return task
+        if self._error is not None:
+            raise self._error
+        if self._index >= self._end:
+            raise self._finished()
 
 
 def _two_at_once() -> InvalidRequestError:

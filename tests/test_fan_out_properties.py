@@ -15,12 +15,12 @@ from aioparticipants._cursors import cursor_of
 from aioparticipants._fan_out import FanOut
 from aioparticipants._paging import Pager
 from aioparticipants._requests import first_page
-from aioparticipants._stream import RecordStream, SessionTasks
 from aioparticipants._structuring import participant
+from aioparticipants._tasks import SessionTasks
 
 from .bodies import read
+from .lists import list_of
 from .test_properties import SETTINGS, run, turns
-from .watching import watch
 
 BAD = {"label": 7}
 
@@ -103,16 +103,12 @@ class Server:
             number = 0 if request == first else int(request.query)
             return pager.page(request, read(self.made[sid].body(number)), None, again=never)
 
-        return RecordStream(
+        return list_of(
             first,
-            0,
             fetch=fetch,
             structure=participant,
             cursor=functools.partial(cursor_of, first),
-            key="participants",
-            limit=None,
             tasks=self.tasks,
-            watch=watch(),
         )
 
 

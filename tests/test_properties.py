@@ -44,11 +44,11 @@ from aioparticipants import (
 from aioparticipants._cursors import cursor_of, resumed
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
-from aioparticipants._stream import RecordStream, SessionTasks
 from aioparticipants._structuring import participant, unstructure_participant
+from aioparticipants._tasks import SessionTasks
 
 from .bodies import all_of, page_of, read
-from .watching import watch
+from .lists import list_of
 
 SETTINGS = settings(
     derandomize=True,  # no other run than the last one can fail
@@ -259,17 +259,16 @@ class GraphServer:
             assert damage.transient
             return await fetch(request, departed)
 
-        return RecordStream(
+        stream, _ = list_of(
             place,
             offset,
             fetch=fetch,
             structure=participant,
             cursor=functools.partial(cursor_of, FIRST),
-            key="participants",
             limit=limit,
             tasks=self.tasks,
-            watch=watch(),
         )
+        return stream
 
     def body(self, request):
         number = number_of(request.query)
@@ -554,16 +553,14 @@ class Life(RuleBasedStateMachine):
             self.fetched = {each for each in self.fetched if each < number}
             return await fetch(request, departed)
 
-        self.stream = RecordStream(
+        self.stream, _ = list_of(
             place,
             offset,
             fetch=fetch,
             structure=lambda raw, _key, _index: raw,
             cursor=functools.partial(cursor_of, FIRST),
-            key="participants",
             limit=limit,
             tasks=self.tasks,
-            watch=watch(),
         )
         self.cursor = self.stream.cursor
 

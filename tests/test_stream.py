@@ -22,10 +22,10 @@ from aioparticipants import (
 )
 from aioparticipants._messages import Request
 from aioparticipants._paging import RawPage
-from aioparticipants._stream import RecordStream, SessionTasks, settle
+from aioparticipants._tasks import SessionTasks, settle
 
 from .bodies import page_of, read
-from .watching import watch
+from .lists import list_of
 
 SID = "CF" + "a" * 32
 
@@ -77,7 +77,7 @@ class Source:
         )
 
     def stream(self, limit=None, place=0, offset=0):
-        return RecordStream(
+        stream, _ = list_of(
             request(place),
             offset,
             fetch=self.fetch,
@@ -86,8 +86,8 @@ class Source:
             key="things",
             limit=limit,
             tasks=self.tasks,
-            watch=watch(),
         )
+        return stream
 
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")

@@ -1,0 +1,235 @@
+"""`PagesAhead`: the pages of a list, fetched before they are asked for. Knows asyncio, and no HTTP.
+
+1. Each page is fetched by a task of its own, one after another, as each names the next. Whoever
+   waits for it leaves the task alone: a cancelled consumer can go on, and the page in flight is
+   kept. A page that has come stays here until it is taken.
+2. The task of page N+1 is started, and given a bounded time to put its request on the wire, before
+   page N is handed out: then it makes progress even under a consumer that never awaits.
+3. What stands in a page's place (an error, the end) comes when it is asked for, and each time.
+4. A page whose body proves bad is asked for again. What came or was asked for behind it is dropped
+   before, as the new body may lead elsewhere.
+5. Nothing here refers to the consumer, so that its end can be noticed, and ends this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ._messages import Request
+from ._tasks import abandon, running_loop, session_closed, settle
+from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from ._observing import ListWatch
+    from ._paging import RawPage
+    from ._tasks import SessionTasks
+    from .errors import ResponseError
+
+__all__ = ["Fetch", "PagesAhead"]
+
+#: The name of the tasks that fetch pages, for whoever looks at a loop's tasks.
+_TASK: Final = "aioparticipants page"
+
+#: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
+#: TLS connection, short enough for a host that does not answer. A kept-alive connection needs none.
+_DEPARTURE: Final = 0.25
+
+
+class Fetch(Protocol):
+    """Fetches a page; calls `departed` once its request is on the wire, or cannot be yet."""
+
+    def __call__(
+        self, request: Request, departed: Callable[[], None]
+    ) -> Coroutine[object, object, RawPage]: ...
+
+
+class _Ask(Protocol):
+    """What is to be asked for next, bound."""
+
+    def __call__(self, departed: Callable[[], None], /) -> Coroutine[object, object, RawPage]: ...
+
+
+class PagesAhead:
+    """The pages that are left of one list, for one consumer."""
+
+    def __init__(
+        self, place: Request, *, fetch: Fetch, tasks: SessionTasks, watch: ListWatch
+    ) -> None:
+        """Begin with what `place` asks for. Nothing is asked for yet."""
+        self.before_waiting: Callable[[], object] = _nothing
+        """Called where there is something to wait for."""
+        self._fetch = fetch
+        self._tasks = tasks
+        self._watch = watch
+        # Page tasks run in the context this was made in, whichever task asks for a page.
+        self._context = contextvars.copy_context()
+        self._upcoming: _Ask | InsightsError | None = functools.partial(fetch, place)
+        self._here: deque[RawPage] = deque()
+        self._task: asyncio.Task[RawPage] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._unwanted = False  # what the task brings
+        self._arrival: asyncio.Future[None] | None = None  # where the consumer waits for the task
+        self._closed = False
+
+    def check_loop(self) -> None:
+        """Raise InvalidRequestError where a page is on its way on another loop than this one."""
+        if self._task is not None and self._loop is not asyncio.get_running_loop():
+            message = (
+                "The stream is in use on another event loop: "
+                "give its cursor to a session of this one."
+            )
+            raise InvalidRequestError(message)
+
+    async def next(self) -> RawPage | InsightsError | None:
+        """Return the next page, and leave it here; or why there is none; or None at the end.
+
+        A cancelled wait loses nothing. It is the end, too, once this is closed.
+        """
+        return self._here[0] if self._here else await self._bring()
+
+    def take(self, *, last: bool) -> None:
+        """Take the next page away; with `last`, no other one is wanted."""
+        self._here.popleft()
+        if last:
+            self._instead(None)
+
+    async def look_ahead(self) -> None:
+        """Start the next page, and give its request the time to leave."""
+        if self._here or self._task is not None or not callable(self._upcoming):
+            return
+        if self._tasks.closed:
+            return
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        self._start(self._upcoming, functools.partial(_wake, left))
+        await asyncio.sleep(0)  # all that a kept-alive connection needs
+        if not left.done():
+            self.before_waiting()
+            await asyncio.wait([left], timeout=_DEPARTURE)
+
+    async def fetch_all(self) -> None:
+        """Have all pages come that are left. What goes wrong is told in its place, by `next`."""
+        going_on = True
+        while going_on:
+            outcome = await self._bring()
+            going_on = outcome is not None and not isinstance(outcome, InsightsError)
+
+    def again(self, page: RawPage, damage: ResponseError) -> None:
+        """Have a page that was taken come again, as its body proved bad, and all behind it."""
+        self._instead(functools.partial(page.again, damage))
+
+    def abandon(self) -> None:
+        """Cancel what is on its way, as nobody will take it; from whatever thread."""
+        self._watch.left()
+        self._cancel()
+
+    async def aclose(self) -> None:
+        """End it; when it returns, no task or socket of it is alive."""
+        self._closed = True
+        self._here.clear()
+        self.abandon()
+        # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
+        if self._task is not None and self._loop is running_loop():
+            await settle([self._task])
+
+    def _instead(self, upcoming: _Ask | None) -> None:
+        """Drop what came or was asked for, and ask for something else next."""
+        self._here.clear()
+        self._upcoming = upcoming
+        if self._task is not None:
+            self._unwanted = True
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None and self._loop is not None:
+            abandon(self._task, self._loop)
+
+    async def _bring(self) -> RawPage | InsightsError | None:
+        """Return one more page as it has come here; or why none will come, or None at the end."""
+        while not self._closed:
+            if self._task is None:
+                if not callable(self._upcoming):
+                    return self._upcoming
+                if self._tasks.closed:
+                    return self._failed(session_closed())
+                self._start(self._upcoming, _nothing)
+            await self._landed()
+            if self._closed:
+                break
+            if (outcome := self._outcome()) is not None:
+                return outcome
+        return None
+
+    async def _landed(self) -> None:
+        """Wait until the task has ended, and leave it alone where the wait is cancelled."""
+        while self._task is not None and not self._task.done():
+            self.before_waiting()
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
+
+    def _outcome(self) -> RawPage | InsightsError | None:
+        """Return what the task has brought, if that is wanted, and forget the task."""
+        task, self._task = self._task, None
+        if self._unwanted or task is None:
+            self._unwanted = False
+            return None
+        if task.cancelled():
+            return self._failed(self._cancelled())
+        failure = task.exception()
+        if isinstance(failure, InsightsError):
+            return self._failed(failure)
+        page = task.result()  # raises what is a defect
+        self._here.append(page)
+        following = page.following
+        self._upcoming = (
+            functools.partial(self._fetch, following)
+            if isinstance(following, Request)
+            else following
+        )
+        return page
+
+    def _failed(self, error: InsightsError) -> InsightsError:
+        """Keep an error as what stands in the next page's place."""
+        self._upcoming = error.with_traceback(None)
+        return error
+
+    def _cancelled(self) -> InsightsError:
+        if self._tasks.closed:
+            message = "The session was closed meanwhile: give the cursor to another one."
+            return SessionClosedError(message)
+        message = "The page on its way was cancelled from outside; see what cancels all tasks."
+        return TransportError(message)
+
+    def _start(self, ask: _Ask, departed: Callable[[], None]) -> None:
+        self._watch.begun(self._context)
+
+        def over(_: object = None) -> None:
+            departed()
+            if self._arrival is not None:
+                _wake(self._arrival)
+
+        async def work() -> RawPage:
+            try:
+                return await ask(departed)
+            finally:
+                over()  # a turn of the loop earlier than the callback
+
+        task = self._tasks.start(work, self._context, _TASK)
+        self._loop, self._task = task.get_loop(), task
+        task.add_done_callback(over)  # where it is cancelled before its first step
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    """Wake whoever waits, unless the loop was closed under both."""
+    if not waiter.done() and not waiter.get_loop().is_closed():
+        waiter.set_result(None)
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -1,0 +1,25 @@
+"""Lists with what is usual in them, for tests that fetch their pages themselves."""
+
+from __future__ import annotations
+
+from aioparticipants._prefetching import PagesAhead
+from aioparticipants._stream import RecordStream
+
+from .watching import watch
+
+
+def list_of(place, offset=0, *, fetch, tasks, structure, cursor, key="participants", limit=None):
+    """Return a stream, and the pages that it takes its records from."""
+    eyes = watch()
+    pages = PagesAhead(place, fetch=fetch, tasks=tasks, watch=eyes)
+    stream = RecordStream(
+        place,
+        offset,
+        pages=pages,
+        structure=structure,
+        cursor=cursor,
+        key=key,
+        limit=limit,
+        watch=eyes,
+    )
+    return stream, pages
