@@ -73,6 +73,7 @@ class Pager:
             key: the member of the body that holds the records.
         """
         self._key = key
+        self._base: str | None = None  # what stands before the query of a link that was good
         #: Queries that were seen, and whose next link each was.
         self._seen: dict[str, str | None] = {first.query: None, place.query: None}
 
@@ -114,7 +115,7 @@ class Pager:
     ) -> Request | PaginationError | None:
         if link is None:
             return None
-        query = _query_of(link, request.path)
+        query = self._query_of(link, request.path)
         if query is None:
             message = (
                 "The next link does not lead to the next page of this list; it was not followed, "
@@ -131,6 +132,16 @@ class Pager:
             message, conference_sid=request.conference_sid, request_id=request_id
         )
 
+    def _query_of(self, link: str, path: str) -> str | None:
+        """Return the query of a link whose path is `path`, None if that is not what it is."""
+        if not _URL_CHARACTERS.fullmatch(link) or "#" in link:
+            return None
+        base, _, query = link.partition("?")
+        if base != self._base and not _leads_to(base, path):
+            return None
+        self._base = base
+        return query or None
+
 
 def _not_a_page(*, path: str, fault: str) -> ResponseError:
     message = (
@@ -140,16 +151,12 @@ def _not_a_page(*, path: str, fault: str) -> ResponseError:
     return ResponseError(message, path=path)
 
 
-def _query_of(link: str, path: str) -> str | None:
-    """Return the query of a link whose path is `path`, None if that is not what it is."""
-    if not _URL_CHARACTERS.fullmatch(link) or "#" in link:
-        return None
+def _leads_to(link: str, path: str) -> bool:
+    """Tell whether a link is a plain http(s) URL of that path."""
     try:
         parts = urlsplit(link)
         plain = parts.scheme in {"https", "http"} and bool(parts.hostname)
         parts.port  # noqa: B018 - raises where the port is no number
     except ValueError:
-        return None
-    if plain and "@" not in parts.netloc and parts.path == path and parts.query:
-        return parts.query
-    return None
+        return False
+    return plain and "@" not in parts.netloc and parts.path == path

@@ -37,14 +37,14 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "weakref.finalize(self, _abandon, self._flight, watch).atexit = False",
+            "weakref.finalize(self, pages.abandon).atexit = False",
             "pass",
         ),
     ),
     _mutant(
         "finaliser cancels from the wrong thread",
         "stream",
-        ("_stream.py", "loop.call_soon_threadsafe(task.cancel)", "task.cancel()"),
+        ("_tasks.py", "loop.call_soon_threadsafe(task.cancel)", "task.cancel()"),
     ),
     _mutant(
         "error shown as the end",
@@ -54,22 +54,22 @@ MUTANTS = [
     _mutant(
         "closed session shown as the end",
         "cancellation",
-        ("_stream.py", "raise self._failed(self._cancelled())", "raise StopAsyncIteration"),
+        ("_prefetching.py", "return self._failed(self._cancelled())", "self._closed = True"),
     ),
     _mutant(
         "cancelled wait takes the page along",
         "stream",
         (
-            "_stream.py",
-            "        if not task.done():\n            await asyncio.wait([task])",
-            "        if not task.done():\n            await task",
+            "_prefetching.py",
+            "            await self._arrival\n",
+            "            await self._task\n",
         ),
     ),
     _mutant(
         "closing gives up when it is cancelled",
         "stream cancellation",
         (
-            "_stream.py",
+            "_tasks.py",
             "            await asyncio.wait(pending)\n"
             "        except asyncio.CancelledError:\n            cancelled = True",
             "            await asyncio.wait(pending)\n"
@@ -80,7 +80,7 @@ MUTANTS = [
         "closing swallows its own cancellation",
         "stream cancellation",
         (
-            "_stream.py",
+            "_tasks.py",
             "    if cancelled:\n        raise asyncio.CancelledError",
             "    if cancelled:\n        return",
         ),
@@ -89,29 +89,29 @@ MUTANTS = [
         "closing does not cancel the page",
         "stream",
         (
-            "_stream.py",
-            "        _abandon(self._flight, self._watch)\n        task",
-            "        task",
+            "_prefetching.py",
+            "        self.abandon()\n        # Elsewhere",
+            "        # Elsewhere",
         ),
     ),
     _mutant(
         "no page ahead",
         "stream session",
-        ("_stream.py", "        await self._look_ahead()\n", "        pass\n"),
+        ("_stream.py", "        await self._pages.look_ahead()\n", "        pass\n"),
     ),
     _mutant(
         "next request not given the time to leave",
         "session",
         (
-            "_stream.py",
-            "await asyncio.wait(waited, timeout=_DEPARTURE)",
-            "await asyncio.wait(waited, timeout=0)",
+            "_prefetching.py",
+            "await asyncio.wait([left], timeout=_DEPARTURE)",
+            "await asyncio.wait([left], timeout=0)",
         ),
     ),
     _mutant(
         "a request more than the limit needs",
         "stream",
-        ("_stream.py", "if records.known >= end or", "if records.known > end or"),
+        ("_stream.py", "last = records.known >= end or", "last = records.known > end or"),
     ),
     _mutant(
         "two at once not noticed",
@@ -149,8 +149,22 @@ MUTANTS = [
     _mutant(
         "page ahead of a bad body kept",
         "properties",
-        ("_stream.py", "if self._flight.dropped:", "if False:"),
-        ("_stream.py", "if not self._flight.dropped and not", "if not"),
+        ("_prefetching.py", "            self._unwanted = True\n", ""),
+    ),
+    _mutant(
+        "task cancelled before its first step wakes nobody",
+        "stream",
+        ("_prefetching.py", "        task.add_done_callback(over)", "        #"),
+    ),
+    _mutant(
+        "request taken to have left before it has a connection",
+        "session",
+        (
+            "_transport.py",
+            "        connection = await super().connect(req, traces, timeout)\n        # A host",
+            "        _departed.get()()\n"
+            "        connection = await super().connect(req, traces, timeout)\n        # A host",
+        ),
     ),
     _mutant(
         "bad body not counted as an attempt",
@@ -278,15 +292,15 @@ MUTANTS = [
     _mutant(
         "fan-out: room not given back",
         "fan_out",
-        ("_fan_out.py", "self._add(result, self._free)", "self._add(result, _nothing)"),
+        ("_fan_out.py", "functools.partial(self._free, turn))", "_nothing)"),
     ),
     _mutant(
         "fan-out: room given back before the hand-over",
         "fan_out",
         (
             "_fan_out.py",
-            "            self._add(result, self._free)\n",
-            "            self._add(result, _nothing)\n            self._free()\n",
+            "            self._add(result, functools.partial(self._free, turn))\n",
+            "            self._add(result, _nothing)\n            self._free(turn)\n",
         ),
     ),
     _mutant(
@@ -312,8 +326,8 @@ MUTANTS = [
         "fan_out_properties",
         (
             "_fan_out.py",
-            "return attrs.evolve(result, participants=tuple(records))",
-            "return attrs.evolve(result, participants=() if result.error else tuple(records))",
+            "participants=tuple(records),",
+            "participants=() if error else tuple(records),",
         ),
     ),
     _mutant(
@@ -377,8 +391,9 @@ MUTANTS = [
         ("_fan_out.py", "if stream is None or crew.is_ending():", "if True:"),
         (
             "_fan_out.py",
-            "            self._bring(ConferenceResult(conference_sid=sid, error=_cancelled(sid, None)))\n",
-            "            self._free()\n",
+            "            self._bring("
+            "ConferenceResult(conference_sid=sid, error=_cancelled(sid, None)), turn)\n",
+            "            self._free(turn)\n",
         ),
     ),
     _mutant(
@@ -394,6 +409,22 @@ MUTANTS = [
             "        if not self._closed:\n            self._ready",
             "        if True:\n            self._ready",
         ),
+    ),
+    _mutant(
+        "fan-out: all decode at once",
+        "fan_out",
+        ("_fan_out.py", "            await self._turns.acquire()\n", ""),
+        ("_fan_out.py", "            self._turns.release()\n", ""),
+    ),
+    _mutant(
+        "fan-out: a turn is kept while a page is fetched again",
+        "fan_out",
+        ("_fan_out.py", "            ahead.before_waiting = turn.give_up\n", ""),
+    ),
+    _mutant(
+        "fan-out: pages wait for their turn to be fetched",
+        "fan_out",
+        ("_fan_out.py", "        await ahead.fetch_all()\n", "        pass\n"),
     ),
     _mutant(
         "fan-out: merged offer not awaited",
@@ -428,7 +459,7 @@ MUTANTS = [
     _mutant(
         "link's path not compared",
         "paging",
-        ("_paging.py", " and parts.path == path and ", " and "),
+        ("_paging.py", " and parts.path == path\n", "\n"),
     ),
     _mutant(
         "link's host used",
@@ -438,7 +469,7 @@ MUTANTS = [
             "return attrs.evolve(request, query=query)",
             'return attrs.evolve(request, query=query, path=link.partition("?")[0])',
         ),
-        ("_paging.py", " and parts.path == path and ", " and parts.path.endswith(path) and "),
+        ("_paging.py", " and parts.path == path\n", " and parts.path.endswith(path)\n"),
         (
             "_transport.py",
             'URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)',
@@ -696,8 +727,9 @@ MUTANTS = [
         "list of a closed session not told",
         "observing",
         (
-            "_stream.py",
-            "                if self._tasks.closed:\n                    raise self._failed(_closed())\n",
+            "_prefetching.py",
+            "                if self._tasks.closed:\n"
+            "                    return self._failed(session_closed())\n",
             "",
         ),
     ),
@@ -709,7 +741,7 @@ MUTANTS = [
     _mutant(
         "span not ended on close or drop",
         "observing",
-        ("_stream.py", "    watch.left()\n", ""),
+        ("_prefetching.py", "        self._watch.left()\n", ""),
     ),
     _mutant(
         "span not current for the attempts",
