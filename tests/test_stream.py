@@ -693,6 +693,23 @@ async def test_cancelled_from_outside():
         await waiting
 
 
+async def test_cancelled_before_its_first_step():
+    """A page task that is cancelled before it has begun wakes its consumer as well."""
+    source = Source("abc")
+    stream = source.stream()
+    waiting = asyncio.create_task(anext(stream))
+
+    def cancel():
+        tasks = asyncio.all_tasks()
+        (task,) = [task for task in tasks if task.get_name() == "aioparticipants page"]
+        task.cancel()
+
+    asyncio.get_running_loop().call_soon(cancel)  # after the consumer's step, before the page's
+    with pytest.raises(TransportError, match="from outside"):
+        await waiting
+    assert source.begun == []
+
+
 async def test_context():
     """Every page is fetched in the context that the stream was made in."""
     VARIABLE.set("maker")
