@@ -160,8 +160,6 @@ class PagesAhead:
                     return self._failed(session_closed())
                 self._start(self._upcoming, _nothing)
             await self._landed()
-            if self._closed:
-                break
             if (outcome := self._outcome()) is not None:
                 return outcome
         return None
@@ -175,6 +173,8 @@ class PagesAhead:
 
     def _outcome(self) -> RawPage | InsightsError | None:
         """Return what the task has brought, if that is wanted, and forget the task."""
+        if self._closed:  # meanwhile; who closed it waits for the task
+            return None
         task, self._task = self._task, None
         if self._unwanted or task is None:
             self._unwanted = False
