@@ -256,7 +256,7 @@ def _departures() -> aiohttp.TraceConfig:
     return trace
 
 
-async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
+async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes | bytearray:
     """Read the reply to its end. Where it is a refusal, its status counts, even with no body."""
     try:
         return await _read(reply, request)
@@ -268,19 +268,18 @@ async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
     raise failure
 
 
-async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
+async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes | bytearray:
+    # One that grows, as chunks and what is joined of them would be there twice.
+    body = bytearray()
     async for chunk in reply.content.iter_chunked(_PIECE):
-        size += len(chunk)
-        if size > LARGEST_BODY:
+        body += chunk
+        if len(body) > LARGEST_BODY:
             message = (
                 f"The body of the reply is larger than {LARGEST_BODY} bytes. "
                 "Set a smaller page_size."
             )
             raise ResponseError(message, conference_sid=request.conference_sid)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return body
 
 
 _LATER: Final = "Try again later (https://status.twilio.com)."
