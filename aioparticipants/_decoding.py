@@ -376,13 +376,14 @@ class _Walked:
     def _go_on(self) -> None:
         """Turn to the records behind those at hand."""
         first = self._first + len(self._batch)
+        self._first, self._batch = first, []  # let go before more is decoded
         if self._behind >= self._marks[-1][1] + self._chunk:
             self._marks.append((first, self._behind))
         at = _skip(self._body, self._behind + 1)
-        batch, self._behind = self._several(at) or self._one(at)
-        self._batch, self._first = batch, first
-        if first + len(batch) > self.known:
-            self.known = first + len(batch)
+        self._batch, self._behind = self._several(at) or self._one(at)
+        reached = first + len(self._batch)
+        if reached > self.known:
+            self.known = reached
             if _is(self._body, self._behind, b"]"):
                 self._end(self._behind)
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import MsgspecError
@@ -24,7 +25,8 @@ _REFUSALS: Final = (MsgspecError, ValueError, RecursionError)
 
 def finder(*kinds: Any) -> Finder:
     """Return what finds records of the first of these kinds that they all are of."""
-    decoders = [Decoder[list[object]](list[kind]).decode for kind in kinds]
+    arrays: list[Any] = [GenericAlias(list, kind) for kind in kinds]
+    decoders = [Decoder[list[object]](array).decode for array in arrays]
 
     def find(array: bytes, /) -> list[object] | None:
         for decode in decoders:

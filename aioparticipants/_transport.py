@@ -268,18 +268,26 @@ async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes | byte
     raise failure
 
 
-async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes | bytearray:
-    # One that grows, as chunks and what is joined of them would be there twice.
-    body = bytearray()
+async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytearray:
+    # Filled in rather than joined, as the chunks and what is joined of them would be there twice.
+    body, size = bytearray(_room_for(reply)), 0
     async for chunk in reply.content.iter_chunked(_PIECE):
-        body += chunk
-        if len(body) > LARGEST_BODY:
+        body[size : size + len(chunk)] = chunk
+        size += len(chunk)
+        if size > LARGEST_BODY:
             message = (
                 f"The body of the reply is larger than {LARGEST_BODY} bytes. "
                 "Set a smaller page_size."
             )
             raise ResponseError(message, conference_sid=request.conference_sid)
+    del body[size:]
     return body
+
+
+def _room_for(reply: aiohttp.ClientResponse) -> int:
+    """Return the bytes to make room for: whole pieces, so that one page fits where another was."""
+    announced = min(reply.content_length or 0, LARGEST_BODY)
+    return -(-announced // _PIECE) * _PIECE
 
 
 _LATER: Final = "Try again later (https://status.twilio.com)."
