@@ -15,6 +15,8 @@ from msgspec import MsgspecError
 from msgspec.json import Decoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._decoding import Finder
 
 __all__ = ["find_records", "finder"]
@@ -26,7 +28,7 @@ _REFUSALS: Final = (MsgspecError, ValueError, RecursionError)
 def finder(*kinds: Any) -> Finder:
     """Return what finds records of the first of these kinds that they all are of."""
     arrays: list[Any] = [GenericAlias(list, kind) for kind in kinds]
-    decoders = [Decoder[list[object]](array).decode for array in arrays]
+    decoders: list[Callable[[bytes], list[object]]] = [Decoder(array).decode for array in arrays]
 
     def find(array: bytes, /) -> list[object] | None:
         for decode in decoders:
