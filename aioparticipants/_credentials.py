@@ -68,7 +68,7 @@ class Credentials:
         pair = f"{self.username}:{self.password}".encode()
         return "Basic " + base64.b64encode(pair).decode("ascii")
 
-    def redacted(self, body: bytes) -> bytes:
+    def redacted(self, body: bytes | bytearray) -> bytes | bytearray:
         """Return the body of a refusal without the credentials, where it repeats the request.
 
         Some proxies and gateways do, and what a refusal says is kept on the error.

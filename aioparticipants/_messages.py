@@ -38,8 +38,8 @@ class Response:
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     """Looked up without regard to case."""
-    body: bytes = attrs.field(repr=False)
-    """Decompressed."""
+    body: bytes | bytearray = attrs.field(repr=False)
+    """Decompressed. Nobody changes it: a page's records are read of it as they are taken."""
 
     @property
     def request_id(self) -> str | None:

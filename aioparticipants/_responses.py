@@ -155,7 +155,7 @@ def _remedy(status: int) -> str:
     return _REMEDIES.get(status, "See .code and .message for what Twilio says of it.")
 
 
-def _error_members(body: bytes) -> dict[str, object]:
+def _error_members(body: bytes | bytearray) -> dict[str, object]:
     """Return the members of an error body; of `{"errors": [...]}`, the first error's among them."""
     try:
         parsed = decoded(body)

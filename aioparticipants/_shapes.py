@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 import attrs
 from msgspec import defstruct
-from msgspec.json import Decoder
 from msgspec.structs import asdict
 
 from . import _structuring
@@ -60,4 +59,4 @@ def _json_type(annotation: Any) -> Any:
     return str if issubclass(origin, (StrEnum, datetime)) else origin
 
 
-find_participants: Finder = finder(Decoder(_shape(Participant)).decode)
+find_participants: Finder = finder(_shape(Participant), Any)

@@ -251,7 +251,7 @@ def _after(turns: int, departed: Callable[[], None]) -> None:
         departed()
 
 
-async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
+async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes | bytearray:
     """Read the reply to its end. Where it is a refusal, its status counts, even with no body."""
     try:
         return await _read(reply, request)
@@ -263,10 +263,11 @@ async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes:
     raise failure
 
 
-async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
+async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytearray:
+    # Filled in rather than joined, as the chunks and what is joined of them would be there twice.
+    body, size = bytearray(_room_for(reply)), 0
     async for chunk in reply.content.iter_chunked(_PIECE):
+        body[size : size + len(chunk)] = chunk
         size += len(chunk)
         if size > LARGEST_BODY:
             message = (
@@ -274,8 +275,14 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytes:
                 "Set a smaller page_size."
             )
             raise ResponseError(message, conference_sid=request.conference_sid)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    del body[size:]
+    return body
+
+
+def _room_for(reply: aiohttp.ClientResponse) -> int:
+    """Return the bytes to make room for: whole pieces, so that one page fits where another was."""
+    announced = min(reply.content_length or 0, LARGEST_BODY)
+    return -(-announced // _PIECE) * _PIECE
 
 
 _LATER: Final = "Try again later (https://status.twilio.com)."

@@ -23,11 +23,11 @@ def steps(reading):
         return end.value
 
 
-def read(body, key="participants", find=find_records):
+def read(body, key="participants", find=find_records, **sizes):
     """Return the envelope of a body, given as bytes, text or JSON values."""
     if not isinstance(body, (bytes, str)):
         body = json.dumps(body)
-    return steps(envelope(body if isinstance(body, bytes) else body.encode(), key, find))
+    return steps(envelope(body if isinstance(body, bytes) else body.encode(), key, find, **sizes))
 
 
 def page_of(records, meta=None, *, bad_at=None, key="participants", meta_first=True):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aioparticipants import ResponseError
 from aioparticipants._decoding import envelope
-from aioparticipants._finding import Found, find_records
+from aioparticipants._finding import find_records
 from aioparticipants._structuring import participant, unstructure_participant
 
 from .bodies import PARTICIPANTS, WAYS, all_of, page_of, read, steps
@@ -21,13 +21,15 @@ from .test_properties import ANYTHING, RECORDS, SETTINGS, places, replaced, touc
 
 META = {"next_page_url": None}
 ways = pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
+#: Bytes of a window and of a chunk: as they are, and so few that whatever can end within one does.
+SIZES = [{}, {"window": 1, "chunk": 1}, {"window": 3, "chunk": 24}, {"window": 50, "chunk": 90}]
 
 
-def outcome(body, find):
+def outcome(body, find, **sizes):
     """Return all that can be seen of a body: members, records as text, and the error."""
     records = []
     try:
-        found = steps(envelope(body, "participants", find))
+        found = steps(envelope(body, "participants", find, **sizes))
         if found.records is None:
             return found.members, None, None
         while len(records) != found.records.count:
@@ -37,11 +39,12 @@ def outcome(body, find):
     return found.members.get("meta"), records, None
 
 
-def both(body):
-    """Return the outcome of a body, which must be the same in both ways."""
-    plain, fast = (outcome(body, find) for find in WAYS.values())
-    assert plain == fast
-    return plain
+def both(body, sizes=SIZES):
+    """Return the outcome of a body, the same in both ways, and in pieces of any size."""
+    first, *others = (outcome(body, find, **each) for find in WAYS.values() for each in sizes)
+    for other in others:
+        assert other == first
+    return first
 
 
 # --- Good bodies ---
@@ -90,13 +93,120 @@ def test_any_good_page_is_what_json_says(members, order, space):
     assert records == [repr(record) for record in whole["participants"]]
 
 
+@SETTINGS
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), FINITE, max_size=3), max_size=12),
+    st.sampled_from([", ", ",", ",\n  ", " ,\t", None]),
+    st.integers(1, 40),
+    st.integers(1, 200),
+)
+def test_any_chunks_are_what_json_says(records, between, window, chunk):
+    """Whatever stands between two records, and wherever a piece of a body ends, a page is read."""
+    texts = [json.dumps(each, ensure_ascii=chunk % 2 == 0) for each in records]
+    array = texts[0] if texts else ""
+    for number, text in enumerate(texts[1:]):
+        array += (between or (", ", ",")[number // 4 % 2]) + text
+    body = f'{{"meta": {{"next_page_url": null}}, "participants": [{array}]}}'
+    try:
+        encoded = body.encode()
+    except UnicodeEncodeError:  # a lone surrogate, not escaped
+        return
+
+    _, found, error = both(encoded, [{"window": window, "chunk": chunk}])
+
+    assert error is None
+    assert found == [repr(record) for record in json.loads(body)["participants"]]
+
+
+def counting(find):
+    """Return a way to the records, and a list of how many it found at once, or None."""
+    found = []
+
+    def counted(array):
+        records = find(array)
+        found.append(None if records is None else len(records))
+        return records
+
+    return counted, found
+
+
+@pytest.mark.parametrize("between", [", ", ",", ",\n    "])
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_records_come_by_the_chunk(between, meta_first):
+    """What stands between two records is learnt from the first two; the rest come by the chunk."""
+    records = [{"a": "é" * 10, "b": [number]} for number in range(100)]
+    texts = [json.dumps(each, ensure_ascii=False) for each in records]
+    members = ['"meta": {"next_page_url": null}', f'"participants": [{between.join(texts)}]']
+    body = "{" + between.join(members if meta_first else members[::-1]) + "}"
+    find, found = counting(find_records)
+
+    assert all_of(read(body, find=find, chunk=1000).records) == records
+    assert sum(found) == 99
+    assert len(found) < 10
+    found.clear()
+    assert all_of(read(body, find=find).records) == records
+    assert found == [100]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"a": "}, {"},
+        {"a": '}, {"a": "x"}, {'},
+        {"a": [{}, {}]},
+        {"a": [{"a": [{"a": 1}, {"a": 2}]}, {"a": 3}]},
+        {"a": "]"},
+        {"a": "x" * 300},
+        {"é": "\u20ac" * 100 + "\U0001f600" * 50},
+        [{}, {}],
+        12345,
+        None,
+    ],
+    ids=ascii,
+)
+def test_a_record_that_looks_like_several(odd):
+    """What looks like the end of a record within one, or has none, is taken for what it is."""
+    for place in range(12):
+        records = [{"a": number} for number in range(11)]
+        records.insert(place, odd)
+        for ensure in (True, False):
+            body = json.dumps({"meta": META, "participants": records}, ensure_ascii=ensure)
+            for chunk in (*range(1, 60, 3), 200, 500):
+                _, found, error = both(body.encode(), [{"window": 1, "chunk": chunk}])
+                assert (found, error) == ([repr(each) for each in records], None)
+
+
+def test_a_chunk_that_is_refused_is_tried_once():
+    """Where what is between records is in each of them as well, no bytes are decoded thrice."""
+    records = [{"a": [{"b": number}, {"c": number}]} for number in range(1000)]
+    find, found = counting(find_records)
+    body = json.dumps({"meta": META, "participants": records})
+
+    assert all_of(read(body, find=find, chunk=1000).records) == records
+    assert len(found) <= len(body) // 1000 + 2
+
+
+@pytest.mark.parametrize("number", ["1", "-1", "1.5", "1e5", "1E+5", "-1.25e-10", "12345678901234"])
+def test_a_number_at_the_end_of_a_window(number):
+    """A number is read to its end, wherever the window ends that it is looked for in."""
+    for window in range(1, 20):
+        for body in (
+            f'{{"x": {number}, "meta": {{"next_page_url": null}}, "participants": [{number}]}}',
+            f'{{"participants": [{number} , {number}], "meta": {number}}}',
+            f'{{"participants": [{number}], "meta": {{}}, "x": {number}}}',
+        ):
+            _, found, error = both(body.encode(), [{"window": window, "chunk": 1}])
+            whole = json.loads(body)["participants"]
+            assert (found, error) == ([repr(each) for each in whole], None)
+
+
 @ways
 @pytest.mark.parametrize("order", [["meta", "p", "x"], ["p", "meta"], ["p", "meta", "x"]])
 def test_records_are_taken_in_any_order_that_is_known(find, order):
     """A record that was reached can be taken again, and walking reaches no further than it must."""
     body = json.dumps({"meta": META, "p": [*range(100)], "x": []})
     page = {name: json.loads(body)[name] for name in order}
-    records = read(page, "p", find).records
+    records = read(page, "p", find, chunk=1).records
     known = records.known
 
     assert [records.at(index) for index in (0, 1, 0, 2)] == [0, 1, 0, 2]
@@ -107,19 +217,32 @@ def test_records_are_taken_in_any_order_that_is_known(find, order):
     assert all_of(records) == [*range(100)]
 
 
+@ways
+@pytest.mark.parametrize("tail", ["}", ', "links": []}', ', "participants": []}', "!"])
+def test_records_are_taken_again_from_any_chunk(find, tail):
+    """Records that were let go can be taken again; what follows them is looked at once."""
+    array = json.dumps([{"a": number} for number in range(100)])
+    body = f'{{"meta": {{"next_page_url": null}}, "participants": {array}{tail}'
+    if tail == "!":
+        body = body[:-2] + "!]}"
+    records = read(body, find=find, chunk=100).records
+    assert [*records.walk()] != []
+    known, count = records.known, records.count
+
+    for index in (70, 3, 50, 51, 2, 0, 98):
+        assert records.at(index) == {"a": index}
+    assert (records.known, records.count) == (known, count)
+    assert known == (99 if tail == "!" else 100)
+    assert count == (100 if tail in {"}", ', "links": []}'} else None)
+
+
 def test_an_unusual_page_is_read_with_pauses():
     """A page whose `meta` stands in the midst gives the loop its turns while it is looked for."""
     body = json.dumps({"participants": [{}] * 100, "meta": META, "x": 1}).encode()
 
-    assert len([*envelope(body, "participants", None)]) == 3
+    assert len([*envelope(body, "participants", None, chunk=1)]) == 3
+    assert len([*envelope(body, "participants", None, chunk=200)]) == 2
     assert read(body).members == {"meta": META, "x": 1}
-
-
-@pytest.mark.parametrize("meta_first", [True, False])
-def test_msgspec_finds_the_records_of_usual_pages(meta_first):
-    """A page as the API sends it, or with `meta` last, is msgspec's."""
-    assert isinstance(read(page_of(["é", 1], META, meta_first=meta_first)).records, Found)
-    assert isinstance(read(page_of([], META, meta_first=meta_first)).records, Found)
 
 
 # --- Records that only one of the two would take ---
@@ -161,13 +284,19 @@ def test_both_ways_agree_on_odd_values(odd, place, meta_first):
     assert error is None or error[2]
 
 
-@pytest.mark.parametrize("at", [2, 25, 45, 60, -1])
-def test_invalid_utf_8_is_refused_at_once(at):
-    """A body that is not UTF-8, wherever, hands out nothing in either way."""
-    body = bytearray(page_of([{"a": "xxx"}, {"b": "yyy"}], META).encode())
-    body[at:at] = b"\xff"
-
-    assert both(bytes(body))[1] == []
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\x80"])
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_invalid_utf_8_is_told_where_it_stands(bad, meta_first):
+    """Where a body is not UTF-8, records before that are good, and a transient error follows."""
+    good = page_of([{"a": "xxx"}, {"b": "yyy"}, {"c": "é"}], META, meta_first=meta_first)
+    _, everything, _ = both(good.encode())
+    whole = good.encode()
+    ends = [match.end() for match in re.finditer(rb'"}', whole)]
+    for place in range(len(whole) + 1):
+        _, records, error = both(whole[:place] + bad + whole[place:])
+        assert records == everything[: len(records)]
+        assert error[1:] == (None, True, None)
+        assert len(records) <= sum(end < place for end in ends)
 
 
 # --- Bad bodies ---
@@ -368,9 +497,13 @@ def test_the_extra_is_picked_once_at_import(missing):
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-def test_raw_records_fall_back_one_by_one():
-    """A record that msgspec refuses is decoded by `json`, and those beside it as ever."""
-    found = find_records(memoryview(b'[1, 1e999, "x"]'))
-
-    assert all_of(found) == [1, float("inf"), "x"]
-    assert find_records(memoryview(b"[1, NaN]")) is None
+def test_chunks_fall_back_to_json():
+    """A chunk that msgspec refuses is decoded by `json`, as if msgspec were not there."""
+    assert find_records(b'[1, "x"]') == [1, "x"]
+    assert find_records(b"[1, 1e999]") is None
+    assert find_records(b"[1, NaN]") is None
+    assert all_of(read(page_of([1, float("1e300"), "\ud800"], META)).records) == [
+        1,
+        1e300,
+        "\ud800",
+    ]

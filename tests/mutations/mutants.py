@@ -189,7 +189,7 @@ MUTANTS = [
         "decoding faults",
         (
             "_decoding.py",
-            "            self._reader.go_on(_skip(self._text, at))\n",
+            "            self._reader.go_on(_skip(self._body, at + 1))\n",
             "            pass\n",
         ),
     ),
@@ -198,17 +198,45 @@ MUTANTS = [
         "decoding",
         (
             "_decoding.py",
-            "        else:\n            raise ValueError\n\n    def _end",
-            "        else:\n            self.known += 1\n\n    def _end",
+            '        elif not _is(body, behind, b"]"):\n            raise ValueError\n',
+            "",
         ),
+    ),
+    _mutant(
+        "number taken as a window cut it",
+        "decoding",
+        ("_decoding.py", "if rest or text[end : end + 1] in _BEHIND_VALUES:", "if True:"),
+    ),
+    _mutant(
+        "places counted in characters",
+        "decoding",
+        (
+            "_decoding.py",
+            "at + (end if text.isascii() else len(text[:end].encode()))",
+            "at + end",
+        ),
+    ),
+    _mutant(
+        "refused chunk taken for a bad body",
+        "decoding faults",
+        (
+            "_decoding.py",
+            "            self._singly = end\n            return None\n",
+            "            raise ValueError\n",
+        ),
+    ),
+    _mutant(
+        "refused chunk tried again at each record",
+        "decoding",
+        ("_decoding.py", "            self._singly = end\n", ""),
     ),
     _mutant(
         "msgspec's refusal is the last word",
         "decoding",
         (
             "_finding.py",
-            "        except _REFUSALS:\n            pass\n",
-            "        except _REFUSALS as error:\n            raise fault_of(ValueError()).error() from error\n",
+            "                pass\n",
+            "                raise\n",
         ),
     ),
     _mutant(
