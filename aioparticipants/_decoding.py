@@ -12,7 +12,7 @@
    what stands between two records, `}, {` as the API writes it, or at the array's own bracket. That
    may stand within a record, too; but what is an array between two brackets, read from the start of
    a record, is whole records and nothing else. What is none is read record by record.
-   (Measured, microseconds a record: 8.6 one by one, 7.4 in chunks.)
+   (Measured, microseconds a record: 7.9 in chunks of 16 KiB, 9.0 in chunks of 4.)
 5. A record counts once the comma or the bracket behind it is seen. So a body can prove bad
    half-way, be it JSON or UTF-8 that is broken: the records before that are good, and then comes a
    transient error. What follows the last record is looked at as its chunk is.
