@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import time
@@ -85,7 +86,7 @@ class Fetcher:
         failure: InsightsError | TimeoutError = TimeoutError()
         if left > 0:
             try:
-                async with asyncio.timeout(None if left == math.inf else left):
+                async with asyncio.timeout(left) if left < math.inf else contextlib.nullcontext():
                     return await run.result_of(
                         functools.partial(self._attempt, request, key, run, departed),
                         sleep=asyncio.sleep,

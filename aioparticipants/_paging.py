@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 import attrs
 
 from . import _structuring
+from ._messages import Request
 from .errors import PaginationError, ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from ._decoding import Envelope, Records
-    from ._messages import Request
     from .models import PageMeta
 
 __all__ = ["Again", "Pager", "RawPage"]
@@ -127,7 +127,7 @@ class Pager:
                 "Give the request_id to Twilio's support."
             )
         else:
-            return attrs.evolve(request, query=query)
+            return Request(path=request.path, query=query, conference_sid=request.conference_sid)
         return PaginationError(
             message, conference_sid=request.conference_sid, request_id=request_id
         )

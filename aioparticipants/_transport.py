@@ -194,7 +194,8 @@ class Transport:
     def _url(self, request: Request) -> URL:
         """Return where a request goes: to the session's own origin, whatever made the request."""
         url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
-        if url.origin() != self._origin or url.raw_path != request.path:
+        own = (self._origin.scheme, self._origin.raw_authority, request.path)
+        if (url.scheme, url.raw_authority, url.raw_path) != own:
             message = "The request would leave the session's own origin; it was not sent."
             raise InvalidRequestError(message, conference_sid=request.conference_sid)
         return url

@@ -19,6 +19,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
+import attrs
 import pytest
 import trustme
 from aiohttp.abc import AbstractResolver
@@ -915,6 +916,7 @@ async def test_largest_body():
 MEASURED = """
 import asyncio, json, resource, sys
 import aiohttp
+import attrs
 from aioparticipants import InsightsError, InsightsSession, RetryPolicy
 
 def peak():
@@ -1038,7 +1040,7 @@ async def test_body_that_proves_bad_half_way(find, meta_first, at):
     good = http(page_of(RECORDS, META, meta_first=meta_first).encode())
     replies = [FIRST, bad(at, meta_first=meta_first), LAST, good, LAST]
     async with raw(*replies) as server, client(server.base_url) as session:
-        session._find = find
+        session._fetcher = attrs.evolve(session._fetcher, find=find)
         assert await listed(session) == (ALL, None)
 
     assert pages_of(server) == [0, 1, 2, 1, 2]
@@ -1050,7 +1052,7 @@ async def test_bodies_that_prove_bad_again_and_again(find):
     three = RetryPolicy(max_attempts=3, base_delay=0)
     replies = [FIRST, bad(1), LAST, bad(2), LAST, http(b"", "503 Busy")]
     async with raw(*replies) as server, client(server.base_url, retry=three) as session:
-        session._find = find
+        session._fetcher = attrs.evolve(session._fetcher, find=find)
         labels, error = await listed(session)
         rest = session.participants(SID, resume=error.cursor)
         server.replies += [http(page_of(RECORDS, META).encode()), LAST]
@@ -1128,7 +1130,7 @@ async def test_envelope_in_an_unusual_order(find):
     """A page whose `meta` stands in the midst is read as any other, its next link included."""
     body = json.dumps({"participants": RECORDS * 20, "meta": META, "links": []}).encode()
     async with raw(FIRST, http(body), LAST) as server, client(server.base_url) as session:
-        session._find = find
+        session._fetcher = attrs.evolve(session._fetcher, find=find)
         labels, error = await listed(session)
 
     assert (labels, error) == ([*"a", *"bcd" * 20, *"e"], None)

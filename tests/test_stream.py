@@ -379,8 +379,8 @@ async def test_a_page_says_how_long_it_can_be():
 
 async def test_closing_while_a_long_page_is_counted():
     """Whoever waits for the first of a page's records, while they are counted, gets the end."""
-    source = Source("x" * 5000, "y")  # of fewer, all are looked at in one step
-    stream = source.stream(limit=5000)
+    source = Source("x" * 40_000, "y")  # of fewer, all are looked at in one step
+    stream = source.stream(limit=40_000)
     waiting = asyncio.create_task(drained(stream))
     await turns(5)
     assert (source.begun, waiting.done()) == ([0], False)
