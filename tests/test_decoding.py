@@ -133,7 +133,7 @@ def counting(find):
 @pytest.mark.parametrize("between", [", ", ",", ",\n    "])
 @pytest.mark.parametrize("meta_first", [True, False])
 def test_records_come_by_the_chunk(between, meta_first):
-    """What stands between two records is learnt, where it is unusual; the rest come by the chunk."""
+    """What stands between two records is learnt where it is unusual; others come by the chunk."""
     records = [{"a": "é" * 10, "b": [number]} for number in range(100)]
     texts = [json.dumps(each, ensure_ascii=False) for each in records]
     members = ['"meta": {"next_page_url": null}', f'"participants": [{between.join(texts)}]']
