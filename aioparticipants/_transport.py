@@ -52,7 +52,9 @@ LARGEST_BODY: Final = 16 * 2**20
 
 #: Bytes to take of a body at once. Without a bound, aiohttp 3.14.0 unpacks all there is into one
 #: piece: https://osv.dev/PYSEC-2026-2111
-_PIECE: Final = 256 * 2**10
+_PIECE: Final = 64 * 2**10
+#: Bytes that the room for a longer body is a multiple of.
+_ROOM: Final = 256 * 2**10
 
 #: Turns of the loop that a new plain connection needs until its request leaves are six.
 _TURNS: Final = 8
@@ -283,10 +285,11 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytearray:
 def _room_for(reply: aiohttp.ClientResponse) -> int:
     """Return the bytes to make room for: of many, so that a page fits where another was.
 
-    (Measured, MB over start at PageSize 1000: 3.8, and 4.4 where each page has a size of its own.)
+    (Measured, MB over start at PageSize 1000: 3.8, and 4.4 where each page has a size of its own. A
+    content length that lies costs at most as much as a body of that length.)
     """
     announced = min(reply.content_length or 0, LARGEST_BODY)
-    return -(-announced // _PIECE) * _PIECE if announced > _PIECE else announced
+    return -(-announced // _ROOM) * _ROOM if announced > _ROOM else announced
 
 
 _LATER: Final = "Try again later (https://status.twilio.com)."
