@@ -341,10 +341,10 @@ _PLAIN: Final[Mapping[Any, tuple[frozenset[type], str, _Hook | None]]] = {
     str: (_TEXT, "({}).__class__ is str", None),
     bool: (frozenset({bool, _NONE}), "({}).__class__ is bool", None),
     int: (frozenset({int, _NONE}), "({}).__class__ is int", None),
-    # 1e999 is JSON, and infinity to Python.
+    # 1e999 is JSON, and infinity to Python; times 0 it is no number.
     float: (
         frozenset({float, int, _NONE}),
-        "({}).__class__ is float and -inf < v < inf or v.__class__ is int",
+        "({}).__class__ is float and v * 0.0 == 0.0 or v.__class__ is int",
         _finite,
     ),
     datetime: (_TEXT, "({}).__class__ is str", _time),
@@ -395,10 +395,10 @@ class _Structurer:
 
     def structure(self, value: dict[str, object], _: object = None) -> Any:
         """Return the record of an object, or raise `_MismatchError`."""
-        members = members_of.get(value.__class__)
-        if members is not None:
-            return self._structure_checked(members(value))
         if value.__class__ is not dict:
+            members = members_of.get(value.__class__)
+            if members is not None:
+                return self._structure_checked(members(value))
             _require(dict, value, "")
         try:
             fits = len(value) == self._usual and self._fits_usual(value)
@@ -506,7 +506,7 @@ def _compiled(test: str) -> _Fits:
     It is compiled as attrs and cattrs compile theirs, from the names and tests of this file alone:
     a look-up and a call for each of the fifty values of a record would take twice as long.
     """
-    names: dict[str, object] = {"inf": math.inf, "texts": _are_texts, "instants": _are_instants}
+    names: dict[str, object] = {"texts": _are_texts, "instants": _are_instants}
     for inner in _STRUCTURERS.values():
         names[f"fits_{inner.name}"] = inner.fits
     return cast("_Fits", eval(f"lambda o: {test}", names))  # noqa: S307 - nothing in it is from outside
