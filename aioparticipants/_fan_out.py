@@ -76,7 +76,7 @@ class ConferenceResult:
     pages: int = 0
     """Pages that were fetched for it."""
     seconds: float = 0.0
-    """How long it was under way."""
+    """How long it was under way; what it waited to be decoded, once fetched, is left out."""
 
 
 class _Turn:
