@@ -51,13 +51,13 @@ _GROWTH: Final = 4
 #: a page of 1000 takes little memory besides its body.
 _CHUNK: Final = 16 * 2**10
 _FAST_CHUNK: Final = 64 * 2**10
-#: Bytes of records that are one chunk: less than a millisecond. (Measured, microseconds for all of
-#: a page of 50: 1105 by `json` and 700 by what is faster in chunks as above, 1070 and 677 in one.)
+#: Bytes of records that are one chunk: a millisecond of real ones. (Measured, microseconds for a
+#: page of 50: 1105 by `json` and 700 by what is faster in chunks as above, 1070 and 677 in one.)
 _SMALL: Final = 128 * 2**10
 
 _SPACES: Final = re.compile(rb"[ \t\n\r]*")
 #: A plain member's name, as far as its value.
-_NAME: Final = re.compile(rb'"([a-z_]+)"[ \t\n\r]*:[ \t\n\r]*')
+_NAME: Final = re.compile(rb'"([a-z_]{1,64})"[ \t\n\r]*:[ \t\n\r]*')
 #: What can follow a value. Without it, `1` might be the beginning of `1e5`.
 _BEHIND_VALUES: Final = frozenset(" \t\n\r,:]}")
 
@@ -351,7 +351,8 @@ class _Walked:
         self._marks = [(0, start)]
         #: What stands between two records, with their braces; as the API writes it, until known.
         self._between = b"}, {"
-        self._singly = 0  # up to there no chunk is tried, as one was refused
+        self._guessing = True  # what stands between two, as no record was looked at by itself
+        self._singly = range(0)  # where no chunk is tried, as there was none, or it was refused
         first = _skip(self._body, start + 1)
         if _is(self._body, first, b"]"):
             self._end(first)
@@ -407,15 +408,20 @@ class _Walked:
 
     def _several(self, at: int) -> tuple[list[object], int] | None:
         """Return a chunk of records, and where the mark behind it is; None where it is none."""
+        if at in self._singly:
+            return None
         end = at + self._chunk
         stop = self._close
         if not at < stop <= end:
             stop = self._body.rfind(self._between, at, end) + 1
-        if at < self._singly or not stop:
-            return None
-        found = self._find(b"".join((b"[", self._body[at:stop], b"]")))
+            if not stop and self._guessing:
+                self._guessing = False
+                return None
+        found = None
+        if stop:
+            found = self._find(b"".join((b"[", memoryview(self._body)[at:stop], b"]")))
         if found is None:
-            self._singly = end
+            self._singly = range(at, end)
             return None
         return found, _skip(self._body, stop)
 

@@ -18,8 +18,11 @@ What it promises, and how:
    asked for a hand-over before its last one was taken, so that a huge one does not pile up.
 6. What is fetched stays as it came until it is about to be handed out, and few conferences have
    their turn to be decoded at once: decoded records take four times the memory, and fifty
-   conferences of them cost more in cache misses than in structuring. Who has to wait for a page
-   meanwhile, as a body proved bad, gives its turn up.
+   conferences of them cost more in cache misses than in structuring. Of a long one, a few pages
+   come before its turn. Who has to wait for a page meanwhile, as there are more, or a body proved
+   bad, gives its turn up, and decodes that page without one.
+7. A conference that only waits for its turn is complete: where the first failure ends all, it is
+   handed out. Where the session is closed, it is given up with the rest.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sized
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -41,7 +44,7 @@ from ._tasks import abandon, running_loop, settle
 from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 
     from ._prefetching import PagesAhead
     from ._stream import RecordStream
@@ -59,6 +62,9 @@ _Sids: TypeAlias = "Iterable[str] | AsyncIterable[str]"
 
 #: Conferences that have their turn at once: the one to hand out next, and the one after it.
 _TURNS: Final = 2
+#: Pages of a conference that are fetched before its turn: all that most have, and not so many that
+#: much was asked for in vain where the first proves wrong.
+_PAGES: Final = 4
 
 _END: Final = object()
 
@@ -85,21 +91,28 @@ class _Turn:
     def __init__(self, turns: asyncio.Semaphore) -> None:
         self.waited: float = 0.0
         """Seconds, in all."""
+        self.waiting: bool = False
+        """Whether it is all that the conference waits for."""
+        self.come: bool = False
+        """Whether it has come, and was not given up."""
         self._turns = turns
-        self._has = False
 
     async def take(self) -> None:
         """Wait for it; do nothing where it has come."""
-        if not self._has:
+        if not self.come:
             began = time.monotonic()
-            await self._turns.acquire()
-            self.waited += time.monotonic() - began
-            self._has = True
+            self.waiting = True
+            try:
+                await self._turns.acquire()
+            finally:
+                self.waiting = False
+                self.waited += time.monotonic() - began
+            self.come = True
 
     def give_up(self) -> None:
         """Let another one have it; do nothing where it has not come."""
-        if self._has:
-            self._has = False
+        if self.come:
+            self.come = False
             self._turns.release()
 
 
@@ -147,7 +160,7 @@ class _Crew:
         # Tasks run in the context the fan-out was made in, whichever task asks for a result.
         self._context = contextvars.copy_context()
         self._feeder: asyncio.Task[None] | None = None
-        self._running: set[asyncio.Task[ConferenceResult]] = set()
+        self._running: dict[asyncio.Task[ConferenceResult], _Turn] = {}
         self._failure: Callable[[], BaseException] | None = None
 
     @property
@@ -208,8 +221,8 @@ class _Crew:
         task = self._task(lambda: _read(self, sid, turn), "aioparticipants conference")
         self.begun += 1
         self._room -= 1
-        self._running.add(task)
-        task.add_done_callback(functools.partial(self._landed, sid, turn))
+        self._running[task] = turn
+        task.add_done_callback(functools.partial(self._landed, sid))
 
     async def has_room(self) -> None:
         """Wait until another conference may begin."""
@@ -238,8 +251,8 @@ class _Crew:
             self._fail(failure)
         self._changed.set()
 
-    def _landed(self, sid: str, turn: _Turn, task: asyncio.Task[ConferenceResult]) -> None:
-        self._running.discard(task)
+    def _landed(self, sid: str, task: asyncio.Task[ConferenceResult]) -> None:
+        turn = self._running.pop(task)
         if not task.cancelled():
             self._over(task, turn)
         elif self.is_ending():
@@ -300,11 +313,12 @@ class _Crew:
             self._failure = again if isinstance(failure, InsightsError) else own
 
     def _stop(self, failure: BaseException) -> None:
-        """End all that is under way; what is ready stays, and the failure follows it."""
+        """End all that is under way; what is complete stays, and the failure follows it."""
         if not self.is_ending():
             self._stopping = True
             self._fail(failure)
-            self._cancel_all()
+            whole = () if self.merging else self._complete()
+            self._cancel_all(sparing=whole)
 
     def close(self) -> None:
         """End all that is under way, and forget the rest; from whatever thread."""
@@ -313,9 +327,14 @@ class _Crew:
         self.rest = iter(())
         self._cancel_all()
 
-    def _cancel_all(self) -> None:
+    def _complete(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks of conferences that were fetched, and are being decoded or about to."""
+        return [task for task, turn in self._running.items() if turn.waiting or turn.come]
+
+    def _cancel_all(self, *, sparing: Collection[asyncio.Task[Any]] = ()) -> None:
         for task in self.alive():
-            abandon(task, task.get_loop())
+            if task not in sparing:
+                abandon(task, task.get_loop())
 
     def alive(self) -> list[asyncio.Task[object]]:
         """Return the tasks that have not ended."""
@@ -377,9 +396,9 @@ async def _read(crew: _Crew, sid: str, turn: _Turn) -> ConferenceResult:
 async def _next_in_turn(
     source: AsyncIterator[Page[Participant]], ahead: PagesAhead, turn: _Turn, *, whole: bool
 ) -> Page[Participant] | None:
-    """Return the next page, decoded in its turn; with `whole`, not before all have come."""
+    """Return the next page, decoded in its turn; with `whole`, not before others have come."""
     if whole:
-        await ahead.fetch_all()
+        await ahead.gather(_PAGES)
     if isinstance(await ahead.next(), RawPage):
         await turn.take()
     return await anext(source, None)

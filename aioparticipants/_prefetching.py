@@ -63,7 +63,7 @@ class PagesAhead:
     ) -> None:
         """Begin with what `place` asks for. Nothing is asked for yet."""
         self.before_waiting: Callable[[], object] = _nothing
-        """Called where there is something to wait for."""
+        """Called where the next page has to be waited for."""
         self._fetch = fetch
         self._tasks = tasks
         self._watch = watch
@@ -74,7 +74,9 @@ class PagesAhead:
         self._task: asyncio.Task[RawPage] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unwanted = False  # what the task brings
-        self._arrival: asyncio.Future[None] | None = None  # where the consumer waits for the task
+        #: Where the consumer waits for the task. All that the task knows of this: else it, what it
+        #: failed of and the frames of that would be a circle, and wait for the collector.
+        self._arrival: list[asyncio.Future[None]] = []
         self._closed = False
 
     def check_loop(self) -> None:
@@ -110,13 +112,12 @@ class PagesAhead:
         self._start(self._upcoming, functools.partial(_wake, left))
         await asyncio.sleep(0)  # all that a kept-alive connection needs
         if not left.done():
-            self.before_waiting()
             await asyncio.wait([left], timeout=_DEPARTURE)
 
-    async def fetch_all(self) -> None:
-        """Have all pages come that are left. What goes wrong is told in its place, by `next`."""
+    async def gather(self, count: int) -> None:
+        """Have so many pages here, or all. What goes wrong is told in its place, by `next`."""
         going_on = True
-        while going_on:
+        while going_on and len(self._here) < count:
             outcome = await self._bring()
             going_on = outcome is not None and not isinstance(outcome, InsightsError)
 
@@ -168,8 +169,9 @@ class PagesAhead:
         """Wait until the task has ended, and leave it alone where the wait is cancelled."""
         while self._task is not None and not self._task.done():
             self.before_waiting()
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
+            arrival = asyncio.get_running_loop().create_future()
+            self._arrival[:] = [arrival]
+            await arrival
 
     def _outcome(self) -> RawPage | InsightsError | None:
         """Return what the task has brought, if that is wanted, and forget the task."""
@@ -208,11 +210,12 @@ class PagesAhead:
 
     def _start(self, ask: _Ask, departed: Callable[[], None]) -> None:
         self._watch.begun(self._context)
+        arrival = self._arrival
 
         def over(_: object = None) -> None:
             departed()
-            if self._arrival is not None:
-                _wake(self._arrival)
+            for waiter in arrival:
+                _wake(waiter)
 
         async def work() -> RawPage:
             try:

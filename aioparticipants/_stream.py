@@ -12,8 +12,8 @@ What it promises, and how:
    it came through, and those to the stream, which would then never be dropped.
 6. The stream's position is the page and the place of the next record not handed out. It moves as a
    record is handed out, and by nothing else; the cursor names it, also after an error or the end.
-7. Records are decoded and structured as they are taken, and every so often the loop gets a turn.
-   Meanwhile the stream counts as asked: a second asker is refused as ever.
+7. Records are structured as they are taken, and decoded a few at a time before; and every so often
+   the loop gets a turn. Meanwhile the stream counts as asked: a second asker is refused as ever.
 8. So a page's body can prove bad with some of its records handed out. It is then fetched again, as
    a further attempt at it, and the stream goes on at its position, as a resumed one does.
 9. A list that is awaited is handed out whole or not at all: where that fails, the position is what

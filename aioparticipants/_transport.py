@@ -53,8 +53,10 @@ LARGEST_BODY: Final = 16 * 2**20
 #: Bytes to take of a body at once. Without a bound, aiohttp 3.14.0 unpacks all there is into one
 #: piece: https://osv.dev/PYSEC-2026-2111
 _PIECE: Final = 64 * 2**10
-#: Bytes that the room for a longer body is a multiple of.
+#: Bytes that the room for a longer body is a multiple of; and the most to be made on the word of a
+#: header alone, which may lie.
 _ROOM: Final = 256 * 2**10
+_LARGEST_ROOM: Final = 2 * 2**20
 
 #: Turns of the loop that a new plain connection needs until its request leaves are six.
 _TURNS: Final = 8
@@ -141,8 +143,9 @@ class Transport:
     ) -> Response:
         """Make one attempt, of at most `seconds`, and read the reply to its end.
 
-        `departed` is called as soon as the request's headers are on the wire. Nothing tells of
-        that moment with a borrowed session: there it is called a few turns of the loop later.
+        `departed` is called as the request has its connection, and is about to be written. Nothing
+        tells of that moment with a borrowed session: there it is called a few turns of the loop
+        later.
 
         Raises:
             TransportError: no usable reply came.
@@ -225,7 +228,8 @@ class _Connector(aiohttp.TCPConnector):
     """Tells when a request has its connection, and hands out none on which it would be misled.
 
     1. From there to the wire aiohttp does not wait, so that the request leaves before anybody else
-       gets a turn. (A `TraceConfig` could tell, too, and takes 25 us a request.)
+       gets a turn; unless a hook of the user's own `TraceConfig` waits. (One of ours could tell,
+       too, and takes 25 us a request.)
     2. On a kept connection something may have come that nobody asked for. It would be taken for
        the answer to the next request, and so one conference for another:
        https://github.com/aio-libs/aiohttp/issues/13656
@@ -283,12 +287,12 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytearray:
 
 
 def _room_for(reply: aiohttp.ClientResponse) -> int:
-    """Return the bytes to make room for: of many, so that a page fits where another was.
+    """Return the bytes to make room for at first.
 
-    (Measured, MB over start at PageSize 1000: 3.8, and 4.4 where each page has a size of its own. A
-    content length that lies costs at most as much as a body of that length.)
+    The room of a long body is rounded up, so that the next one fits into the memory that it leaves.
+    (Measured, MB over start at PageSize 1000: 3.8, and 4.4 where each has a size of its own.)
     """
-    announced = min(reply.content_length or 0, LARGEST_BODY)
+    announced = min(reply.content_length or 0, _LARGEST_ROOM)
     return -(-announced // _ROOM) * _ROOM if announced > _ROOM else announced
 
 

@@ -492,6 +492,36 @@ async def test_a_page_that_is_fetched_again_holds_up_no_other(fake, session, mer
         assert ids(mine) == served_ids(fake, each)
 
 
+async def test_what_waits_to_be_decoded_is_complete(fake, session):
+    """What was fetched whole before the first failure is handed out, and then the error raised."""
+    sids = add(fake, *[4] * 9)
+    gate = fake.hold(sids[-1])
+    fake.statuses[sids[-1], 0] = 404
+    async with session.fan_out(sids, concurrency=9, page_size=2, on_error="raise") as fan_out:
+        found = [await anext(fan_out)]
+        await until(lambda: len(fake.asked) == 17)
+        await stillness()
+        gate.set()
+        await until(lambda: fan_out.failed)
+        with pytest.raises(NotFoundError):
+            async for each in fan_out:
+                found.append(each)
+
+    assert sorted(each.conference_sid for each in found) == sids[:-1]
+    assert all(len(each.participants) == 4 for each in found)
+
+
+async def test_a_long_conference_is_not_fetched_whole_for_a_bad_record(fake, session):
+    """Of a long conference a few pages come before its first record is looked at."""
+    records = fake.records(fake.add_conference(40))
+    records[1]["duration_seconds"] = "wrong"
+    long = fake.add_conference(records, conference_sid=sid(1))
+    (result,) = await drained(session.fan_out([long], page_size=2))
+    assert isinstance(result.error, ResponseError)
+    assert len(result.participants) == 1
+    assert len(fake.asked) <= 5
+
+
 async def test_taken_as_there_is_room_for_records(fake, session):
     """Merged, a slow consumer holds up the source as well."""
     sids = add(fake, *[2] * 12)

@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import threading
+import weakref
 from collections.abc import AsyncGenerator
 
 import attrs
@@ -561,6 +562,39 @@ async def test_drop_needs_no_collector():
         del stream
         await turns(3)
         assert source.cancelled == [0]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped", "failed"])
+async def test_what_a_page_has_read_needs_no_collector(how):
+    """What the task of a page holds goes with it, and waits for no collector."""
+
+    class Body(bytearray):
+        """What was read so far."""
+
+    bodies = []
+
+    async def fetch(asked, departed):
+        departed()
+        body = Body()
+        bodies.append(weakref.ref(body))
+        await asyncio.sleep(0 if how == "failed" else 60)
+        message = f"cut off after {len(body)}"
+        raise TransportError(message)
+
+    gc.disable()
+    try:
+        stream, pages = list_of(
+            *(request(0), 0), fetch=fetch, structure=structured, cursor=str, tasks=SessionTasks()
+        )
+        await pages.look_ahead()
+        await turns(3)
+        if how == "closed":
+            await stream.aclose()
+        del stream, pages
+        await turns(5)
+        assert [body() for body in bodies] == [None]
     finally:
         gc.enable()
 

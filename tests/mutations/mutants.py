@@ -61,7 +61,7 @@ MUTANTS = [
         "stream",
         (
             "_prefetching.py",
-            "            await self._arrival\n",
+            "            await arrival\n",
             "            await self._task\n",
         ),
     ),
@@ -221,14 +221,14 @@ MUTANTS = [
         "decoding faults",
         (
             "_decoding.py",
-            "            self._singly = end\n            return None\n",
+            "            self._singly = range(at, end)\n            return None\n",
             "            raise ValueError\n",
         ),
     ),
     _mutant(
         "refused chunk tried again at each record",
         "decoding",
-        ("_decoding.py", "            self._singly = end\n", ""),
+        ("_decoding.py", "            self._singly = range(at, end)\n", ""),
     ),
     _mutant(
         "msgspec's refusal is the last word",
@@ -363,9 +363,19 @@ MUTANTS = [
         "fan_out",
         (
             "_fan_out.py",
-            "            self._fail(failure)\n            self._cancel_all()\n",
-            "            self._fail(failure)\n",
+            "            self._cancel_all(sparing=whole)\n",
+            "",
         ),
+    ),
+    _mutant(
+        "fan-out: raise takes what is complete along",
+        "fan_out",
+        ("_fan_out.py", "() if self.merging else self._complete()", "()"),
+    ),
+    _mutant(
+        "what a page has read waits for the collector",
+        "stream",
+        ("_prefetching.py", "for waiter in arrival:", "for waiter in self._arrival:"),
     ),
     _mutant(
         "fan-out: raise before all is gone",
@@ -452,7 +462,7 @@ MUTANTS = [
     _mutant(
         "fan-out: pages wait for their turn to be fetched",
         "fan_out",
-        ("_fan_out.py", "        await ahead.fetch_all()\n", "        pass\n"),
+        ("_fan_out.py", "        await ahead.gather(_PAGES)\n", "        pass\n"),
     ),
     _mutant(
         "fan-out: merged offer not awaited",
