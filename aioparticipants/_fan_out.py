@@ -369,8 +369,10 @@ async def _read(crew: _Crew, sid: str, turn: _Turn) -> ConferenceResult:
         stream, ahead = crew.open_list(sid)
         async with stream:
             ahead.before_waiting = turn.give_up
-            source, whole = stream.pages(), not crew.merging
-            while (page := await _next_in_turn(source, ahead, turn, whole=whole)) is not None:
+            if not crew.merging:
+                await ahead.gather(_PAGES)
+            source = stream.pages()
+            while (page := await _next_in_turn(source, ahead, turn)) is not None:
                 pages += 1
                 if crew.merging:
                     await crew.offer(page.records)
@@ -394,11 +396,9 @@ async def _read(crew: _Crew, sid: str, turn: _Turn) -> ConferenceResult:
 
 
 async def _next_in_turn(
-    source: AsyncIterator[Page[Participant]], ahead: PagesAhead, turn: _Turn, *, whole: bool
+    source: AsyncIterator[Page[Participant]], ahead: PagesAhead, turn: _Turn
 ) -> Page[Participant] | None:
-    """Return the next page, decoded in its turn; with `whole`, not before others have come."""
-    if whole:
-        await ahead.gather(_PAGES)
+    """Return the next page, decoded in its turn; None at the end."""
     if isinstance(await ahead.next(), RawPage):
         await turn.take()
     return await anext(source, None)

@@ -24,6 +24,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
+from aioparticipants.events import PageHandedOut
 from aioparticipants.testing import FakeInsights
 from aioparticipants.testing._bodies import error_body
 
@@ -520,6 +521,23 @@ async def test_a_long_conference_is_not_fetched_whole_for_a_bad_record(fake, ses
     assert isinstance(result.error, ResponseError)
     assert len(result.participants) == 1
     assert len(fake.asked) <= 5
+
+
+async def test_a_long_conference_is_decoded_while_its_next_page_comes(fake):
+    """Beyond the pages that come before its turn, a long conference is fetched one page ahead."""
+    long = fake.add_conference(16)
+    gate, told = fake.hold(long, 5), []
+    async with (
+        InsightsSession(fake.credentials, base_url=fake.base_url, on_event=told.append) as session,
+        session.fan_out([long], page_size=2) as fan_out,
+    ):
+        waiting = asyncio.create_task(anext(fan_out))
+        await until(lambda: (long, 5) in fake.asked)
+        await stillness()
+        left = [each.page for each in told if isinstance(each, PageHandedOut)]
+        assert left == [0, 1, 2, 3]  # and the fifth, which is told as it is left, is decoded
+        gate.set()
+        assert len((await waiting).participants) == 16
 
 
 async def test_taken_as_there_is_room_for_records(fake, session):

@@ -462,7 +462,7 @@ MUTANTS = [
     _mutant(
         "fan-out: pages wait for their turn to be fetched",
         "fan_out",
-        ("_fan_out.py", "        await ahead.gather(_PAGES)\n", "        pass\n"),
+        ("_fan_out.py", "                await ahead.gather(_PAGES)\n", "                pass\n"),
     ),
     _mutant(
         "fan-out: merged offer not awaited",
