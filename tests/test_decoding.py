@@ -148,6 +148,26 @@ def test_records_come_by_the_chunk(between, meta_first):
     assert found == [100]
 
 
+@pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
+def test_odd_records_are_not_searched_over_and_over(find):
+    """Where nothing stands between two records, that is found once a chunk, not once a record."""
+
+    class Searched(bytearray):
+        """Counts how often it is searched through."""
+
+        searches = 0
+
+        def rfind(self, *arguments):
+            self.searches += 1
+            return super().rfind(*arguments)
+
+    numbers = [*range(5000)]
+    body = Searched(json.dumps({"meta": {}, "participants": numbers, "more": []}).encode())
+    found = steps(envelope(body, "participants", find, chunk=1000))
+    assert all_of(found.records) == numbers
+    assert body.searches < 50
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -226,6 +226,11 @@ MUTANTS = [
         ),
     ),
     _mutant(
+        "missing separator looked for at each record",
+        "decoding",
+        ("_decoding.py", "        if at in self._singly:\n            return None\n", ""),
+    ),
+    _mutant(
         "refused chunk tried again at each record",
         "decoding",
         ("_decoding.py", "            self._singly = range(at, end)\n", ""),
