@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
@@ -86,15 +86,16 @@ class Credentials:
         raise TypeError(message)
 
 
-def credentials_from(given: object) -> Credentials:
+def credentials_from(given: Any) -> Credentials:
     """Return `given` as `Credentials`: itself, or made from a `(username, password)` pair."""
-    if isinstance(given, Credentials):
-        return given
-    pair = cast("tuple[object, ...]", given) if isinstance(given, (tuple, list)) else ()
-    if len(pair) != 2:  # noqa: PLR2004 - a pair
-        message = "The credentials must be a (username, password) pair of str, or Credentials."
-        raise InvalidRequestError(message)
-    return Credentials(*cast("tuple[str, str]", pair))  # which checks that they are
+    match given:
+        case Credentials():
+            return given
+        case [username, password]:
+            return Credentials(username, password)  # which checks that they are str
+        case _:
+            message = "The credentials must be a (username, password) pair of str, or Credentials."
+            raise InvalidRequestError(message)
 
 
 def credentials_from_env(environ: Mapping[str, str]) -> Credentials:

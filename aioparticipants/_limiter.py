@@ -159,7 +159,7 @@ class Limiter:
         """
         self._adaptive = AdaptiveLimit(ceiling)
         self._changed = changed
-        self._rng = random.Random() if rng is None else rng  # noqa: S311 - jitter, not a secret
+        self._rng = random.SystemRandom() if rng is None else rng
         self._later = later
         self._in_flight = 0
         self._queue: OrderedDict[asyncio.Future[int], None] = OrderedDict()

@@ -155,8 +155,8 @@ def _leads_to(link: str, path: str) -> bool:
     """Tell whether a link is a plain http(s) URL of that path."""
     try:
         parts = urlsplit(link)
-        plain = parts.scheme in {"https", "http"} and bool(parts.hostname)
-        parts.port  # noqa: B018 - raises where the port is no number
-    except ValueError:
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
         return False
-    return plain and "@" not in parts.netloc and parts.path == path
+    plain = parts.scheme in {"https", "http"} and "@" not in parts.netloc
+    return usable and plain and parts.path == path

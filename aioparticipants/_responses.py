@@ -31,6 +31,8 @@ __all__ = ["page_envelope", "retry_after"]
 _T = TypeVar("_T")
 
 _OK: Final = 200
+#: The classes of statuses: RFC 9110, 15.
+_SUCCESSES, _REDIRECTS, _SERVER_ERRORS = range(200, 300), range(300, 400), range(500, 600)
 
 #: What to do about it, by status. The causes are Twilio's own words:
 #: 401 https://www.twilio.com/docs/api/errors/20003 and, for Advanced Features,
@@ -94,7 +96,7 @@ def page_envelope(
             failure = error.with_traceback(None)
         failure.conference_sid, failure.request_id = request.conference_sid, response.request_id
         raise failure
-    if 200 < response.status < 300:  # noqa: PLR2004 - the class of statuses that mean success
+    if response.status in _SUCCESSES:
         message = f"The API promises 200 with a body, and answered {response.status}. {_BETWEEN}"
         raise ResponseError(
             message, conference_sid=request.conference_sid, request_id=response.request_id
@@ -148,9 +150,9 @@ def _status_error(response: Response, request: Request, now: Callable[[], float]
 
 
 def _remedy(status: int) -> str:
-    if 300 <= status < 400:  # noqa: PLR2004 - the class of statuses that redirect
+    if status in _REDIRECTS:
         return _REDIRECT
-    if 500 <= status < 600:  # noqa: PLR2004 - the class of statuses that blame the server
+    if status in _SERVER_ERRORS:
         return _SERVER
     return _REMEDIES.get(status, "See .code and .message for what Twilio says of it.")
 

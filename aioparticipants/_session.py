@@ -120,8 +120,12 @@ class InsightsSession:
     ) -> None:
         """See the class."""
         self._tasks = SessionTasks()
-        _require(_is_count(max_concurrency), _CONCURRENCY_ADVICE)
-        _require(retry is None or isinstance(cast("object", retry), RetryPolicy), _RETRY_ADVICE)
+        if not _is_count(max_concurrency):
+            message = "max_concurrency must be a whole number from 1."
+            raise InvalidRequestError(message)
+        if retry is not None and not isinstance(cast("object", retry), RetryPolicy):
+            message = "retry must be a RetryPolicy."
+            raise InvalidRequestError(message)
         checked_http(http, trace_configs)
         self._base_url = base_url_from(base_url, region=region, edge=edge)
         self._max_concurrency = max_concurrency
@@ -145,7 +149,8 @@ class InsightsSession:
             shared=contextlib.nullcontext if limiter is None else shared(limiter),
             retry=RetryPolicy() if retry is None else retry,
             quota=RetryQuota(),
-            rng=random.Random(),  # noqa: S311 - jitter, not a secret
+            # Processes that are forked with a session would share the state of any other.
+            rng=random.SystemRandom(),
             tell=tell,
             find=find_participants,
         )
@@ -247,8 +252,12 @@ class InsightsSession:
         """
         if concurrency is None:
             concurrency = self._max_concurrency
-        _require(_is_count(concurrency), "concurrency must be a whole number from 1, or None.")
-        _require(on_error in ("isolate", "raise"), "on_error must be 'isolate' or 'raise'.")
+        if not _is_count(concurrency):
+            message = "concurrency must be a whole number from 1, or None."
+            raise InvalidRequestError(message)
+        if on_error not in {"isolate", "raise"}:
+            message = "on_error must be 'isolate' or 'raise'."
+            raise InvalidRequestError(message)
         until = Deadline(deadline, clock=time.monotonic)
         first = functools.partial(
             first_page,
@@ -349,18 +358,9 @@ class InsightsSession:
         return stream, pages
 
 
-_CONCURRENCY_ADVICE: Final = "max_concurrency must be a whole number from 1."
-_RETRY_ADVICE: Final = "retry must be a RetryPolicy."
-
-
 def _limit_changed(limit: int, reason: str) -> LimitChanged:
     return LimitChanged(limit=limit, reason=reason)
 
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value >= 1  # a bool is one by isinstance
-
-
-def _require(condition: bool, advice: str) -> None:  # noqa: FBT001 - reads as a sentence
-    if not condition:
-        raise InvalidRequestError(advice)

@@ -105,7 +105,7 @@ def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
     except RuntimeError:
         # The loop is closed, and nothing can run the task any more. asyncio marks its own helper
         # tasks the same way where it knows that they cannot finish.
-        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - no public way
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -242,5 +242,5 @@ _STATUS_CLASSES: Final[Mapping[int, type[APIStatusError]]] = {
 
 def status_error_class(status: int) -> type[APIStatusError]:
     """Return the class that stands for an HTTP status."""
-    usual = ServerError if 500 <= status <= 599 else APIStatusError  # noqa: PLR2004 - the 5xx
+    usual = ServerError if status in range(500, 600) else APIStatusError
     return _STATUS_CLASSES.get(status, usual)

@@ -60,6 +60,7 @@ def renderer(request, monkeypatch):
     """Print tables with rich, and without."""
     if request.param == "plain":
         monkeypatch.setitem(sys.modules, "rich.console", None)
+        monkeypatch.delitem(sys.modules, "aioparticipants._cli._rich", raising=False)
     return request.param
 
 

@@ -14,6 +14,7 @@ import asyncio
 import io
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._version import __version__
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _give_up_stdout() -> None:
     # Python flushes stdout once more at exit, and would complain.
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device rather than a path
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 

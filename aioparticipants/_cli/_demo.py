@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._session import InsightsSession
 from ..errors import InvalidRequestError
+from ..testing import FakeInsights
 from ._list import totals
 from ._table import print_table
 
@@ -20,8 +21,6 @@ __all__ = ["demo"]
 
 async def demo(options: argparse.Namespace) -> None:
     """Stream a conference from FakeInsights, and print it."""
-    from ..testing import FakeInsights  # noqa: PLC0415 - `list` needs no server
-
     if options.participants < 0:
         message = "--participants must be a whole number from 0."
         raise InvalidRequestError(message)

@@ -23,23 +23,11 @@ def print_table(participants: Sequence[Participant]) -> None:
     """Print a table of participants with the quality of their lines to stdout."""
     rows = [_row(participant) for participant in participants]
     try:
-        from rich.console import Console  # noqa: PLC0415 - the extra `cli`, which may be missing
-        from rich.table import Table  # noqa: PLC0415 - as above
-        from rich.text import Text  # noqa: PLC0415 - as above
+        from ._rich import print_rows  # noqa: PLC0415 - needs the extra `cli`, which may be missing
     except ImportError:
         _print_plain(rows)
-        return
-    table = Table(box=None, pad_edge=False)
-    for index, heading in enumerate(_HEADINGS):
-        table.add_column(
-            heading, justify="left" if index < _FIRST_NUMBER else "right", no_wrap=True
-        )
-    for row in rows:
-        # Text, as a label may hold what rich takes for markup.
-        table.add_row(*map(Text, row))
-    # Piped, there is no width to fit into, and no reason to cut a value short.
-    width = None if sys.stdout.isatty() else 1000
-    Console(highlight=False, width=width).print(table)
+    else:
+        print_rows(rows, _HEADINGS, _FIRST_NUMBER)
 
 
 def _print_plain(rows: list[tuple[str, ...]]) -> None:

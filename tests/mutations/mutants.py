@@ -716,7 +716,7 @@ MUTANTS = [
         "observing",
         (
             "_observing.py",
-            "        for each in (function, called)",
+            "        for each in (function, type(function).__call__)",
             "        for each in (function,)",
         ),
     ),
