@@ -20,7 +20,7 @@
 6. A member that is repeated counts as it came last, as `json` has it. But an envelope that repeats
    `meta` or the records is an error: by then half of it is used. Its further members are decoded,
    and left alone, up to a bound.
-7. What decodes chunks faster (`_finding`) is asked first, and may refuse.
+7. What decodes chunks faster (`_shapes`) is asked first, and may refuse.
 8. Errors are raised outside `except` blocks, so that no chained exception holds the body.
 """
 
@@ -38,7 +38,7 @@ from .errors import ResponseError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-__all__ = ["Envelope", "Finder", "Records", "decoded", "envelope", "fault_of"]
+__all__ = ["ChunkDecoder", "Envelope", "Records", "decoded", "envelope"]
 
 #: Members of an envelope. The API sends two, and as many as this are read without a pause.
 _MOST_MEMBERS: Final = 64
@@ -74,34 +74,8 @@ def decoded(body: bytes | bytearray) -> Any:
     return _DECODER.decode(body.decode("utf-8"))
 
 
-class Records(Protocol):
-    """The records of a page, to be taken in their order, and again."""
-
-    @property
-    def known(self) -> int:
-        """How many there are at least: those that were reached."""
-        ...
-
-    @property
-    def count(self) -> int | None:
-        """How many there are; None while the last one was not reached."""
-        ...
-
-    def at(self, index: int) -> object:
-        """Return the record at `index`, decoded; it must be one of those `known`, or the next.
-
-        Raises:
-            ResponseError: there is none, as the body is bad from here on, or before.
-        """
-        ...
-
-    def walk(self, count: int | None = None) -> Iterator[None]:
-        """Reach so many records, or all, as far as the body is good, with pauses in between."""
-        ...
-
-
-class Finder(Protocol):
-    """Finds the records in an array of them; returns None where `json` is to do it."""
+class ChunkDecoder(Protocol):
+    """Decodes an array of records; returns None where `json` is to decide on them."""
 
     def __call__(self, array: bytes, /) -> list[object] | None: ...
 
@@ -119,7 +93,7 @@ class Envelope:
 def envelope(
     body: bytes | bytearray,
     key: str,
-    find: Finder | None,
+    decode: ChunkDecoder | None,
     *,
     window: int = _WINDOW,
     chunk: int | None = None,
@@ -129,7 +103,7 @@ def envelope(
     Args:
         body: of a page. It is read later on, too, and must not change.
         key: the member that holds the records.
-        find: a faster way to the records than `json`, if there is one.
+        decode: what decodes records faster than `json`, if there is such a thing.
         window: bytes in which a value is looked for first.
         chunk: bytes of records that are decoded at once, if they are not fewer.
 
@@ -138,14 +112,14 @@ def envelope(
     """
     reader = _Reader(body, key, window)
     try:
-        return (yield from _envelope(reader, find, chunk))
+        return (yield from _envelope(reader, decode, chunk))
     except (ValueError, RecursionError) as error:
-        fault = fault_of(error)
+        fault = _fault_of(error)
     raise fault.error()
 
 
 def _envelope(
-    reader: _Reader, find: Finder | None, chunk: int | None
+    reader: _Reader, decode: ChunkDecoder | None, chunk: int | None
 ) -> Generator[None, None, Envelope]:
     body, members = reader.body, reader.members
     start = reader.begin()
@@ -159,9 +133,9 @@ def _envelope(
         members = {**members, "meta": meta}
     close = body.rfind(b"]", start, end)
     if chunk is None:
-        usual = _CHUNK if find is None else _FAST_CHUNK
+        usual = _CHUNK if decode is None else _FAST_CHUNK
         chunk = _SMALL if close - start <= _SMALL else usual
-    records = _Walked(reader, start, close, find or _found, chunk)
+    records = Records(reader, start, close, decode or _by_json, chunk)
     if "meta" not in members:
         yield from records.walk()
         if records.count is None:
@@ -225,7 +199,7 @@ class _NoEnvelopeError(ValueError):
         self.fault = Fault(words, path, transient=False)
 
 
-def fault_of(error: ValueError | RecursionError) -> Fault:
+def _fault_of(error: ValueError | RecursionError) -> Fault:
     if isinstance(error, _NoEnvelopeError):
         return error.fault
     if isinstance(error, RecursionError):
@@ -323,25 +297,29 @@ def _text(piece: bytes | bytearray) -> str:
 # --- Records ---
 
 
-def _found(array: bytes) -> list[object] | None:
-    """Find records by the standard library."""
+def _by_json(array: bytes) -> list[object] | None:
+    """Decode records by the standard library."""
     try:
         return cast("list[object]", decoded(array))
     except (ValueError, RecursionError):
         return None
 
 
-class _Walked:
-    """Records that are decoded by the chunk, each from where the one before it ended."""
+class Records:
+    """The records of a page, decoded by the chunk; to be taken in their order, and again."""
 
-    def __init__(self, reader: _Reader, start: int, close: int, find: Finder, chunk: int) -> None:
+    def __init__(
+        self, reader: _Reader, start: int, close: int, decode: ChunkDecoder, chunk: int
+    ) -> None:
         """Read them from the bracket at `start` on, perhaps to the one at `close`."""
-        self.known = 0
+        self.known: int = 0
+        """How many there are at least: those that were reached."""
         self.count: int | None = None
+        """How many there are; None while the last one was not reached."""
         self._reader = reader
         self._body = reader.body
         self._close = close
-        self._find = find
+        self._decode = decode
         self._chunk = chunk
         self._fault: Fault | None = None
         # The records at hand, the index of the first, and the place of the mark behind the last.
@@ -358,7 +336,11 @@ class _Walked:
             self._end(first)
 
     def at(self, index: int) -> object:
-        """Return a record, see `Records`."""
+        """Return the record at `index`, decoded; it must be one of those `known`, or the next.
+
+        Raises:
+            ResponseError: there is none, as the body is bad from here on, or before.
+        """
         place = index - self._first
         if 0 <= place < len(self._batch):
             return self._batch[place]
@@ -367,11 +349,11 @@ class _Walked:
             try:
                 return self._reach(index)
             except (ValueError, RecursionError) as error:
-                fault = self._fault = fault_of(error)
+                fault = self._fault = _fault_of(error)
         raise fault.error()
 
     def walk(self, count: int | None = None) -> Iterator[None]:
-        """Reach records, see `Records`."""
+        """Reach so many records, or all, as far as the body is good, with pauses in between."""
         paused = self.known
         while self.count is None and (count is None or self.known < count):
             try:
@@ -419,7 +401,7 @@ class _Walked:
                 return None
         found = None
         if stop:
-            found = self._find(b"".join((b"[", memoryview(self._body)[at:stop], b"]")))
+            found = self._decode(b"".join((b"[", memoryview(self._body)[at:stop], b"]")))
         if found is None:
             self._singly = range(at, end)
             return None
@@ -444,4 +426,4 @@ class _Walked:
             self._reader.go_on(_skip(self._body, at + 1))
             self.count = self.known
         except (ValueError, RecursionError) as error:
-            self._fault = fault_of(error)
+            self._fault = _fault_of(error)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextlib import AbstractAsyncContextManager
 
-    from ._decoding import Envelope, Finder
+    from ._decoding import ChunkDecoder, Envelope
     from ._limiter import Limiter
     from ._messages import Request, Response
     from ._paging import Pager, RawPage
@@ -55,8 +55,8 @@ class Fetcher:
     quota: RetryQuota
     rng: random.Random
     tell: Callable[[Event], None]
-    find: Finder | None
-    """How records are found in a body; None for `json`."""
+    decode: ChunkDecoder | None
+    """What decodes records; None for `json`."""
 
     def run(self, until: Deadline) -> RetryRun:
         """Return a run of attempts, none of them made yet."""
@@ -108,7 +108,7 @@ class Fetcher:
                 slot.refused()
             elif response.status < _SERVER_ERRORS:
                 slot.succeeded()
-        reading = page_envelope(response, request, key=key, find=self.find, now=time.time)
+        reading = page_envelope(response, request, key=key, decode=self.decode, now=time.time)
         return await _unhurried(reading), response.request_id
 
     async def send(

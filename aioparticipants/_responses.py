@@ -22,7 +22,7 @@ from .errors import ResponseError, status_error_class
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from ._decoding import Envelope, Finder
+    from ._decoding import ChunkDecoder, Envelope
     from ._messages import Request, Response
     from .errors import APIStatusError
 
@@ -73,7 +73,7 @@ def page_envelope(
     request: Request,
     *,
     key: str,
-    find: Finder | None,
+    decode: ChunkDecoder | None,
     now: Callable[[], float],
 ) -> Generator[None, None, Envelope]:
     """Read the envelope of the page that a success is, with pauses for a page that is unusual.
@@ -82,7 +82,7 @@ def page_envelope(
         response: the reply.
         request: what it answers, for the errors.
         key: the member that holds the records.
-        find: how they are found; None for `json`.
+        decode: what decodes them; None for `json`.
         now: the time in seconds since the epoch, for a `Retry-After` that names a date.
 
     Raises:
@@ -91,7 +91,7 @@ def page_envelope(
     """
     if response.status == _OK:
         try:
-            return (yield from envelope(response.body, key, find))
+            return (yield from envelope(response.body, key, decode))
         except ResponseError as error:
             failure = error.with_traceback(None)
         failure.conference_sid, failure.request_id = request.conference_sid, response.request_id

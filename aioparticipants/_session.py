@@ -22,7 +22,7 @@ from ._paging import Pager
 from ._prefetching import PagesAhead
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
 from ._retrying import Deadline, RetryPolicy, RetryQuota
-from ._speed import find_participants
+from ._speed import decode_participants
 from ._stream import RecordStream
 from ._tasks import SessionTasks, settle
 from ._transport import Transport, checked_http, client_timeout
@@ -152,7 +152,7 @@ class InsightsSession:
             # Processes that are forked with a session would share the state of any other.
             rng=random.SystemRandom(),
             tell=tell,
-            find=find_participants,
+            decode=decode_participants,
         )
 
     @classmethod
@@ -255,7 +255,7 @@ class InsightsSession:
         if not _is_count(concurrency):
             message = "concurrency must be a whole number from 1, or None."
             raise InvalidRequestError(message)
-        if on_error not in {"isolate", "raise"}:
+        if on_error not in ("isolate", "raise"):  # a tuple, as it may be unhashable
             message = "on_error must be 'isolate' or 'raise'."
             raise InvalidRequestError(message)
         until = Deadline(deadline, clock=time.monotonic)

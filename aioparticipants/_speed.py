@@ -1,4 +1,4 @@
-"""How participants are found in a page: picked here, once, at import.
+"""How participants are decoded: picked here, once, at import.
 
 None is for the standard library; with the extra `speed`, it is msgspec.
 """
@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._decoding import Finder
+    from ._decoding import ChunkDecoder
 
-__all__ = ["find_participants"]
+__all__ = ["decode_participants"]
 
-find_participants: Finder | None = None
+decode_participants: ChunkDecoder | None = None
 with suppress(ImportError):
-    from ._shapes import find_participants
+    from ._shapes import decode_participants

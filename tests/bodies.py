@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from aioparticipants._decoding import envelope
-from aioparticipants._finding import find_records
-from aioparticipants._speed import find_participants
+from aioparticipants._shapes import chunk_decoder
+from aioparticipants._speed import decode_participants
 
-#: How records are found: by the standard library, and with the extra `speed`.
-WAYS = {"json": None, "msgspec": find_records}
+#: By msgspec, to what `json` makes of them.
+decode_records = chunk_decoder(Any)
+
+#: How records are decoded: by the standard library, and with the extra `speed`.
+WAYS = {"json": None, "msgspec": decode_records}
 #: The same, where they are participants.
-PARTICIPANTS = {"json": None, "msgspec": find_participants}
+PARTICIPANTS = {"json": None, "msgspec": decode_participants}
 
 
 def steps(reading):
@@ -23,11 +27,11 @@ def steps(reading):
         return end.value
 
 
-def read(body, key="participants", find=find_records, **sizes):
+def read(body, key="participants", decode=decode_records, **sizes):
     """Return the envelope of a body, given as bytes, text or JSON values."""
     if not isinstance(body, (bytes, str)):
         body = json.dumps(body)
-    return steps(envelope(body if isinstance(body, bytes) else body.encode(), key, find, **sizes))
+    return steps(envelope(body if isinstance(body, bytes) else body.encode(), key, decode, **sizes))
 
 
 def page_of(records, meta=None, *, bad_at=None, key="participants", meta_first=True):

@@ -13,23 +13,22 @@ from hypothesis import strategies as st
 
 from aioparticipants import ResponseError
 from aioparticipants._decoding import envelope
-from aioparticipants._finding import find_records
 from aioparticipants._structuring import participant, unstructure_participant
 
-from .bodies import PARTICIPANTS, WAYS, all_of, page_of, read, steps
+from .bodies import PARTICIPANTS, WAYS, all_of, decode_records, page_of, read, steps
 from .test_properties import ANYTHING, RECORDS, SETTINGS, places, replaced, touch, wrong_values
 
 META = {"next_page_url": None}
-ways = pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
+ways = pytest.mark.parametrize("decode", WAYS.values(), ids=WAYS)
 #: Bytes of a window and of a chunk: as they are, and so few that whatever can end within one does.
 SIZES = [{}, {"window": 1, "chunk": 1}, {"window": 3, "chunk": 24}, {"window": 50, "chunk": 90}]
 
 
-def outcome(body, find, **sizes):
+def outcome(body, decode, **sizes):
     """Return all that can be seen of a body: members, records as text, and the error."""
     records = []
     try:
-        found = steps(envelope(body, "participants", find, **sizes))
+        found = steps(envelope(body, "participants", decode, **sizes))
         if found.records is None:
             return found.members, None, None
         while len(records) != found.records.count:
@@ -41,7 +40,7 @@ def outcome(body, find, **sizes):
 
 def both(body, sizes=SIZES):
     """Return the outcome of a body, the same in both ways, and in pieces of any size."""
-    first, *others = (outcome(body, find, **each) for find in WAYS.values() for each in sizes)
+    first, *others = (outcome(body, decode, **each) for decode in WAYS.values() for each in sizes)
     for other in others:
         assert other == first
     return first
@@ -118,12 +117,12 @@ def test_any_chunks_are_what_json_says(records, between, window, chunk):
     assert found == [repr(record) for record in json.loads(body)["participants"]]
 
 
-def counting(find):
+def counting(decode):
     """Return a way to the records, and a list of how many it found at once, or None."""
     found = []
 
     def counted(array):
-        records = find(array)
+        records = decode(array)
         found.append(None if records is None else len(records))
         return records
 
@@ -138,18 +137,18 @@ def test_records_come_by_the_chunk(between, meta_first):
     texts = [json.dumps(each, ensure_ascii=False) for each in records]
     members = ['"meta": {"next_page_url": null}', f'"participants": [{between.join(texts)}]']
     body = "{" + between.join(members if meta_first else members[::-1]) + "}"
-    find, found = counting(find_records)
+    decode, found = counting(decode_records)
 
-    assert all_of(read(body, find=find, chunk=1000).records) == records
+    assert all_of(read(body, decode=decode, chunk=1000).records) == records
     assert sum(found) == (100 if between == ", " else 99)
     assert len(found) < 10
     found.clear()
-    assert all_of(read(body, find=find).records) == records
+    assert all_of(read(body, decode=decode).records) == records
     assert found == [100]
 
 
-@pytest.mark.parametrize("find", WAYS.values(), ids=WAYS)
-def test_odd_records_are_not_searched_over_and_over(find):
+@pytest.mark.parametrize("decode", WAYS.values(), ids=WAYS)
+def test_odd_records_are_not_searched_over_and_over(decode):
     """Where nothing stands between two records, that is found once a chunk, not once a record."""
 
     class Searched(bytearray):
@@ -163,7 +162,7 @@ def test_odd_records_are_not_searched_over_and_over(find):
 
     numbers = [*range(5000)]
     body = Searched(json.dumps({"meta": {}, "participants": numbers, "more": []}).encode())
-    found = steps(envelope(body, "participants", find, chunk=1000))
+    found = steps(envelope(body, "participants", decode, chunk=1000))
     assert all_of(found.records) == numbers
     assert body.searches < 50
 
@@ -199,10 +198,10 @@ def test_a_record_that_looks_like_several(odd):
 def test_a_chunk_that_is_refused_is_tried_once():
     """Where what is between records is in each of them as well, no bytes are decoded thrice."""
     records = [{"a": [{"b": number}, {"c": number}]} for number in range(1000)]
-    find, found = counting(find_records)
+    decode, found = counting(decode_records)
     body = json.dumps({"meta": META, "participants": records})
 
-    assert all_of(read(body, find=find, chunk=1000).records) == records
+    assert all_of(read(body, decode=decode, chunk=1000).records) == records
     assert len(found) <= len(body) // 1000 + 2
 
 
@@ -222,11 +221,11 @@ def test_a_number_at_the_end_of_a_window(number):
 
 @ways
 @pytest.mark.parametrize("order", [["meta", "p", "x"], ["p", "meta"], ["p", "meta", "x"]])
-def test_records_are_taken_in_any_order_that_is_known(find, order):
+def test_records_are_taken_in_any_order_that_is_known(decode, order):
     """A record that was reached can be taken again, and walking reaches no further than it must."""
     body = json.dumps({"meta": META, "p": [*range(100)], "x": []})
     page = {name: json.loads(body)[name] for name in order}
-    records = read(page, "p", find, chunk=1).records
+    records = read(page, "p", decode, chunk=1).records
     known = records.known
 
     assert [records.at(index) for index in (0, 1, 0, 2)] == [0, 1, 0, 2]
@@ -239,13 +238,13 @@ def test_records_are_taken_in_any_order_that_is_known(find, order):
 
 @ways
 @pytest.mark.parametrize("tail", ["}", ', "links": []}', ', "participants": []}', "!"])
-def test_records_are_taken_again_from_any_chunk(find, tail):
+def test_records_are_taken_again_from_any_chunk(decode, tail):
     """Records that were let go can be taken again; what follows them is looked at once."""
     array = json.dumps([{"a": number} for number in range(100)])
     body = f'{{"meta": {{"next_page_url": null}}, "participants": {array}{tail}'
     if tail == "!":
         body = body[:-2] + "!]}"
-    records = read(body, find=find, chunk=100).records
+    records = read(body, decode=decode, chunk=100).records
     assert [*records.walk()] != []
     known, count = records.known, records.count
 
@@ -397,22 +396,22 @@ def test_any_text_has_one_result(text):
         ('{"participants": [1], "meta": {}, "participants": [2]}', [], "participants"),
     ],
 )
-def test_an_envelope_that_repeats_itself(find, body, records, path):
+def test_an_envelope_that_repeats_itself(decode, body, records, path):
     """A page that has its records or its `meta` twice is an error, behind what was handed out."""
-    _, found, (_, *rest) = outcome(body.encode(), find)
+    _, found, (_, *rest) = outcome(body.encode(), decode)
 
     assert (found, rest) == ([repr(each) for each in records], [path, False, None])
 
 
 @ways
-def test_an_envelope_of_a_thousand_members(find):
+def test_an_envelope_of_a_thousand_members(decode):
     """What has far more members than the API sends is refused, without reading on."""
     many = "".join(f', "{number}": null' for number in range(1000))
     for body, records in [
         ('{"meta": {}' + many + ', "participants": [1]}', []),
         ('{"meta": {}, "participants": [1]' + many + "}", ["1"]),
     ]:
-        _, found, (text, *rest) = outcome(body.encode(), find)
+        _, found, (text, *rest) = outcome(body.encode(), decode)
 
         assert (found, rest) == (records, [None, False, None])
         assert "too many" in text
@@ -432,9 +431,9 @@ def test_damage_is_told_again():
 # --- Participants ---
 
 
-def participant_of(body, find):
+def participant_of(body, decode):
     """Return all that can be seen of the only participant in a body."""
-    records = read(body, find=find).records
+    records = read(body, decode=decode).records
     try:
         record = participant(records.at(0), "participants", 0)
     except ResponseError as error:
@@ -447,7 +446,7 @@ def participant_of(body, find):
 
 def same_participant(body):
     """Return the participant of a body, which must be the same in both ways."""
-    plain, fast = (participant_of(body, find) for find in PARTICIPANTS.values())
+    plain, fast = (participant_of(body, decode) for decode in PARTICIPANTS.values())
     assert plain == fast
     return plain
 
@@ -507,8 +506,8 @@ def test_the_extra_is_picked_once_at_import(missing):
     code = (
         f"import sys; sys.modules['msgspec'] = None if {missing} else __import__('msgspec'); "
         "from aioparticipants import InsightsSession; "
-        "from aioparticipants._speed import find_participants; "
-        f"assert (find_participants is None) == {missing}"
+        "from aioparticipants._speed import decode_participants; "
+        f"assert (decode_participants is None) == {missing}"
     )
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
@@ -519,9 +518,9 @@ def test_the_extra_is_picked_once_at_import(missing):
 
 def test_chunks_fall_back_to_json():
     """A chunk that msgspec refuses is decoded by `json`, as if msgspec were not there."""
-    assert find_records(b'[1, "x"]') == [1, "x"]
-    assert find_records(b"[1, 1e999]") is None
-    assert find_records(b"[1, NaN]") is None
+    assert decode_records(b'[1, "x"]') == [1, "x"]
+    assert decode_records(b"[1, 1e999]") is None
+    assert decode_records(b"[1, NaN]") is None
     assert all_of(read(page_of([1, float("1e300"), "\ud800"], META)).records) == [
         1,
         1e300,

@@ -40,6 +40,7 @@ from .sweeps import (
     turns,
     warned_of,
 )
+from .watching import until
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
 
@@ -103,12 +104,6 @@ def served_ids(fake, conference_sid):
 
 async def drained(items):
     return [each async for each in items]
-
-
-async def until(condition):
-    """Give the loop turns until a condition holds."""
-    while not condition():  # noqa: ASYNC110 - turns of the loop, not time
-        await asyncio.sleep(0)
 
 
 async def stillness():

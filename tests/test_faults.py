@@ -1019,7 +1019,7 @@ META = {"next_page_url": LINK.replace("Page=1", "Page=2")}
 LAST = http(last_page({"label": "e"}))
 ALL = [*"abcde"]
 
-ways = pytest.mark.parametrize("find", PARTICIPANTS.values(), ids=PARTICIPANTS)
+ways = pytest.mark.parametrize("decode", PARTICIPANTS.values(), ids=PARTICIPANTS)
 orders = pytest.mark.parametrize("meta_first", [True, False], ids=["meta first", "meta last"])
 
 
@@ -1035,24 +1035,24 @@ def pages_of(server):
 @ways
 @orders
 @pytest.mark.parametrize("at", range(4))
-async def test_body_that_proves_bad_half_way(find, meta_first, at):
+async def test_body_that_proves_bad_half_way(decode, meta_first, at):
     """A body that proves bad, at any record or behind the last, is fetched again from there on."""
     good = http(page_of(RECORDS, META, meta_first=meta_first).encode())
     replies = [FIRST, bad(at, meta_first=meta_first), LAST, good, LAST]
     async with raw(*replies) as server, client(server.base_url) as session:
-        session._fetcher = attrs.evolve(session._fetcher, find=find)
+        session._fetcher = attrs.evolve(session._fetcher, decode=decode)
         assert await listed(session) == (ALL, None)
 
     assert pages_of(server) == [0, 1, 2, 1, 2]
 
 
 @ways
-async def test_bodies_that_prove_bad_again_and_again(find):
+async def test_bodies_that_prove_bad_again_and_again(decode):
     """Each bad body is one more attempt; the last error has them all, behind every good record."""
     three = RetryPolicy(max_attempts=3, base_delay=0)
     replies = [FIRST, bad(1), LAST, bad(2), LAST, http(b"", "503 Busy")]
     async with raw(*replies) as server, client(server.base_url, retry=three) as session:
-        session._fetcher = attrs.evolve(session._fetcher, find=find)
+        session._fetcher = attrs.evolve(session._fetcher, decode=decode)
         labels, error = await listed(session)
         rest = session.participants(SID, resume=error.cursor)
         server.replies += [http(page_of(RECORDS, META).encode()), LAST]
@@ -1126,11 +1126,11 @@ async def test_cursor_into_a_bad_body():
 
 
 @ways
-async def test_envelope_in_an_unusual_order(find):
+async def test_envelope_in_an_unusual_order(decode):
     """A page whose `meta` stands in the midst is read as any other, its next link included."""
     body = json.dumps({"participants": RECORDS * 20, "meta": META, "links": []}).encode()
     async with raw(FIRST, http(body), LAST) as server, client(server.base_url) as session:
-        session._fetcher = attrs.evolve(session._fetcher, find=find)
+        session._fetcher = attrs.evolve(session._fetcher, decode=decode)
         labels, error = await listed(session)
 
     assert (labels, error) == ([*"a", *"bcd" * 20, *"e"], None)

@@ -75,6 +75,7 @@ HOSTILE = [
     f"https://insights.twilio.com@evil.example{PATH}?Page=1",
     f"https://insights.twilio.com:port{PATH}?Page=1",
     f"https://insights.twilio.com:99999{PATH}?Page=1",
+    f"https://insights.twilio.com:0{PATH}?Page=1",
     f"https://[::1{PATH}?Page=1",
     f"https://{PATH}?Page=1",
     f"ftp://insights.twilio.com{PATH}?Page=1",

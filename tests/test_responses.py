@@ -14,11 +14,10 @@ from aioparticipants import (
     ResponseError,
     ServerError,
 )
-from aioparticipants._finding import find_records
 from aioparticipants._messages import Request, Response
 from aioparticipants._responses import page_envelope, retry_after
 
-from .bodies import steps
+from .bodies import decode_records, steps
 
 SID = "CF" + "a" * 32
 REQUEST = Request(path="/", query="Label=secret", conference_sid=SID)
@@ -33,7 +32,11 @@ def reply(body=b"{}", status=200, **headers):
 def read(*args, **kwargs):
     return steps(
         page_envelope(
-            reply(*args, **kwargs), REQUEST, key="participants", find=find_records, now=lambda: 0.0
+            reply(*args, **kwargs),
+            REQUEST,
+            key="participants",
+            decode=decode_records,
+            now=lambda: 0.0,
         )
     )
 

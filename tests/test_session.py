@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import warnings
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -30,7 +31,7 @@ from aioparticipants import (
 )
 from aioparticipants._messages import Request
 from aioparticipants._structuring import unstructure_participant
-from aioparticipants._transport import LARGEST_BODY, client_timeout
+from aioparticipants._transport import LARGEST_BODY, _room_for, client_timeout
 from aioparticipants.testing import FakeInsights
 
 from .servers import http, last_page, raw
@@ -250,6 +251,15 @@ async def test_failure_in_the_middle(fake, session):
 
     assert [unstructure_participant(each) for each in got] == fake.records(sid)[: len(got)]
     assert len(got) in {50, 100}
+
+
+@pytest.mark.parametrize(
+    ("announced", "room"),
+    [(None, 0), (70_000, 70_000), (1_400_000, 6 * 2**18), (LARGEST_BODY, 2 * 2**20)],
+)
+def test_room_for_a_body(announced, room):
+    """A long body's room is rounded up, and a header alone is given two megabytes at most."""
+    assert _room_for(SimpleNamespace(content_length=announced)) == room
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Source:
         following = request(number + 1) if number + 1 < len(self.pages) else self.follow
         return RawPage(
             request=asked,
-            records=read(page_of([*page]), find=None).records,
+            records=read(page_of([*page]), decode=None).records,
             meta=PageMeta(page=number, page_size=self.size),
             request_id=f"RQ{number}",
             following=following,

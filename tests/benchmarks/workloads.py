@@ -150,7 +150,7 @@ def structuring(name, _where):
     """Decode 1000 records in pages of 50, structure and look into them: seconds, no network."""
     import random
 
-    from aioparticipants._speed import find_participants
+    from aioparticipants._speed import decode_participants
     from aioparticipants._structuring import participant
     from aioparticipants.testing._records import make_participants
 
@@ -158,7 +158,7 @@ def structuring(name, _where):
         random.Random(0), 1000, base_url="http://x", account_sid="AC", conference_sid="CF"
     )
     texts = [json.dumps(made[start : start + 50]).encode() for start in range(0, 1000, 50)]
-    decode = find_participants or json.loads
+    decode = decode_participants or json.loads
     figures = {"decoding": [], "structuring": [], "looking": []}
     for _ in range(25):
         spent = dict.fromkeys(figures, 0.0)

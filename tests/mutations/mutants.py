@@ -239,7 +239,7 @@ MUTANTS = [
         "msgspec's refusal is the last word",
         "decoding",
         (
-            "_finding.py",
+            "_shapes.py",
             "                pass\n",
             "                raise\n",
         ),
