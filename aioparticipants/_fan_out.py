@@ -334,7 +334,7 @@ class _Crew:
     def _cancel_all(self, *, sparing: Collection[asyncio.Task[Any]] = ()) -> None:
         for task in self.alive():
             if task not in sparing:
-                abandon(task, task.get_loop())
+                abandon(task)
 
     def alive(self) -> list[asyncio.Task[object]]:
         """Return the tasks that have not ended."""

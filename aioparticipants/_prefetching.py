@@ -72,7 +72,6 @@ class PagesAhead:
         self._upcoming: _Ask | InsightsError | None = functools.partial(fetch, place)
         self._here: deque[RawPage] = deque()
         self._task: asyncio.Task[RawPage] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._unwanted = False  # what the task brings
         #: Where the consumer waits for the task. All that the task knows of this: else it, what it
         #: failed of and the frames of that would be a circle, and wait for the collector.
@@ -81,7 +80,7 @@ class PagesAhead:
 
     def check_loop(self) -> None:
         """Raise InvalidRequestError where a page is on its way on another loop than this one."""
-        if self._task is not None and self._loop is not asyncio.get_running_loop():
+        if self._task is not None and self._task.get_loop() is not asyncio.get_running_loop():
             message = (
                 "The stream is in use on another event loop: "
                 "give its cursor to a session of this one."
@@ -108,7 +107,6 @@ class PagesAhead:
         if self._tasks.closed:
             return
         left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
         self._start(self._upcoming, functools.partial(_wake, left))
         await asyncio.sleep(0)  # all that a kept-alive connection needs
         if not left.done():
@@ -128,7 +126,8 @@ class PagesAhead:
     def abandon(self) -> None:
         """Cancel what is on its way, as nobody will take it; from whatever thread."""
         self._watch.left()
-        self._cancel()
+        if self._task is not None:
+            abandon(self._task)
 
     async def aclose(self) -> None:
         """End it; when it returns, no task or socket of it is alive."""
@@ -136,7 +135,7 @@ class PagesAhead:
         self._here.clear()
         self.abandon()
         # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
-        if self._task is not None and self._loop is running_loop():
+        if self._task is not None and self._task.get_loop() is running_loop():
             await settle([self._task])
 
     def _instead(self, upcoming: _Ask | None) -> None:
@@ -145,11 +144,7 @@ class PagesAhead:
         self._upcoming = upcoming
         if self._task is not None:
             self._unwanted = True
-            self._cancel()
-
-    def _cancel(self) -> None:
-        if self._task is not None and self._loop is not None:
-            abandon(self._task, self._loop)
+            abandon(self._task)
 
     async def _bring(self) -> RawPage | InsightsError | None:
         """Return one more page as it has come here; or why none will come, or None at the end."""
@@ -223,9 +218,8 @@ class PagesAhead:
             finally:
                 over()  # a turn of the loop earlier than the callback
 
-        task = self._tasks.start(work, self._context, _TASK)
-        self._loop, self._task = task.get_loop(), task
-        task.add_done_callback(over)  # where it is cancelled before its first step
+        self._task = self._tasks.start(work, self._context, _TASK)
+        self._task.add_done_callback(over)  # where it is cancelled before its first step
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -93,10 +93,11 @@ def session_closed() -> SessionClosedError:
     return SessionClosedError("The session is closed: make another one.")
 
 
-def abandon(task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel a task of `loop` that nobody waits for, from whatever thread."""
+def abandon(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that nobody waits for, from whatever thread."""
     if task.done():
         return
+    loop = task.get_loop()
     if running_loop() is loop:
         task.cancel()
         return

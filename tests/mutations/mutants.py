@@ -154,7 +154,7 @@ MUTANTS = [
     _mutant(
         "task cancelled before its first step wakes nobody",
         "stream",
-        ("_prefetching.py", "        task.add_done_callback(over)", "        #"),
+        ("_prefetching.py", "        self._task.add_done_callback(over)", "        #"),
     ),
     _mutant(
         "request taken to have left before it has a connection",
@@ -496,7 +496,7 @@ MUTANTS = [
     _mutant(
         "fan-out: closed from the wrong thread",
         "fan_out",
-        ("_fan_out.py", "abandon(task, task.get_loop())", "task.cancel()"),
+        ("_fan_out.py", "                abandon(task)\n", "                task.cancel()\n"),
     ),
     # --- Pages ---
     _mutant(
