@@ -1,6 +1,7 @@
 """From a caller's arguments to a `Request`, or to an `InvalidRequestError` before anything is sent.
 
-1. A SID is matched whole against its form: what is not a SID never becomes part of a path.
+1. A SID is matched whole against its form, as Twilio describes it (`CF[0-9a-fA-F]{32}`: digits in
+   either case, sent as they are given): what is not a SID never becomes part of a path.
 2. Values are percent-encoded here, once; the transport sends the query byte for byte.
 3. A page holds 1 to 1000 records. Where the caller names no size it is 1000, or `limit` where that
    is smaller: a conference of 250 is then one request, not five.

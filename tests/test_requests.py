@@ -41,6 +41,15 @@ def test_page_size(arguments, size):
     assert first_page(SID, **arguments).query == f"PageSize={size}"
 
 
+@pytest.mark.parametrize("digits", ["ab" * 16, "AB" * 16, "aB" * 16])
+def test_sids_in_either_case(digits):
+    """The digits of a SID may be in either case, as Twilio describes it, and are sent as given."""
+    request = first_page("CF" + digits, participant_sid="CP" + digits)
+
+    assert request.path == f"/v1/Conferences/CF{digits}/Participants"
+    assert request.query == f"ParticipantSid=CP{digits}&PageSize=1000"
+
+
 @pytest.mark.parametrize(
     "sid",
     [
