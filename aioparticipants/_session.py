@@ -199,7 +199,8 @@ class InsightsSession:
                 they go by on: queueing, attempts, waits between them, and the consumer itself.
                 Pages that arrived in time are handed out after it, too.
             resume: the `cursor` of a stream or an error, to go on exactly there. Conference and
-                filters must be the same; the page size is the cursor's.
+                filters must be the same. Leave `page_size` out to go on with the cursor's own;
+                another one is accepted only where the cursor names a place on the first page.
 
         Raises:
             InvalidRequestError: an argument cannot be used. What goes wrong later is raised while
@@ -215,7 +216,7 @@ class InsightsSession:
             page_size=page_size,
             limit=limit,
         )
-        stream, _ = self._list(first, until, limit=limit, resume=resume)
+        stream, _ = self._list(first, until, limit=limit, resume=resume, page_size=page_size)
         return stream
 
     def fan_out(
@@ -332,9 +333,13 @@ class InsightsSession:
         *,
         limit: int | None = None,
         resume: str | None = None,
+        page_size: int | None = None,
     ) -> tuple[RecordStream[Participant], PagesAhead]:
         """Return the list that begins with a request, or where it is resumed; and its pages."""
-        place, offset = (first, 0) if resume is None else resumed(first, resume)
+        place, offset = first, 0
+        if resume is not None:
+            goes_on = resumed(first, resume, page_size=page_size)
+            place, offset = goes_on.request, goes_on.offset
         pager = Pager(first, place, key=_PARTICIPANTS)
         watch = ListWatch(
             self._tell, first.conference_sid, clock=time.monotonic, tracer=self._tracer

@@ -27,7 +27,17 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._cursors import _BODY, _HEAD, _checksum, cursor_of, resumed
+from aioparticipants._cursors import (
+    _BODY,
+    _BODY_1,
+    _HEAD,
+    LONGEST_QUERY,
+    Resumed,
+    _checksum,
+    _longest,
+    cursor_of,
+    resumed,
+)
 from aioparticipants._requests import first_page
 
 from .servers import http, last_page, raw
@@ -45,6 +55,13 @@ def next_page(query):
     return attrs.evolve(FIRST, query=query)
 
 
+def place_of(first, cursor, **options):
+    """Return the query of the page that a cursor names, and the place on it."""
+    goes_on = resumed(first, cursor, **options)
+    assert attrs.evolve(goes_on.request, query="") == attrs.evolve(first, query="")
+    return goes_on.request.query, goes_on.offset
+
+
 # --- The string ---
 
 
@@ -54,7 +71,7 @@ def test_a_cursor_leads_back(query, offset):
     """A cursor gives back the page's request, byte for byte, and the place on it."""
     cursor = cursor_of(FIRST, next_page(query), offset)
 
-    assert resumed(FIRST, cursor) == (next_page(query), offset)
+    assert place_of(FIRST, cursor) == (query, offset)
     assert cursor.isascii()
     assert len(cursor) < 32 + 1.5 * len(query)
 
@@ -74,9 +91,8 @@ def test_no_label_in_a_cursor(name, value):
     decoded = base64.urlsafe_b64decode(cursor)
     assert b"Ann" not in decoded
     assert b"555" not in decoded
-    request, offset = resumed(FIRST, cursor)
     ours = "Ann%20Lee%20%2B15005550006%20%26%20co%2F%C3%BC"
-    assert (request.query, offset) == (f"Page=1&{name}={ours}&PageToken={TOKEN}", 3)
+    assert place_of(FIRST, cursor) == (f"Page=1&{name}={ours}&PageToken={TOKEN}", 3)
 
 
 def test_a_label_that_the_server_wrote_differently_is_cut_out_too():
@@ -84,6 +100,15 @@ def test_a_label_that_the_server_wrote_differently_is_cut_out_too():
     cursor = cursor_of(FIRST, next_page("Label=ANN%20LEE&Page=1"), 0)
 
     assert b"ANN" not in base64.urlsafe_b64decode(cursor)
+
+
+@pytest.mark.parametrize("first", [FIRST, first_page(SID, page_size=50)])
+@pytest.mark.parametrize("query", ["Label=&Page=1", "Page=1&Label", "Label=&" * 900 + "Label&x="])
+def test_a_label_without_a_value_is_left_alone(first, query):
+    """Where the server names the label and gives it no value, nothing is cut out or put in."""
+    cursor = cursor_of(first, attrs.evolve(first, query=query), 3)
+
+    assert place_of(first, cursor) == (query, 3)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +136,8 @@ def test_filters_alone_count():
     """Another page size is no other list: the size is the cursor's."""
     cursor = cursor_of(FIRST, next_page("PageSize=50&Page=1"), 7)
 
-    request, offset = resumed(first_page(SID, label=LABEL, page_size=3), cursor)
-    assert (request.query, offset) == ("PageSize=50&Page=1", 7)
+    first = first_page(SID, label=LABEL, page_size=3)
+    assert place_of(first, cursor) == ("PageSize=50&Page=1", 7)
 
 
 GOOD = cursor_of(FIRST, FIRST, 5)
@@ -120,11 +145,16 @@ GOOD = cursor_of(FIRST, FIRST, 5)
 
 def made(version, query, first=FIRST, checksum=None):
     """Return a cursor that says what we never say."""
-    body = base64.urlsafe_b64decode(GOOD)[_HEAD.size :][: _BODY.size] + query
-    if first is not FIRST:
-        body = base64.urlsafe_b64decode(cursor_of(first, first, 0))[_HEAD.size :][: _BODY.size]
-        body += query
-    head = _HEAD.pack(version, _checksum(body) if checksum is None else checksum)
+    size = _BODY_1.size if version == 1 else _BODY.size
+    body = base64.urlsafe_b64decode(cursor_of(first, first, 5))[_HEAD.size :][:size] + query
+    head = _HEAD.pack(version, _checksum(version, body) if checksum is None else checksum)
+    return base64.urlsafe_b64encode(head + body).decode()
+
+
+def short(version):
+    """Return a cursor that ends before its head does, with a checksum that is right."""
+    body = bytes(_BODY.size - 1)
+    head = _HEAD.pack(version, _checksum(version, body))
     return base64.urlsafe_b64encode(head + body).decode()
 
 
@@ -142,12 +172,18 @@ def made(version, query, first=FIRST, checksum=None):
         GOOD + " ",
         GOOD + "\n",
         GOOD[:30] + ("-" if GOOD[30] == "A" else "A") + GOOD[31:],
-        "A" * 20_000,
-        made(1, b""),
-        made(1, b"Page=1#x"),
-        made(1, b"Page=1\r\nX: y"),
+        "A" * 200_000,
+        made(2, b""),
+        made(2, b"Page=1#x"),
+        made(2, b"Page=1\r\nX: y"),
+        made(2, b"Page=\xff"),
+        made(2, b"Page=1", checksum=b"1234"),
         made(1, b"Page=\xff"),
         made(1, b"Page=1", checksum=b"1234"),
+        "AQ" + GOOD[2:],
+        "AV" + GOOD[2:],
+        short(2),
+        made(2, b"Label= " * 9000),
         5,
         GOOD.encode(),
         [],
@@ -162,11 +198,225 @@ def test_no_cursors(cursor):
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, 3, 255])
 def test_other_versions(version):
     """A cursor of another version is refused, and the version told."""
-    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1"):
+    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1 and 2"):
         resumed(FIRST, made(version, b"Page=1"))
+
+
+@pytest.mark.parametrize(
+    ("cursor", "query", "offset"),
+    [
+        (
+            "Af9n2SXxlBAScOrVcQAAAAdQYWdlU2l6ZT01MCZQYWdlPTEmTGFiZWw9ICZQYWdlVG9rZW49UFQlMkZhJTJiYj09",
+            "PageSize=50&Page=1&Label=Ann%20Lee%20%2B15005550006%20%26%20co%2F%C3%BC&PageToken=PT%2Fa%2bb==",
+            7,
+        ),
+        ("Ab016lbxlBAScOrVcQAAAABMYWJlbD0gJlBhZ2VTaXplPTUw", FIRST.query, 0),
+    ],
+)
+def test_version_1(cursor, query, offset):
+    """A cursor that an earlier version made is still read; it says nothing of the record before."""
+    goes_on = resumed(FIRST, cursor)
+
+    assert goes_on == Resumed(request=next_page(query), offset=offset, before=None)
+    assert goes_on.verifies(CP)
+    assert goes_on.verifies(None)
+
+
+def test_version_1_with_sids_in_mixed_case():
+    """An earlier version's cursor goes on under the very SIDs that it was made for."""
+    cursor = (
+        "AZV9n6j4R9NlM0uphAAAAAJQYXJ0aWNpcGFudFNpZD1DUGJDYkNiQ2JDYkNiQ2JDYkNiQ2JDYkNiQ2JDYkNiQ2JD"
+        "JlBhZ2VTaXplPTEwMDA="
+    )
+    first = first_page("CF" + "aB" * 16, participant_sid="CP" + "bC" * 16)
+
+    assert place_of(first, cursor) == (first.query, 2)
+
+
+# --- The record before ---
+
+
+def test_a_cursor_verifies_the_record_before():
+    """A cursor knows the record that it was made behind from any other, and from none."""
+    page = next_page("Page=1&PageSize=50")
+    goes_on = resumed(FIRST, cursor_of(FIRST, page, 3, CP))
+
+    assert (goes_on.request, goes_on.offset) == (page, 3)
+    assert goes_on.verifies(CP)
+    assert goes_on.verifies("CP" + "B" * 32)
+    assert not goes_on.verifies("CP" + "b" * 31 + "c")
+    assert not goes_on.verifies("")
+    assert not goes_on.verifies(None)
+
+
+@pytest.mark.parametrize("page_size", [None, 50])
+def test_a_cursor_without_a_record_before_verifies_all(page_size):
+    """Where no record was known before the place, none there is wrong."""
+    goes_on = resumed(FIRST, cursor_of(FIRST, FIRST, 3, None), page_size=page_size)
+
+    assert goes_on.before is None
+    assert goes_on.verifies(CP)
+    assert goes_on.verifies(None)
+
+
+@pytest.mark.parametrize("before", [None, CP, "\ud800"])
+def test_a_resumed_list_has_the_same_cursor(before):
+    """Before anything of it is delivered, a resumed list can say again where it stands."""
+    cursor = cursor_of(FIRST, next_page(f"Page=1&Label=Ann&PageToken={TOKEN}"), 3, before)
+
+    goes_on = resumed(FIRST, cursor)
+    assert cursor_of(FIRST, goes_on.request, goes_on.offset, goes_on.before) == cursor
+
+
+# --- SIDs in either case ---
+
+
+@pytest.mark.parametrize("made_for", [str.lower, str.upper])
+@pytest.mark.parametrize("label", [None, LABEL])
+def test_sids_in_either_case(made_for, label):
+    """A cursor goes on under its conference's SID, however the digits of it are written."""
+
+    def first(case, digits="aB" * 16):
+        sid, participant = ("CF" + case(digits), "CP" + case(digits))
+        return first_page(sid, participant_sid=participant, label=label)
+
+    cursor = cursor_of(first(made_for), first(made_for), 4, CP)
+
+    for case in (str.lower, str.upper, str):
+        assert resumed(first(case), cursor).offset == 4
+        assert resumed(first(case), cursor).request.path == first(case).path
+        assert place_of(first(case), cursor, page_size=1000)[1] == 4
+    with pytest.raises(InvalidRequestError, match="another conference"):
+        resumed(first(str, "aC" * 16), cursor)
+
+
+async def test_resume_with_the_sid_in_another_case():
+    """A list goes on for whoever writes the conference's SID in capitals."""
+    async with raw(
+        http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))
+    ) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+            async with session.participants(SID) as stream:
+                assert await taken(stream, 1) == ["CP1"]
+            rest = session.participants("CF" + "A" * 32, resume=stream.cursor)
+            assert await taken(rest) == ["CP2"]
+
+
+# --- Long ones ---
+
+
+@pytest.mark.parametrize("size", [13_000, 60_000, LONGEST_QUERY - 200])
+@pytest.mark.parametrize("label", ["Ann", "é" * 9000, "a/b" * 20_000])
+def test_long_page_tokens(size, label):
+    """Whatever the length of page token and label, a cursor that was made can be resumed."""
+    first = first_page(SID, label=label, page_size=50)
+    query = f"PageSize=50&Page=1&Label=Ann&PageToken={'t' * size}"
+    cursor = cursor_of(first, attrs.evolve(first, query=query), 3, CP)
+
+    goes_on = resumed(first, cursor)
+    assert goes_on.request.query == query.replace("Label=Ann", first.query.partition("&")[0])
+    assert cursor_of(first, goes_on.request, 3, CP) == cursor
+
+
+@pytest.mark.parametrize("events", ["hold", "é" * 90_000])
+def test_the_longest_cursor(events):
+    """The longest query that a list can have makes a cursor that is read, and none is longer."""
+    first = first_page(SID, events=events, page_size=1)
+    longest = max("t" * LONGEST_QUERY, first.query, key=len)
+    cursor = cursor_of(first, attrs.evolve(first, query=longest), 3)
+
+    assert place_of(first, cursor) == (longest, 3)
+    assert place_of(first_page(SID, events=events), cursor) == (longest, 3)
+    padded = cursor + "A" * (_longest(first) + 1 - len(cursor))
+    with pytest.raises(InvalidRequestError, match="resume is not a cursor"):
+        resumed(first, padded)
+
+
+async def test_resume_at_a_long_page_token():
+    """A list whose page tokens have 13,000 characters goes on at every record."""
+    pages, everyone = pages_of(4, 2)
+    pages[0] = pages[0].replace(b"Page=2", b"Page=2&T=" + b"t" * 13_000)
+    body = pages[0].partition(b"\r\n\r\n")[2]
+    for count in range(5):
+        async with raw(http(body), pages[1]) as server:
+            async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+                async with session.participants(SID) as stream:
+                    found = await taken(stream, count)
+        async with raw(*([http(body)] if count < 2 else []), pages[1]) as server:
+            async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+                found += await taken(session.participants(SID, resume=stream.cursor))
+        assert found == everyone
+
+
+# --- With another page size ---
+
+
+@pytest.mark.parametrize(
+    ("query", "offset", "page_size", "expected"),
+    [
+        (FIRST.query, 7, None, FIRST.query),  # the cursor's own
+        (FIRST.query, 7, 50, FIRST.query),
+        (FIRST.query, 0, 1, FIRST.query.replace("=50", "=1")),
+        (FIRST.query, 7, 7, FIRST.query.replace("=50", "=7")),
+        (FIRST.query, 50, 1000, FIRST.query.replace("=50", "=1000")),
+        ("PageSize=50&Page=1&PageToken=PT1", 7, 50, "PageSize=50&Page=1&PageToken=PT1"),
+        ("PageSize=50&Page=1&PageToken=PT1", 7, None, "PageSize=50&Page=1&PageToken=PT1"),
+    ],
+)
+def test_page_sizes_that_are_exact(query, offset, page_size, expected):
+    """Another page size is used where the place in it is known: on the list's first page."""
+    cursor = cursor_of(FIRST, next_page(query), offset, CP)
+    first = first_page(SID, label=LABEL, page_size=page_size)
+
+    goes_on = resumed(first, cursor, page_size=page_size)
+    assert (goes_on.request.query, goes_on.offset) == (expected, offset)
+    assert goes_on.verifies(CP)
+    assert not goes_on.verifies(SID)
+
+
+@pytest.mark.parametrize(
+    ("query", "offset", "page_size"),
+    [
+        (FIRST.query, 7, 6),  # it lies on the second page of that size
+        ("PageSize=50&Page=1&PageToken=PT1", 0, 49),
+        ("PageSize=50&Page=1&PageToken=PT1", 7, 1000),
+        (FIRST.query + "&Page=1", 0, 20),
+        (FIRST.query + "&PageToken=", 0, 20),
+        ("Page=1&PageToken=PT1", 0, 50),  # of a size that nothing says
+    ],
+)
+def test_page_sizes_that_are_not_exact(query, offset, page_size):
+    """A page size in which nothing says where the list goes on is refused, with a remedy."""
+    cursor = cursor_of(FIRST, next_page(query), offset, CP)
+    first = first_page(SID, label=LABEL, page_size=page_size)
+
+    with pytest.raises(InvalidRequestError, match="Leave page_size out to go on") as caught:
+        resumed(first, cursor, page_size=page_size)
+    assert place_of(first, cursor)[1] == offset
+    assert "Ann" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", range(13))
+@pytest.mark.parametrize("page_size", [1, 2, 5, 7, 1000])
+async def test_resume_with_a_page_size(fake, session, count, page_size):
+    """A list goes on in pages of the size that was asked for, or says that it cannot."""
+    sid = fake.add_conference(participants=12)
+    everyone = sids(fake.records(sid))
+    async with session.participants(sid, page_size=5) as stream:
+        first = await taken(stream, count)
+    fake.requests.clear()
+
+    if page_size == 5 or count < min(5, page_size + 1):
+        rest = session.participants(sid, resume=stream.cursor, page_size=page_size)
+        assert first + await taken(rest) == everyone
+        assert {seen.query["PageSize"] for seen in fake.requests} == {str(page_size)}
+    else:
+        with pytest.raises(InvalidRequestError, match="page_size cannot change"):
+            session.participants(sid, resume=stream.cursor, page_size=page_size)
+        assert fake.requests == []
 
 
 def test_a_label_to_put_back_that_nobody_gave():
@@ -174,7 +424,7 @@ def test_a_label_to_put_back_that_nobody_gave():
     bare = first_page(SID)
 
     with pytest.raises(InvalidRequestError, match="another label"):
-        resumed(bare, made(1, b"Label= &Page=1", first=bare))
+        resumed(bare, made(2, b"Label= &Page=1", first=bare))
 
 
 # --- Streams that go on ---

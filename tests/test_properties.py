@@ -231,6 +231,12 @@ def leads_on(node, seen):
     return node.link not in {END, *HOSTILE} and query_of(node.link) not in seen
 
 
+def place_of(cursor):
+    """Return the request for the page that a cursor names, and the place on it."""
+    goes_on = resumed(FIRST, cursor)
+    return goes_on.request, goes_on.offset
+
+
 def labels_of(records):
     return [record["label"] for record in records]
 
@@ -245,7 +251,7 @@ class GraphServer:
         self.tasks = SessionTasks()
 
     def stream(self, resume=None, limit=None):
-        place, offset = (FIRST, 0) if resume is None else resumed(FIRST, resume)
+        place, offset = (FIRST, 0) if resume is None else place_of(resume)
         pager = Pager(FIRST, place, key="participants")
 
         async def fetch(request, departed):
@@ -336,7 +342,7 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
         cursors.append(stream.cursor)  # of a closed stream
         places = [*range(len(expected) + 1), len(expected), len(expected)]
         for place, cursor in zip(places, cursors, strict=True):
-            request, offset = resumed(FIRST, cursor)
+            request, offset = place_of(cursor)
             async with server.stream(resume=cursor) as rest:
                 assert rest.cursor == cursor
                 found = await drained(rest)
@@ -512,7 +518,7 @@ class Life(RuleBasedStateMachine):
     # What the streams talk to
 
     def new_stream(self, limit):
-        place, offset = (FIRST, 0) if self.cursor is None else resumed(FIRST, self.cursor)
+        place, offset = (FIRST, 0) if self.cursor is None else place_of(self.cursor)
         pager = Pager(FIRST, place, key="participants")
         self.limit, self.taken, self.resumed_at = limit, 0, self.came
         self.closed, self.sticky = False, None
@@ -784,7 +790,7 @@ class Life(RuleBasedStateMachine):
     def the_cursor_names_the_next_record(self):
         if self.stream is not None:
             self.cursor = self.stream.cursor
-        request, offset = resumed(FIRST, self.cursor)
+        request, offset = place_of(self.cursor)
         assert self.starts[number_of(request.query)] + offset == self.came
 
     @invariant()

@@ -286,17 +286,47 @@ MUTANTS = [
     _mutant(
         "label left in the cursor",
         "cursors",
-        ("_cursors.py", "return _CUT_OUT if personal else value", "return value"),
+        ("_cursors.py", "return _CUT_OUT if value and personal else value", "return value"),
     ),
     _mutant(
         "filters not compared",
         "cursors",
-        ("_cursors.py", "if of_list != _hash_of_list(first):", "if False:"),
+        ("_cursors.py", "if of_list == own_list:", "if True:"),
     ),
     _mutant(
         "altered cursors accepted",
         "cursors",
-        ("_cursors.py", "if checksum != _checksum(body):", "if False:"),
+        ("_cursors.py", "if checksum != _checksum(version, body):", "if False:"),
+    ),
+    _mutant(
+        "checksum without the version",
+        "cursors",
+        ("_cursors.py", "else bytes([version]) + body", "else body"),
+    ),
+    _mutant(
+        "record before a cursor not compared",
+        "cursors",
+        ("_cursors.py", "_hash_of_record(sid) == self.before)", "True)"),
+    ),
+    _mutant(
+        "page size changed under a page token",
+        "cursors",
+        ("_cursors.py", "if is_first and offset <= page_size:", "if offset <= page_size:"),
+    ),
+    _mutant(
+        "place beyond the first page of another size",
+        "cursors",
+        ("_cursors.py", "if is_first and offset <= page_size:", "if is_first:"),
+    ),
+    _mutant(
+        "case of SIDs counts for cursors",
+        "cursors",
+        ("_cursors.py", "return sid[:2] + sid[2:].lower()", "return sid"),
+    ),
+    _mutant(
+        "cursors of long queries refused",
+        "cursors",
+        ("_cursors.py", "LONGEST_QUERY: Final = 64 * 1024", "LONGEST_QUERY: Final = 12 * 1024"),
     ),
     # --- The fan-out ---
     _mutant(
