@@ -12,6 +12,7 @@ from .errors import (
     Attempt,
     AuthenticationError,
     BadRequestError,
+    CursorExpiredError,
     DeadlineExceededError,
     InsightsError,
     InvalidRequestError,
@@ -39,6 +40,7 @@ from .models import (
     ParticipantMetrics,
     ParticipantProperties,
     ProcessingState,
+    RecordProblem,
     Region,
 )
 
@@ -53,6 +55,7 @@ __all__ = [
     "CallType",
     "ConferenceResult",
     "Credentials",
+    "CursorExpiredError",
     "DeadlineExceededError",
     "FanOut",
     "InsightsError",
@@ -71,6 +74,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProcessingState",
     "RateLimitError",
+    "RecordProblem",
     "RecordStream",
     "Region",
     "RequestTimeoutError",

@@ -318,6 +318,7 @@ class Records:
         """How many there are; None while the last one was not reached."""
         self._reader = reader
         self._body = reader.body
+        self._start = start
         self._close = close
         self._decode = decode
         self._chunk = chunk
@@ -351,6 +352,19 @@ class Records:
             except (ValueError, RecursionError) as error:
                 fault = self._fault = _fault_of(error)
         raise fault.error()
+
+    def skip(self, index: int) -> bool:
+        """Go past the record at `index`, which is malformed; tell whether that can be done."""
+        return False
+
+    def opening(self) -> bytes:
+        """Return the first bytes of the array, in which the first record begins."""
+        return bytes(self._body[self._start : self._start + _WINDOW])
+
+    def look(self) -> tuple[int, bytes, bytes]:
+        """Return what two arrays of the same records share: length, beginning and end."""
+        end = max(self._close, self._start)
+        return end - self._start, self.opening(), bytes(self._body[max(end - 256, 0) : end])
 
     def walk(self, count: int | None = None) -> Iterator[None]:
         """Reach so many records, or all, as far as the body is good, with pauses in between."""

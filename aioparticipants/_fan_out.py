@@ -13,14 +13,17 @@ What it promises, and how:
    that cancels them.
 4. A cancelled or timed-out wait loses nothing: results are kept until they are handed out. The end
    comes only when the source has ended and every conference of it was handed out; whatever else
-   ends it is raised, again by each further call, until `aclose()`. The first of these stays.
+   ends it is raised, again by each further call, until `aclose()`. The first of these stays. As
+   with a `RecordStream`, what begins anew when it is used up or closed is an InvalidRequestError,
+   and so is to go on with one that was closed before its end.
 5. Merged, the records go page by page through the same place: a conference's next page is not
    asked for a hand-over before its last one was taken, so that a huge one does not pile up.
 6. What is fetched stays as it came until it is about to be handed out, and few conferences have
    their turn to be decoded at once: decoded records take four times the memory, and fifty
    conferences of them cost more in cache misses than in structuring. Of a long one, a few pages
-   come before its turn. Who has to wait for a page meanwhile, as there are more, or a body proved
-   bad, gives its turn up, and decodes that page without one.
+   come before its turn. Who has to wait for a page meanwhile, as there are more, gives its turn up,
+   and decodes that page without one. However a conference ends, its turn and its room are free
+   again at once, unless they travel with a result that is ready: then as that is taken.
 7. A conference that only waits for its turn is complete: where the first failure ends all, it is
    handed out. Where the session is closed, it is given up with the rest.
 """
@@ -29,7 +32,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import functools
 import time
 import weakref
@@ -40,16 +42,23 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar,
 import attrs
 
 from ._paging import RawPage
-from ._tasks import abandon, running_loop, settle
-from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
+from ._tasks import cancel_threadsafe, running_loop, wait_ignoring_cancellation
+from .errors import (
+    InsightsError,
+    InvalidRequestError,
+    SessionClosedError,
+    TransportError,
+    copied,
+)
+from .models import ProcessingState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterator
 
     from ._prefetching import PagesAhead
     from ._stream import RecordStream
     from ._tasks import SessionTasks
-    from .models import Page, Participant
+    from .models import Page, Participant, RecordProblem
 
 __all__ = ["ConferenceResult", "FanOut", "MergedParticipants", "OnError"]
 
@@ -67,6 +76,7 @@ _TURNS: Final = 2
 _PAGES: Final = 4
 
 _END: Final = object()
+_FINAL: Final = (ProcessingState.COMPLETE, ProcessingState.TIMEOUT)
 
 
 @attrs.frozen(kw_only=True)
@@ -79,10 +89,26 @@ class ConferenceResult:
     """In the server's order; after a failure those that came before it."""
     error: InsightsError | None = None
     """Why the list is not complete; None where it is. Its `cursor` says where to go on."""
+    problems: tuple[RecordProblem, ...] = ()
+    """With `on_invalid="keep"`: the records that could not be read at all."""
     pages: int = 0
     """Pages that were fetched for it."""
     seconds: float = 0.0
     """How long it was under way; what it waited to be decoded, once fetched, is left out."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to be expected: complete, with records, each of them final.
+
+        A summary can take 30 minutes to be complete, and until then a list can be empty or short,
+        its records `in_progress`. `timeout` is final, too: Twilio gave up after 24 hours.
+        https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summary-resource
+        """
+        return (
+            self.error is None
+            and bool(self.participants)
+            and all(each.processing_state in _FINAL for each in self.participants)
+        )
 
 
 class _Turn:
@@ -139,7 +165,10 @@ class _Crew:
         self.failed: int = 0
         self.drained: bool = False
         """The source has come to its end."""
+        self.used_up: bool = False
+        """So has the consumer."""
         self.failures: list[ConferenceResult] = []
+        self.problems: list[RecordProblem] = []
         self.rest: Iterator[Participant] = iter(())
         """What was not handed out yet of the page at hand, where records are merged."""
         self.forget: Callable[[], object] = _nothing
@@ -150,7 +179,8 @@ class _Crew:
         """What can be handed out, and what to do as it is."""
         self._changed = asyncio.Event()
         """There is something new: to hand out, or to raise."""
-        self._busy = False
+        self.is_asked: bool = False
+        """Whether a consumer waits for something."""
         self._closed = False
         self._stopping = False
         self._raising = on_error == "raise"
@@ -171,17 +201,24 @@ class _Crew:
 
     async def take(self) -> object:
         """Return what is ready next, and make room for more."""
-        if self._busy:
-            message = "Two tasks asked the fan-out at once; let one wait for the other."
-            raise InvalidRequestError(message)
-        self._busy = True
+        if self.is_asked:
+            raise _two_at_once()
+        self.is_asked = True
         try:
             await self._something()
             item, taken = self._ready.popleft()
         finally:
-            self._busy = False
+            self.is_asked = False
         taken()
         return item
+
+    def check_unused(self) -> None:
+        """Raise InvalidRequestError where it is used up, or was closed."""
+        if self.used_up:
+            message = "The fan-out is used up: all was handed out. Make another one."
+            raise InvalidRequestError(message)
+        if self._closed:
+            raise _closed()
 
     async def _something(self) -> None:
         """Wait until something is ready, or raise why nothing will be."""
@@ -196,11 +233,14 @@ class _Crew:
 
     def _raise_if_over(self) -> None:
         """Raise what there is to raise when nothing is ready, once nothing is under way."""
-        if self._closed:
+        if self.used_up:
             raise StopAsyncIteration
+        if self._closed:
+            raise _closed()
         if self.loop is None or self._feeder is not None or self._running:
             return
         if self._failure is None:
+            self.used_up = True
             raise StopAsyncIteration
         self.forget()  # else what is raised, kept here with its frames, would keep the fan-out
         raise self._failure()
@@ -253,38 +293,45 @@ class _Crew:
 
     def _landed(self, sid: str, task: asyncio.Task[ConferenceResult]) -> None:
         turn = self._running.pop(task)
-        if not task.cancelled():
-            self._over(task, turn)
-        elif self.is_ending():
-            self._fail(self._interrupted(sid))
-        else:  # before its first step
-            self._bring(ConferenceResult(conference_sid=sid, error=_cancelled(sid, None)), turn)
+        result = self._result_of(sid, task)
+        if result is None or not self._is_ready(result, turn):
+            self._free(turn)
         self._changed.set()
 
-    def _over(self, task: asyncio.Task[ConferenceResult], turn: _Turn) -> None:
+    def _result_of(self, sid: str, task: asyncio.Task[ConferenceResult]) -> ConferenceResult | None:
+        """Return what became of a conference; None where all ends with it."""
+        if task.cancelled():
+            if not self.is_ending():  # before its first step
+                return ConferenceResult(conference_sid=sid, error=_cancelled(sid, None))
+            self._fail(self._interrupted(sid))
+            return None
         failure = task.exception()
-        if failure is None:
-            self._bring(task.result(), turn)
-        else:  # a defect, which is not hidden
+        if failure is not None:  # a defect, which is not hidden
             self._stop(failure)
+            return None
+        return task.result()
 
-    def _bring(self, result: ConferenceResult, turn: _Turn) -> None:
-        """Hand on what became of a conference."""
+    def _is_ready(self, result: ConferenceResult, turn: _Turn) -> bool:
+        """Hand on what became of a conference, its turn with it; tell whether it waits there."""
         self.done += 1
         self.failed += result.error is not None
         if result.error is not None and self._raising:
             self._stop(result.error if self.merging else _from_the_start(result.error))
-        elif not self.merging:
-            self._add(result, functools.partial(self._free, turn))
-        else:
-            if result.error is not None:
-                self.failures.append(result)
-            self._free(turn)
+            return False
+        if not self.merging:
+            return self._add(result, functools.partial(self._free, turn))
+        self.problems += result.problems
+        if result.error is not None:
+            self.failures.append(result)
+        return False
 
-    def _add(self, item: object, taken: Callable[[], object]) -> None:
-        if not self._closed:
-            self._ready.append((item, taken))
-            self._changed.set()
+    def _add(self, item: object, taken: Callable[[], object]) -> bool:
+        """Have something handed out next; tell whether it will be."""
+        if self._closed:
+            return False
+        self._ready.append((item, taken))
+        self._changed.set()
+        return True
 
     def _free(self, turn: _Turn) -> None:
         turn.give_up()
@@ -308,7 +355,7 @@ class _Crew:
         """Keep what is to be raised in the end, if it is the first."""
         if self._failure is None:
             # A copy of ours, as a raised exception refers to the frames that it came through.
-            again = functools.partial(copy.copy, failure)
+            again = functools.partial(copied, failure)
             own = functools.partial(failure.with_traceback, failure.__traceback__)
             self._failure = again if isinstance(failure, InsightsError) else own
 
@@ -326,15 +373,19 @@ class _Crew:
         self._ready.clear()
         self.rest = iter(())
         self._cancel_all()
+        if self.loop is not None and self.loop is running_loop():
+            self._changed.set()  # whoever waits is told at once
 
     def _complete(self) -> list[asyncio.Task[Any]]:
         """Return the tasks of conferences that were fetched, and are being decoded or about to."""
         return [task for task, turn in self._running.items() if turn.waiting or turn.come]
 
     def _cancel_all(self, *, sparing: Collection[asyncio.Task[Any]] = ()) -> None:
+        # A source that closes its own fan-out goes on to the end of its step.
+        caller = None if running_loop() is None else asyncio.current_task()
         for task in self.alive():
-            if task not in sparing:
-                abandon(task)
+            if task not in sparing and task is not caller:
+                cancel_threadsafe(task)
 
     def alive(self) -> list[asyncio.Task[object]]:
         """Return the tasks that have not ended."""
@@ -352,7 +403,8 @@ async def _feed(crew: _Crew) -> None:
     while True:
         await crew.has_room()
         sid = await crew.pull()
-        if feeder.cancelling():  # and the source has swallowed it
+        # The source has swallowed the cancellation, or closed the fan-out itself.
+        if feeder.cancelling() or crew.is_ending():
             raise asyncio.CancelledError
         if sid is _END:
             crew.drained = True
@@ -365,6 +417,7 @@ async def _read(crew: _Crew, sid: str, turn: _Turn) -> ConferenceResult:
     began, pages, records = time.monotonic(), 0, list["Participant"]()
     stream: RecordStream[Participant] | None = None
     error: InsightsError | None = None
+    problems: tuple[RecordProblem, ...] = ()
     try:
         stream, ahead = crew.open_list(sid)
         async with stream:
@@ -386,10 +439,13 @@ async def _read(crew: _Crew, sid: str, turn: _Turn) -> ConferenceResult:
         if stream is None or crew.is_ending():
             raise
         error = _cancelled(sid, stream.cursor)
+    if stream is not None:
+        problems = stream.problems
     return ConferenceResult(
         conference_sid=sid,
         participants=tuple(records),
         error=error,
+        problems=problems,
         pages=pages,
         seconds=time.monotonic() - began - turn.waited,
     )
@@ -411,9 +467,19 @@ def _cancelled(sid: str | None, cursor: str | None) -> InsightsError:
 
 def _from_the_start(error: InsightsError) -> InsightsError:
     """Return the error of a conference of which nothing was handed out, and nothing will be."""
-    error = copy.copy(error)
+    error = copied(error)
     error.cursor = None
     return error
+
+
+def _two_at_once() -> InvalidRequestError:
+    message = "Two tasks asked the fan-out at once; let one wait for the other."
+    return InvalidRequestError(message)
+
+
+def _closed() -> InvalidRequestError:
+    message = "The fan-out was closed before its end; what it had not handed out is given up."
+    return InvalidRequestError(message)
 
 
 def _pull_from(sids: _Sids) -> Callable[[], Awaitable[object]]:
@@ -439,9 +505,9 @@ def _pull_from(sids: _Sids) -> Callable[[], Awaitable[object]]:
 class FanOut(AsyncIterator[ConferenceResult]):
     """Many conferences at once: a `ConferenceResult` for each, as it completes.
 
-    Iterate it (`async for`), best opened (`async with`, after which nothing of it is alive); or
-    iterate `participants()` instead, the records of all. Nothing is requested, and no SID taken,
-    before the first is asked for.
+    Iterate it (`async for`), best opened (`async with`, after which nothing of it is alive); await
+    it or its `all()`, for a list of all results; or iterate `participants()` instead, the records
+    of all. Nothing is requested, and no SID taken, before the first is asked for.
 
     Attributes:
         total: the number of conferences, where it is known: at once for a list or set, and for
@@ -450,7 +516,8 @@ class FanOut(AsyncIterator[ConferenceResult]):
     Raises, while iterating:
         InsightsError: with `on_error="raise"`, what the first conference failed with.
         SessionClosedError: the session was closed meanwhile.
-        InvalidRequestError: two tasks asked at once (it stays usable), or another loop did.
+        InvalidRequestError: two tasks asked at once (it stays usable), or another loop did; it was
+            closed, by whomever; or it is used up and was to begin anew.
         Exception: whatever the source of the SIDs raised, after what was under way.
     """
 
@@ -518,6 +585,14 @@ class FanOut(AsyncIterator[ConferenceResult]):
         """
         return (*self._crew.failures,)
 
+    @property
+    def problems(self) -> tuple[RecordProblem, ...]:
+        """Return, for `participants()` with `on_invalid="keep"`, the records that were unreadable.
+
+        They are those of the conferences that are over. A plain iteration has them in its results.
+        """
+        return (*self._crew.problems,)
+
     def participants(self) -> MergedParticipants:
         """Return the records of all conferences as one stream, instead of a result for each.
 
@@ -526,38 +601,63 @@ class FanOut(AsyncIterator[ConferenceResult]):
         for again, it goes on where it is.
 
         Raises:
-            InvalidRequestError: the results are being iterated already.
+            InvalidRequestError: the results are being iterated already; it is used up, or closed.
         """
+        self._crew.check_unused()
         if self._crew.loop is not None and not self._crew.merging:
             message = "The results are being iterated: take their participants."
             raise InvalidRequestError(message)
         self._crew.merging = True
         return MergedParticipants(self, self._crew)
 
+    def __await__(self) -> Generator[object, None, list[ConferenceResult]]:
+        """Do as `all()`."""
+        return self.all().__await__()
+
+    async def all(self) -> list[ConferenceResult]:
+        """Return the results that were not handed out yet, as a list, and close the fan-out.
+
+        It is all of them or none: after an error, or a cancellation, it is closed without them. A
+        coroutine, so that `asyncio.run` and `TaskGroup.create_task` take it.
+        """
+        self._crew.check_unused()
+        self._check_plain()
+        if self._crew.is_asked:  # before it is closed under the other
+            raise _two_at_once()
+        async with self:
+            return [result async for result in self]
+
     def __aiter__(self) -> Self:
         """Return itself: it is iterated once."""
+        self._crew.check_unused()
         return self
 
     async def __anext__(self) -> ConferenceResult:
         """Return the next result; raise what the class promises."""
+        self._check_plain()
+        return cast("ConferenceResult", await self._crew.take())
+
+    def _check_plain(self) -> None:
+        """Raise InvalidRequestError where the records are merged."""
         if self._crew.merging:
             message = "The records are being merged: iterate participants()."
             raise InvalidRequestError(message)
-        return cast("ConferenceResult", await self._crew.take())
 
     async def aclose(self) -> None:
         """End it; when it returns, no task or socket of it is alive. Closing twice does nothing.
 
-        Conferences under way are given up; whoever waits for a result meanwhile gets the end.
+        Conferences under way are given up. Whoever waits for a result meanwhile, or asks for one
+        later, gets an InvalidRequestError. A source that closes it is not waited for.
         """
         crew = self._crew
         crew.close()
         # Elsewhere they cannot be waited for; with no loop at all, it was the caller that ended.
         if crew.loop is not None and crew.loop is running_loop():
-            await settle(crew.alive())
+            await wait_ignoring_cancellation(crew.alive())
 
     async def __aenter__(self) -> Self:
         """Return itself; `aclose()` follows at the end of the block."""
+        self._crew.check_unused()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -578,6 +678,7 @@ class MergedParticipants(AsyncIterator["Participant"]):
 
     def __aiter__(self) -> Self:
         """Return itself: it is iterated once."""
+        self._crew.check_unused()
         return self
 
     async def __anext__(self) -> Participant:
@@ -593,6 +694,7 @@ class MergedParticipants(AsyncIterator["Participant"]):
 
     async def __aenter__(self) -> Self:
         """Return itself; `aclose()` follows at the end of the block."""
+        self._crew.check_unused()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

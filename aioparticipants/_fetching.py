@@ -3,37 +3,38 @@
 1. Each attempt takes a slot of the session's limiter, and within it of a shared one, where there is
    one. Both are free again as the reply is there; nothing is held during a wait.
 2. The deadline, and no other bound, cuts an attempt off from outside, whatever it waits for.
-3. A page whose body proves bad after the fact is fetched again by the run that fetched it.
+3. An attempt has succeeded once its reply is a page of the very list that was asked for, as far as
+   that can be seen before its records are decoded. What answers for another conference has failed,
+   and its connection is closed, as the next answer on it would be wrong, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import math
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import attrs
 
 from ._responses import page_envelope
 from ._retrying import RetryRun
-from .errors import InsightsError
+from .errors import BadRequestError, CursorExpiredError, InsightsError
 from .events import RequestFinished, RequestStarted, RetryScheduled
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Generator
-    from contextlib import AbstractAsyncContextManager
 
-    from ._decoding import ChunkDecoder, Envelope
+    from ._decoding import ChunkDecoder
     from ._limiter import Limiter
     from ._messages import Request, Response
     from ._paging import Pager, RawPage
     from ._retrying import Deadline, RetryPolicy, RetryQuota
+    from ._shared_limiter import SharedLimiter
     from ._transport import Transport
-    from .errors import Attempt, ResponseError
+    from .errors import Attempt
     from .events import Event
 
 __all__ = ["Fetcher", "PageSource"]
@@ -49,7 +50,7 @@ class Fetcher:
 
     transport: Transport
     limiter: Limiter
-    shared: Callable[[], AbstractAsyncContextManager[Any]]
+    shared: SharedLimiter
     """Gives a context for each attempt, within its slot."""
     retry: RetryPolicy
     quota: RetryQuota
@@ -58,47 +59,57 @@ class Fetcher:
     decode: ChunkDecoder | None
     """What decodes records; None for `json`."""
 
-    def run(self, until: Deadline) -> RetryRun:
-        """Return a run of attempts, none of them made yet."""
-        return RetryRun(self.retry, until, self.quota, clock=time.monotonic, rng=self.rng)
-
-    async def envelope(
+    async def page(
         self,
         request: Request,
+        pager: Pager,
+        *,
         key: str,
-        run: RetryRun,
         until: Deadline,
         departed: Callable[[], None],
-    ) -> tuple[Envelope, str | None]:
-        """Return the envelope that answers a request, and its id, after as many attempts.
+    ) -> RawPage:
+        """Return the page that answers a request, retrying as the policy allows.
 
         Args:
             request: for a page.
+            pager: of its list.
             key: the member of the body that holds the records.
-            run: the attempts made, and those to make.
             until: the end of the time for the whole list.
             departed: called once the request is on the wire, or cannot be yet.
 
         Raises:
             InsightsError: what the last attempt failed with, or the deadline passed.
         """
+        run = RetryRun(self.retry, until, self.quota, clock=time.monotonic, rng=self.rng)
         left = until.left()
-        failure: InsightsError | TimeoutError = TimeoutError()
+        failure: InsightsError | None = None
         if left > 0:
+            timer = asyncio.timeout(None if left == math.inf else left)
             try:
-                async with asyncio.timeout(left) if left < math.inf else contextlib.nullcontext():
+                async with timer:
                     return await run.result_of(
-                        functools.partial(self._attempt, request, key, run, departed),
+                        functools.partial(self._attempt, request, pager, key, run, departed),
                         sleep=asyncio.sleep,
                         before_sleep=functools.partial(_waiting, self.tell, request, run, departed),
                     )
             except (InsightsError, TimeoutError) as error:
-                failure = error
-        raise run.verdict(failure)
+                # Asked of the timer: a TimeoutError can come from anywhere.
+                if timer.expired():
+                    failure = None
+                elif isinstance(error, InsightsError):
+                    failure = error
+                else:
+                    raise
+        raise run.final_error(failure)
 
     async def _attempt(
-        self, request: Request, key: str, run: RetryRun, departed: Callable[[], None]
-    ) -> tuple[Envelope, str | None]:
+        self,
+        request: Request,
+        pager: Pager,
+        key: str,
+        run: RetryRun,
+        departed: Callable[[], None],
+    ) -> RawPage:
         if self.limiter.full:
             departed()  # it cannot leave yet, and nobody should wait for that
         async with self.limiter.slot() as slot, self.shared():
@@ -109,7 +120,14 @@ class Fetcher:
             elif response.status < _SERVER_ERRORS:
                 slot.succeeded()
         reading = page_envelope(response, request, key=key, decode=self.decode, now=time.time)
-        return await _unhurried(reading), response.request_id
+        envelope = await _unhurried(reading)
+        try:
+            return pager.page(request, envelope, response.request_id)
+        except InsightsError as error:
+            failure = error.with_traceback(None)
+        if failure.transient:
+            response.close_connection()
+        raise failure
 
     async def send(
         self, request: Request, attempt: int, seconds: float, departed: Callable[[], None]
@@ -138,7 +156,7 @@ class Fetcher:
         return response
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class PageSource:
     """Fetches the pages of one list."""
 
@@ -146,29 +164,43 @@ class PageSource:
     pager: Pager
     key: str
     until: Deadline
+    resumed: Request | None
+    """The request that a resumed list begins with; None for a list from its start."""
 
     async def fetch(self, request: Request, departed: Callable[[], None]) -> RawPage:
-        """Return the page that answers a request; see `Fetcher.envelope`."""
-        return await self._page(request, self.fetcher.run(self.until), departed)
+        """Return the page that answers a request; see `Fetcher.page`.
 
-    async def _again(
-        self,
-        request: Request,
-        run: RetryRun,
-        damage: ResponseError,
-        departed: Callable[[], None],
-        /,
-    ) -> RawPage:
-        """Return a page once more, after what came of the last attempt proved bad."""
-        run.undo(damage)
-        return await self._page(request, run, departed)
+        Raises:
+            CursorExpiredError: Twilio does not know the page that the list was to be resumed on.
+        """
+        try:
+            return await self.fetcher.page(
+                request, self.pager, key=self.key, until=self.until, departed=departed
+            )
+        except BadRequestError as error:
+            failure = error.with_traceback(None)
+        if request is self.resumed and "PageToken=" in request.query:
+            failure = _cursor_expired(failure)
+        raise failure
 
-    async def _page(self, request: Request, run: RetryRun, departed: Callable[[], None]) -> RawPage:
-        envelope, request_id = await self.fetcher.envelope(
-            request, self.key, run, self.until, departed
-        )
-        again = functools.partial(self._again, request, run)
-        return self.pager.page(request, envelope, request_id, again=again)
+
+def _cursor_expired(error: BadRequestError) -> CursorExpiredError:
+    message = (
+        f"HTTP {error.status}: Twilio does not accept the page token of the cursor any more. "
+        "Begin the conference anew, without resume."
+    )
+    return CursorExpiredError(
+        message,
+        status=error.status,
+        code=error.code,
+        message=error.message,
+        more_info=error.more_info,
+        details=error.details,
+        retry_after=error.retry_after,
+        conference_sid=error.conference_sid,
+        request_id=error.request_id,
+        attempts=error.attempts,
+    )
 
 
 def _waiting(

@@ -29,19 +29,14 @@ constants.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, Protocol, Self, cast
-
-from .errors import InvalidRequestError
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
+    from collections.abc import Callable
 
-__all__ = ["AdaptiveLimit", "Limiter", "Slot", "shared"]
+__all__ = ["AdaptiveLimit", "Limiter", "Slot"]
 
 # Chosen by `python tests/benchmarks/limiter.py constants`. "1.24" is a makespan over the ideal one.
 
@@ -269,77 +264,3 @@ class Slot:
     async def __aexit__(self, *_exc: object) -> None:
         """Give it back."""
         self._limiter.give_back()
-
-
-class _Releasable(Protocol):
-    async def acquire(self) -> object: ...
-    def release(self) -> object: ...
-
-
-class _Permit:
-    """A limiter's `acquire` and `release` as a context."""
-
-    __slots__ = ("_limiter",)
-
-    def __init__(self, limiter: _Releasable) -> None:
-        self._limiter = limiter
-
-    async def __aenter__(self) -> None:
-        await self._limiter.acquire()
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        releasing = self._limiter.release()
-        if inspect.isawaitable(releasing):
-            await _finished(cast("Awaitable[object]", releasing))
-
-
-async def _finished(work: Awaitable[object]) -> None:
-    """Await `work` to its end, however often the caller is cancelled meanwhile."""
-
-    async def run() -> None:
-        await work
-
-    task = asyncio.get_running_loop().create_task(run(), name="aioparticipants release")
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-_SHARED_ADVICE: Final = (
-    "limiter must be an async context manager that can be entered many times at once, as "
-    "asyncio.Semaphore and aiolimiter.AsyncLimiter are, or have `async def acquire` and `release`."
-)
-
-
-def shared(limiter: object) -> Callable[[], AbstractAsyncContextManager[object]]:
-    """Return what gives a context for each attempt, out of a limiter that is not ours.
-
-    An async context manager is used as one, also where it has `acquire` and `release` besides: it
-    knows best what belongs together, and aiolimiter's has no `release`. `acquire` and `release` are
-    called by the attempt's own task, as anyio's limiter demands; an async `release` runs to its
-    end, however often the attempt is cancelled.
-
-    Raises:
-        InvalidRequestError: it is neither.
-    """
-    kind = type(limiter)
-    if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
-        context = cast("AbstractAsyncContextManager[object]", limiter)
-        return lambda: context
-    acquire, release = getattr(limiter, "acquire", None), getattr(limiter, "release", None)
-    instance = not isinstance(limiter, type)
-    if instance and inspect.iscoroutinefunction(acquire) and callable(release):
-        permit = _Permit(cast("_Releasable", limiter))
-        return lambda: permit
-    raise InvalidRequestError(_SHARED_ADVICE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Request", "Response"]
 
@@ -40,6 +40,8 @@ class Response:
     """Looked up without regard to case."""
     body: bytes | bytearray = attrs.field(repr=False)
     """Decompressed. Nobody changes it: a page's records are read of it as they are taken."""
+    close_connection: Callable[[], object] = attrs.field(default=lambda: None, repr=False, eq=False)
+    """Closes the connection that it came on, also where that waits for the next request already."""
 
     @property
     def request_id(self) -> str | None:

@@ -1,50 +1,47 @@
 """From a reply to a page and the next request, or the end.
 
-1. The end is a next link of null, and nothing else. An empty page with a next link goes on; a page
-   with no `meta.next_page_url` at all is an error, as a body that lost it would end the list early.
+1. The end is a next link of null or "", and nothing else. An empty page with a next link goes on; a
+   page with no `meta.next_page_url` at all is an error, as a body that lost it would end the list
+   early.
 2. Of a next link only the query is taken, byte for byte: a page token is opaque. Scheme, host and
    port are always the session's own, so the credentials go nowhere else, and a link that names the
    public host still pages behind a region, an edge or a proxy.
-3. The link's path must be the collection's own; a link that is no plain http(s) URL is refused.
-4. A query seen before in this list is a circle, and an error rather than a request.
+3. The link's path must be the collection's own, but for upper and lower case, as SIDs are compared
+   so; a link that is no plain http(s) URL, or is too long to be one, is refused.
+4. A list that goes round in a loop is an error rather than a request: a query seen before, a page
+   that repeats the one before it, or too many empty pages in a row.
 5. What is wrong with the next link is told after the records of its page.
-6. A page can be fetched again, if its body proves bad: its next link is then no circle.
+6. A page that says it is of another conference is not the answer to its request, but to another:
+   one surplus reply on a kept connection shifts all later ones, and a cache can confuse two. Its
+   own addresses tell, and the first record's `conference_sid`, where they are there.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 
 import attrs
 
 from . import _structuring
+from ._cursors import LONGEST_QUERY
 from ._messages import Request
 from .errors import PaginationError, ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from ._decoding import Envelope, Records
     from .models import PageMeta
 
-__all__ = ["Again", "Pager", "RawPage"]
+__all__ = ["Pager", "RawPage"]
+
+#: Empty pages in a row, each with a next link. Twilio may filter a page after it was cut out, and a
+#: conference has up to 250 participants: so many at most with a page size of 1 and a rare filter.
+_MOST_EMPTY_PAGES: Final = 250
 
 # urlsplit drops tabs and newlines, and some parsers take a backslash for a slash: neither is
 # allowed in a URL (RFC 3986, 2), so neither gets as far as being parsed.
 _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
-
-
-class Again(Protocol):
-    """Fetches a page again whose body proved bad, as a further attempt at it.
-
-    `departed` is called once the request is on the wire, or cannot be yet.
-    """
-
-    def __call__(
-        self, damage: ResponseError, departed: Callable[[], None], /
-    ) -> Coroutine[object, object, RawPage]: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -57,8 +54,6 @@ class RawPage:
     request_id: str | None
     following: Request | PaginationError | None
     """The request for the next page, why there can be none, or None at the end."""
-    again: Again = attrs.field(repr=False)
-    """Where the stream turns to if the body proves bad."""
 
 
 class Pager:
@@ -76,18 +71,23 @@ class Pager:
         self._base: str | None = None  # what stands before the query of a link that was good
         #: Queries that were seen, and whose next link each was.
         self._seen: dict[str, str | None] = {first.query: None, place.query: None}
+        self._empty_pages = 0  # in a row, up to the latest
+        self._latest: tuple[str, object] | None = None  # the query and look of the latest page
 
-    def page(
-        self, request: Request, envelope: Envelope, request_id: str | None, *, again: Again
-    ) -> RawPage:
-        """Return the page in `envelope`, the reply to `request`; `again` fetches it again.
+    def page(self, request: Request, envelope: Envelope, request_id: str | None) -> RawPage:
+        """Return the page in `envelope`, the reply to `request`.
 
         Raises:
-            ResponseError: the body has not the shape of a page.
+            ResponseError: the body has not the shape of a page; or, transient, it is one of another
+                conference.
+            PaginationError: it repeats the page before it.
         """
         try:
             records, meta = self._parts(envelope)
-        except ResponseError as error:
+            if _is_of_another(request, records, meta):
+                raise _wrong_conference()
+            self._note(request, records)
+        except (ResponseError, PaginationError) as error:
             error.conference_sid, error.request_id = request.conference_sid, request_id
             raise
         return RawPage(
@@ -96,8 +96,23 @@ class Pager:
             meta=meta,
             request_id=request_id,
             following=self._following(meta.next_page_url, request, request_id),
-            again=again,
         )
+
+    def _note(self, request: Request, records: Records) -> None:
+        """Compare a page with the one before it."""
+        look = (request.query, records.look())
+        before, self._latest = self._latest, look
+        if records.count == 0:
+            self._empty_pages += 1
+            return
+        self._empty_pages = 0
+        # The same request again is another attempt at it.
+        if before is not None and before[0] != look[0] and before[1] == look[1]:
+            message = (
+                "The page repeats the one before it: the list goes round in a loop. "
+                "Give the request_id to Twilio's support."
+            )
+            raise PaginationError(message)
 
     def _parts(self, envelope: Envelope) -> tuple[Records, PageMeta]:
         records, meta = envelope.records, envelope.members.get("meta")
@@ -113,7 +128,7 @@ class Pager:
     def _following(
         self, link: str | None, request: Request, request_id: str | None
     ) -> Request | PaginationError | None:
-        if link is None:
+        if not link:
             return None
         query = self._query_of(link, request.path)
         if query is None:
@@ -123,8 +138,13 @@ class Pager:
             )
         elif self._seen.setdefault(query, request.query) != request.query:
             message = (
-                "The next link leads to a page already seen: the list goes round in a circle. "
+                "The next link leads to a page already seen: the list goes round in a loop. "
                 "Give the request_id to Twilio's support."
+            )
+        elif self._empty_pages > _MOST_EMPTY_PAGES:
+            message = (
+                f"More than {_MOST_EMPTY_PAGES} pages in a row were empty, each with a next link. "
+                "To go on all the same, resume with the error's cursor."
             )
         else:
             return Request(path=request.path, query=query, conference_sid=request.conference_sid)
@@ -134,7 +154,7 @@ class Pager:
 
     def _query_of(self, link: str, path: str) -> str | None:
         """Return the query of a link whose path is `path`, None if that is not what it is."""
-        if not _URL_CHARACTERS.fullmatch(link) or "#" in link:
+        if len(link) > LONGEST_QUERY or not _URL_CHARACTERS.fullmatch(link) or "#" in link:
             return None
         base, _, query = link.partition("?")
         if base != self._base and not _leads_to(base, path):
@@ -159,4 +179,46 @@ def _leads_to(link: str, path: str) -> bool:
     except ValueError:  # the port is no number
         return False
     plain = parts.scheme in {"https", "http"} and "@" not in parts.netloc
-    return usable and plain and parts.path == path
+    return usable and plain and parts.path.lower() == path.lower()
+
+
+#: The conference that an address is about.
+_CONFERENCE_IN_PATH: Final = re.compile(r"/Conferences/(CF[0-9a-fA-F]{32})(?![^/?])")
+#: The same member of a record. Within a string its quotation marks would stand behind a backslash.
+_CONFERENCE_IN_RECORD: Final = re.compile(
+    rb'"conference_sid"[ \t\n\r]*:[ \t\n\r]*"(CF[0-9a-fA-F]{32})"'
+)
+
+
+def _is_of_another(request: Request, records: Records, meta: PageMeta) -> bool:
+    """Tell whether a page says that it is of another conference than the one asked for."""
+    own = request.conference_sid.lower()
+    for address in (meta.url, meta.first_page_url):
+        if address is not None and request.path not in address:
+            named = _CONFERENCE_IN_PATH.search(address.partition("?")[0])
+            if named is not None and named[1].lower() != own:
+                return True
+    found = _CONFERENCE_IN_RECORD.search(records.opening())
+    if found is None or found[1].decode("ascii").lower() == own:
+        return False
+    return _first_conference(records) not in {own, None}
+
+
+def _first_conference(records: Records) -> str | None:
+    """Return the conference of the first record; what was found may be a member of a member."""
+    try:
+        record = records.at(0)
+    except ResponseError:
+        return None  # told when the consumer gets to it
+    members = cast("dict[str, object]", record) if isinstance(record, dict) else {}
+    sid = members.get("conference_sid", getattr(record, "conference_sid", None))
+    return sid.lower() if isinstance(sid, str) else None
+
+
+def _wrong_conference() -> ResponseError:
+    message = (
+        "The reply is the page of another conference than was asked for: "
+        "something between here and Twilio confuses two answers, such as a cache. "
+        "Check base_url, proxy=, and what else uses the borrowed aiohttp session."
+    )
+    return ResponseError(message, transient=True)

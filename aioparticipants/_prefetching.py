@@ -3,11 +3,10 @@
 1. Each page is fetched by a task of its own, one after another, as each names the next. Whoever
    waits for it leaves the task alone: a cancelled consumer can go on, and the page in flight is
    kept. A page that has come stays here until it is taken.
-2. The task of page N+1 is started, and given a bounded time to put its request on the wire, before
-   page N is handed out: then it makes progress even under a consumer that never awaits.
+2. The task of page N+1 is started, and given a bounded time to send its request, before page N is
+   delivered: then it makes progress even under a consumer that never awaits.
 3. What stands in a page's place (an error, the end) comes when it is asked for, and each time.
-4. A page whose body proves bad is asked for again. What came or was asked for behind it is dropped
-   before, as the new body may lead elsewhere.
+4. A page that was taken is never fetched again: its records may have been delivered.
 5. Nothing here refers to the consumer, so that its end can be noticed, and ends this.
 """
 
@@ -20,7 +19,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ._messages import Request
-from ._tasks import abandon, running_loop, session_closed, settle
+from ._tasks import (
+    cancel_threadsafe,
+    running_loop,
+    session_closed,
+    wait_ignoring_cancellation,
+)
 from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
 
 if TYPE_CHECKING:
@@ -29,14 +33,13 @@ if TYPE_CHECKING:
     from ._observing import ListWatch
     from ._paging import RawPage
     from ._tasks import SessionTasks
-    from .errors import ResponseError
 
 __all__ = ["Fetch", "PagesAhead"]
 
 #: The name of the tasks that fetch pages, for whoever looks at a loop's tasks.
 _TASK: Final = "aioparticipants page"
 
-#: Seconds that the hand-over of a page waits for the next request to leave: long enough for a new
+#: Seconds that the delivery of a page waits for the next request to be sent: long enough for a new
 #: TLS connection, short enough for a host that does not answer. A kept-alive connection needs none.
 _DEPARTURE: Final = 0.25
 
@@ -47,12 +50,6 @@ class Fetch(Protocol):
     def __call__(
         self, request: Request, departed: Callable[[], None]
     ) -> Coroutine[object, object, RawPage]: ...
-
-
-class _Ask(Protocol):
-    """What is to be asked for next, bound."""
-
-    def __call__(self, departed: Callable[[], None], /) -> Coroutine[object, object, RawPage]: ...
 
 
 class PagesAhead:
@@ -69,12 +66,11 @@ class PagesAhead:
         self._watch = watch
         # Page tasks run in the context this was made in, whichever task asks for a page.
         self._context = contextvars.copy_context()
-        self._upcoming: _Ask | InsightsError | None = functools.partial(fetch, place)
+        self._upcoming: Request | InsightsError | None = place
         self._here: deque[RawPage] = deque()
         self._task: asyncio.Task[RawPage] | None = None
-        self._unwanted = False  # what the task brings
         #: Where the consumer waits for the task. All that the task knows of this: else it, what it
-        #: failed of and the frames of that would be a circle, and wait for the collector.
+        #: failed of and the frames of that would refer to each other, and wait for the collector.
         self._arrival: list[asyncio.Future[None]] = []
         self._closed = False
 
@@ -90,19 +86,19 @@ class PagesAhead:
     async def next(self) -> RawPage | InsightsError | None:
         """Return the next page, and leave it here; or why there is none; or None at the end.
 
-        A cancelled wait loses nothing. It is the end, too, once this is closed.
+        A cancelled wait loses nothing. None comes, too, once this is closed.
         """
-        return self._here[0] if self._here else await self._bring()
+        return self._here[0] if self._here else await self._fetch_next()
 
     def take(self, *, last: bool) -> None:
         """Take the next page away; with `last`, no other one is wanted."""
         self._here.popleft()
         if last:
-            self._instead(None)
+            self._upcoming = None
 
     async def look_ahead(self) -> None:
-        """Start the next page, and give its request the time to leave."""
-        if self._here or self._task is not None or not callable(self._upcoming):
+        """Start the next page, and give its request the time to be sent."""
+        if self._here or self._task is not None or not isinstance(self._upcoming, Request):
             return
         if self._tasks.closed:
             return
@@ -116,66 +112,59 @@ class PagesAhead:
         """Have so many pages here, or all. What goes wrong is told in its place, by `next`."""
         going_on = True
         while going_on and len(self._here) < count:
-            outcome = await self._bring()
+            outcome = await self._fetch_next()
             going_on = outcome is not None and not isinstance(outcome, InsightsError)
-
-    def again(self, page: RawPage, damage: ResponseError) -> None:
-        """Have a page that was taken come again, as its body proved bad, and all behind it."""
-        self._instead(functools.partial(page.again, damage))
 
     def abandon(self) -> None:
         """Cancel what is on its way, as nobody will take it; from whatever thread."""
         self._watch.left()
         if self._task is not None:
-            abandon(self._task)
+            cancel_threadsafe(self._task)
 
     async def aclose(self) -> None:
-        """End it; when it returns, no task or socket of it is alive."""
+        """End it; when it returns, no task or socket of it is alive.
+
+        A page task that closes it itself, by a hook of the user's, goes on and is not waited for.
+        """
         self._closed = True
         self._here.clear()
+        for waiter in self._arrival:
+            if waiter.get_loop() is running_loop():
+                _wake(waiter)
+        if self._task is None or self._task is _current_task():
+            self._watch.left()
+            return
         self.abandon()
         # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
-        if self._task is not None and self._task.get_loop() is running_loop():
-            await settle([self._task])
+        if self._task.get_loop() is running_loop():
+            await wait_ignoring_cancellation([self._task])
 
-    def _instead(self, upcoming: _Ask | None) -> None:
-        """Drop what came or was asked for, and ask for something else next."""
-        self._here.clear()
-        self._upcoming = upcoming
-        if self._task is not None:
-            self._unwanted = True
-            abandon(self._task)
-
-    async def _bring(self) -> RawPage | InsightsError | None:
+    async def _fetch_next(self) -> RawPage | InsightsError | None:
         """Return one more page as it has come here; or why none will come, or None at the end."""
-        while not self._closed:
-            if self._task is None:
-                if not callable(self._upcoming):
-                    return self._upcoming
-                if self._tasks.closed:
-                    return self._failed(session_closed())
-                self._start(self._upcoming, _nothing)
-            await self._landed()
-            if (outcome := self._outcome()) is not None:
-                return outcome
-        return None
+        if self._closed:
+            return None
+        if self._task is None:
+            if not isinstance(self._upcoming, Request):
+                return self._upcoming
+            if self._tasks.closed:
+                return self._failed(session_closed())
+            self._start(self._upcoming, _nothing)
+        await self._arrived()
+        return self._outcome()
 
-    async def _landed(self) -> None:
+    async def _arrived(self) -> None:
         """Wait until the task has ended, and leave it alone where the wait is cancelled."""
-        while self._task is not None and not self._task.done():
+        while self._task is not None and not self._task.done() and not self._closed:
             self.before_waiting()
             arrival = asyncio.get_running_loop().create_future()
             self._arrival[:] = [arrival]
             await arrival
 
     def _outcome(self) -> RawPage | InsightsError | None:
-        """Return what the task has brought, if that is wanted, and forget the task."""
-        if self._closed:  # meanwhile; who closed it waits for the task
+        """Return what the task has brought, and forget the task."""
+        if self._closed or self._task is None:  # meanwhile; who closed it waits for the task
             return None
         task, self._task = self._task, None
-        if self._unwanted or task is None:
-            self._unwanted = False
-            return None
         if task.cancelled():
             return self._failed(self._cancelled())
         failure = task.exception()
@@ -183,12 +172,7 @@ class PagesAhead:
             return self._failed(failure)
         page = task.result()  # raises what is a defect
         self._here.append(page)
-        following = page.following
-        self._upcoming = (
-            functools.partial(self._fetch, following)
-            if isinstance(following, Request)
-            else following
-        )
+        self._upcoming = page.following
         return page
 
     def _failed(self, error: InsightsError) -> InsightsError:
@@ -203,23 +187,28 @@ class PagesAhead:
         message = "The page on its way was cancelled from outside; see what cancels all tasks."
         return TransportError(message)
 
-    def _start(self, ask: _Ask, departed: Callable[[], None]) -> None:
+    def _start(self, request: Request, departed: Callable[[], None]) -> None:
         self._watch.begun(self._context)
-        arrival = self._arrival
+        arrival, fetch = self._arrival, self._fetch
 
-        def over(_: object = None) -> None:
+        def on_end(_: object = None) -> None:
             departed()
             for waiter in arrival:
                 _wake(waiter)
 
         async def work() -> RawPage:
             try:
-                return await ask(departed)
+                return await fetch(request, departed)
             finally:
-                over()  # a turn of the loop earlier than the callback
+                on_end()  # a turn of the loop earlier than the callback
 
         self._task = self._tasks.start(work, self._context, _TASK)
-        self._task.add_done_callback(over)  # where it is cancelled before its first step
+        self._task.add_done_callback(on_end)  # where it is cancelled before its first step
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    """Return the task that runs in this thread, if one does."""
+    return None if running_loop() is None else asyncio.current_task()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -18,8 +18,6 @@
 6. tenacity drives it from the first failure on: a fresh controller for the page (its state is not
    task-safe), with synchronous callbacks, a positive `isinstance` predicate (so that a cancellation
    is never swallowed), and the sleep, clock and randomness handed in.
-7. A 200 can prove bad after its page was handed out in part. It then counts as a failed attempt of
-   the same run, which goes on from there; the time that the consumer took does not count.
 """
 
 from __future__ import annotations
@@ -108,15 +106,9 @@ class RetryQuota:
         self.tokens -= cost
         return cost
 
-    def give_back(self, taken: int) -> int:
-        """Note a success, after a retry that took so many tokens, or 0; return what it brings."""
-        given = min(_QUOTA - self.tokens, taken or _INCOME)
-        self.tokens += given
-        return given
-
-    def revoke(self, given: int) -> None:
-        """Note that a success which brought so many tokens was none."""
-        self.tokens = max(0, self.tokens - given)
+    def give_back(self, taken: int) -> None:
+        """Note a success, after a retry that took so many tokens, or 0."""
+        self.tokens = min(_QUOTA, self.tokens + (taken or _INCOME))
 
 
 class Deadline:
@@ -162,12 +154,11 @@ class RetryRun:
         self._policy = policy
         self._deadline = deadline
         self._quota = quota
-        self._taken = self._given = 0
+        self._taken = 0
         self._clock = clock
         self._rng = rng
         self._began: float | None = None
-        self._took: float | None = None
-        self._damage: InsightsError | None = None
+        self._first_failure: InsightsError | None = None
         self._too_late = False
         self.attempts: list[Attempt] = []
 
@@ -188,32 +179,24 @@ class RetryRun:
             sleep: waits for so many seconds.
             before_sleep: is told the attempt before a wait.
         """
-        if self._damage is None:
-            try:
-                result = await attempt()
-            except InsightsError as error:
-                self._damage = error.with_traceback(None)
-                self._took, self._began = self._elapsed(), None
-            except BaseException as error:
-                self._note(error)
-                raise
-            else:
-                self._succeeded()
-                return result
-        return await self._controller(sleep, before_sleep)(self._attempt_or_damage, attempt)
+        try:
+            result = await attempt()
+        except InsightsError as error:
+            self._first_failure = error.with_traceback(None)
+        except BaseException as error:
+            self._note(error)
+            raise
+        else:
+            self._quota.give_back(0)
+            return result
+        return await self._controller(sleep, before_sleep)(self._next_attempt, attempt)
 
-    def undo(self, damage: InsightsError) -> None:
-        """Take the attempt that succeeded for one that failed: `result_of` goes on from there."""
-        self._quota.revoke(self._given)
-        self._damage = damage
-
-    async def _attempt_or_damage(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Make an attempt; or raise, once, what the one before it failed with."""
-        damage, self._damage = self._damage, None
-        if damage is None:
-            return await attempt()
-        self._began = None if self._took is None else self._clock() - self._took
-        raise damage
+    async def _next_attempt(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make an attempt; the first time, raise what the one before tenacity failed with."""
+        failure, self._first_failure = self._first_failure, None
+        if failure is not None:
+            raise failure
+        return await attempt()
 
     def _controller(
         self, sleep: Callable[[float], Awaitable[None]], before_sleep: Callable[[Attempt], None]
@@ -236,11 +219,11 @@ class RetryRun:
     def begin(self) -> float:
         """Note that an attempt begins now; return the seconds that are left for it."""
         self._began = self._clock()
-        return min(self._policy.budget - self._spent(), self._deadline.left())
+        return self._policy.budget - self._spent()
 
-    def verdict(self, failure: InsightsError | TimeoutError) -> InsightsError:
+    def final_error(self, failure: InsightsError | None) -> InsightsError:
         """Return the error that the run ends with: `failure`, unless the deadline ended it."""
-        if isinstance(failure, InsightsError) and not self._too_late:
+        if failure is not None and not self._too_late:
             return failure
         message = (
             f"The deadline of {self._deadline.seconds} s passed before the next page was there; "
@@ -254,30 +237,24 @@ class RetryRun:
     def _again(self, state: tenacity.RetryCallState) -> bool:
         error = _error_of(state)
         if error is None:
-            self._succeeded()
+            self._quota.give_back(self._taken)
         else:
             self._note(error)
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False  # a success, a cancellation, a misuse, a defect
         return error.transient and _floor(error) <= self._policy.max_retry_after
 
-    def _elapsed(self) -> float | None:
-        """Return the seconds since the attempt began; None if it was cut off while it queued."""
-        return None if self._began is None else self._clock() - self._began
-
-    def _succeeded(self) -> None:
-        self._given = self._quota.give_back(self._taken)
-        self._took = self._elapsed()
-
     def _note(self, error: BaseException) -> None:
-        if self._began is not None:  # else it was cut off while it queued
-            self.attempts.append(Attempt(_name(error), self._clock() - self._began))
+        # What is cancelled while it queues is no attempt; what fails then, as a shared limiter can,
+        # is one.
+        if self._began is not None or isinstance(error, InsightsError):
+            seconds = 0.0 if self._began is None else self._clock() - self._began
+            self.attempts.append(Attempt(_name(error), seconds))
             self._began = None
         if isinstance(error, InsightsError):
             error.attempts = tuple(self.attempts)
 
     def _delay(self, state: tenacity.RetryCallState) -> float:
-        # Counted here, as a run that goes on has a controller that counts anew.
         failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
         doubled = self._policy.base_delay * 2.0**failed
         backoff = self._rng.uniform(0.0, min(self._policy.max_delay, doubled))

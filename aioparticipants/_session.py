@@ -9,22 +9,23 @@ import os
 import random
 import time
 import warnings
-from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypedDict, Unpack, cast
 
 from . import _structuring
 from ._credentials import Credentials, credentials_from, credentials_from_env
-from ._cursors import cursor_of, resumed
+from ._cursors import Resumed, cursor_of, resumed
 from ._fan_out import FanOut
 from ._fetching import Fetcher, PageSource
-from ._limiter import Limiter, shared
+from ._limiter import Limiter
 from ._observing import ListWatch, Observer, checked_tracer
 from ._paging import Pager
 from ._prefetching import PagesAhead
 from ._requests import base_url_from, checked_limit, checked_proxy, first_page
 from ._retrying import Deadline, RetryPolicy, RetryQuota
+from ._shared_limiter import shared_limiter
 from ._speed import decode_participants
 from ._stream import RecordStream
-from ._tasks import SessionTasks, settle
+from ._tasks import SessionTasks, wait_ignoring_cancellation
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
 from .events import ConferenceFinished, LimitChanged
@@ -40,11 +41,16 @@ if TYPE_CHECKING:
     from .events import Event, SessionStats
     from .models import Participant
 
-__all__ = ["InsightsSession", "SessionOptions"]
+__all__ = ["InsightsSession", "OnInvalid", "SessionOptions"]
+
+#: What a value of a wrong type does to its list.
+OnInvalid: TypeAlias = Literal["raise", "keep"]
 
 #: Attempts in flight at once. Twilio refuses by concurrency, with a ceiling that no document names,
 #: and about 100 an account by what is reported; the limiter begins far below, and finds out.
 _MAX_CONCURRENCY: Final = 32
+#: Seconds that closing may take: the tasks, what they give back, and the connections.
+_CLOSING_SECONDS: Final = 30.0
 #: A SID that is one, to see whether the filters of a fan-out can be used.
 _SOME_SID: Final = "CF" + "0" * 32
 
@@ -146,7 +152,9 @@ class InsightsSession:
         self._fetcher = Fetcher(
             transport=self._transport,
             limiter=own,
-            shared=contextlib.nullcontext if limiter is None else shared(limiter),
+            shared=(
+                contextlib.nullcontext if limiter is None else shared_limiter(limiter, self._tasks)
+            ),
             retry=RetryPolicy() if retry is None else retry,
             quota=RetryQuota(),
             # Processes that are forked with a session would share the state of any other.
@@ -183,6 +191,7 @@ class InsightsSession:
         limit: int | None = None,
         deadline: float | None = None,
         resume: str | None = None,
+        on_invalid: OnInvalid = "raise",
     ) -> RecordStream[Participant]:
         """Return the participants of a conference, as a stream. Nothing is sent yet.
 
@@ -201,6 +210,10 @@ class InsightsSession:
             resume: the `cursor` of a stream or an error, to go on exactly there. Conference and
                 filters must be the same. Leave `page_size` out to go on with the cursor's own;
                 another one is accepted only where the cursor names a place on the first page.
+            on_invalid: `"raise"`: a value of a type that the API does not promise is an error at
+                its record, and the error's `cursor_after` goes on behind that. `"keep"`: the field
+                is None, the value as it came is in `extra`, and the record's `problems` says so; a
+                record that cannot be read at all is noted in the stream's `problems`.
 
         Raises:
             InvalidRequestError: an argument cannot be used. What goes wrong later is raised while
@@ -216,7 +229,15 @@ class InsightsSession:
             page_size=page_size,
             limit=limit,
         )
-        stream, _ = self._list(first, until, limit=limit, resume=resume, page_size=page_size)
+        keep_invalid = _keeps_invalid(on_invalid)
+        stream, _ = self._list(
+            first,
+            until,
+            limit=limit,
+            resume=resume,
+            page_size=page_size,
+            keep_invalid=keep_invalid,
+        )
         return stream
 
     def fan_out(
@@ -230,6 +251,7 @@ class InsightsSession:
         events: str | None = None,
         page_size: int | None = None,
         deadline: float | None = None,
+        on_invalid: OnInvalid = "raise",
     ) -> FanOut:
         """Return the participants of many conferences, each as it completes. Nothing is sent yet.
 
@@ -246,6 +268,8 @@ class InsightsSession:
             page_size: records a request, 1 to 1000; default 1000.
             deadline: seconds for all of it, from when the first result is asked for. A conference
                 that is not complete by then is a result with a `DeadlineExceededError`.
+            on_invalid: as for `participants`; what cannot be read at all is noted in the `problems`
+                of the result, or of the fan-out where records are merged.
 
         Raises:
             InvalidRequestError: an argument cannot be used. What goes wrong later is told by the
@@ -259,6 +283,7 @@ class InsightsSession:
         if on_error not in ("isolate", "raise"):  # a tuple, as it may be unhashable
             message = "on_error must be 'isolate' or 'raise'."
             raise InvalidRequestError(message)
+        keep_invalid = _keeps_invalid(on_invalid)
         until = Deadline(deadline, clock=time.monotonic)
         first = functools.partial(
             first_page,
@@ -271,7 +296,7 @@ class InsightsSession:
 
         def open_list(conference_sid: str) -> tuple[RecordStream[Participant], PagesAhead]:
             try:
-                return self._list(first(conference_sid), until)
+                return self._list(first(conference_sid), until, keep_invalid=keep_invalid)
             except InvalidRequestError as error:
                 name = type(error).__name__
                 self._tell(
@@ -298,13 +323,22 @@ class InsightsSession:
     async def aclose(self) -> None:
         """Close the session: when it returns, no task or socket of it is alive.
 
-        Whoever waits for a record gets `SessionClosedError` at once. Closing twice does nothing.
+        Whoever waits for a record gets `SessionClosedError` at once. Closing twice does nothing. A
+        callback of the session's own requests that calls it is not waited for, and can go on.
         """
+        closing = asyncio.get_running_loop().create_task(
+            self._close(asyncio.current_task()), name="aioparticipants closing"
+        )
+        await wait_ignoring_cancellation([closing], seconds=_CLOSING_SECONDS)
+        if closing.done() and not closing.cancelled():
+            closing.result()  # raises what is a defect
+
+    async def _close(self, caller: asyncio.Task[object] | None) -> None:
+        """Close it in a task of its own, which no cancellation of the caller's stops half-way."""
         try:
-            await self._tasks.aclose()
+            await self._tasks.aclose(sparing=caller)
         finally:
-            closing = asyncio.get_running_loop().create_task(self._transport.aclose())
-            await settle([cast("asyncio.Task[object]", closing)])
+            await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         """Return itself; `aclose()` follows at the end of the block."""
@@ -331,36 +365,48 @@ class InsightsSession:
         first: Request,
         until: Deadline,
         *,
+        keep_invalid: bool,
         limit: int | None = None,
         resume: str | None = None,
         page_size: int | None = None,
     ) -> tuple[RecordStream[Participant], PagesAhead]:
         """Return the list that begins with a request, or where it is resumed; and its pages."""
-        place, offset = first, 0
+        start = Resumed(first, 0, None)
         if resume is not None:
-            goes_on = resumed(first, resume, page_size=page_size)
-            place, offset = goes_on.request, goes_on.offset
-        pager = Pager(first, place, key=_PARTICIPANTS)
+            start = resumed(first, resume, page_size=page_size)
+        pager = Pager(first, start.request, key=_PARTICIPANTS)
         watch = ListWatch(
             self._tell, first.conference_sid, clock=time.monotonic, tracer=self._tracer
         )
-        pages = PagesAhead(
-            place,
-            fetch=PageSource(self._fetcher, pager, _PARTICIPANTS, until).fetch,
-            tasks=self._tasks,
-            watch=watch,
+        source = PageSource(
+            fetcher=self._fetcher,
+            pager=pager,
+            key=_PARTICIPANTS,
+            until=until,
+            resumed=None if resume is None else start.request,
         )
+        pages = PagesAhead(start.request, fetch=source.fetch, tasks=self._tasks, watch=watch)
         stream = RecordStream(
-            place,
-            offset,
+            start,
             pages=pages,
-            structure=_structuring.participant,
+            structure=(
+                _structuring.participant_keeping if keep_invalid else _structuring.participant
+            ),
             cursor=functools.partial(cursor_of, first),
             key=_PARTICIPANTS,
+            sid_name="participant_sid",
             limit=limit,
+            keep_invalid=keep_invalid,
             watch=watch,
         )
         return stream, pages
+
+
+def _keeps_invalid(on_invalid: OnInvalid) -> bool:
+    if on_invalid not in ("raise", "keep"):  # a tuple, as it may be unhashable
+        message = "on_invalid must be 'raise' or 'keep'."
+        raise InvalidRequestError(message)
+    return on_invalid == "keep"
 
 
 def _limit_changed(limit: int, reason: str) -> LimitChanged:

@@ -10,33 +10,43 @@ What it promises, and how:
 4. No lock, timeout scope, slot or connection is held while the consumer has control.
 5. Errors are kept and raised anew, as a copy each time: a raised exception refers to the frames
    it came through, and those to the stream, which would then never be dropped.
-6. The stream's position is the page and the place of the next record not handed out. It moves as a
-   record is handed out, and by nothing else; the cursor names it, also after an error or the end.
-7. Records are structured as they are taken, and decoded a few at a time before; and every so often
-   the loop gets a turn. Meanwhile the stream counts as asked: a second asker is refused as ever.
-8. So a page's body can prove bad with some of its records handed out. It is then fetched again, as
-   a further attempt at it, and the stream goes on at its position, as a resumed one does.
-9. A list that is awaited is handed out whole or not at all: where that fails, the position is what
+6. The stream's position is the page and the place of the next record not delivered. It moves as a
+   record is delivered, and by nothing else; the cursor names it, also after an error or the end.
+7. Records are decoded and structured a few at a time, into a buffer that the consumer takes them
+   from; before more are, the loop gets a turn. Meanwhile the stream counts as asked: a second asker
+   is refused as ever.
+8. Only the true end looks like the end. `anext` there raises StopAsyncIteration, each time, as the
+   protocol demands. What begins anew (`async for`, `async with`, `await`, `all()`, `pages()`) on a
+   stream that is used up or closed raises InvalidRequestError; so does `anext` on one that was
+   closed before its end, whoever closed it: a reader never takes that for the end.
+9. A list that is awaited is delivered whole or not at all: where that fails, the position is what
    it was, and whoever asks again is told so, and not that there is no more.
+10. A bad record is a final error at its place, after all good ones before it; the error's
+   `cursor_after` leads past it. With `on_invalid="keep"` a value of the wrong type is kept by the
+   record itself (`Participant.problems`), and a record that cannot be read is noted in `problems`.
+   A page is never fetched again for its sake.
+11. A list that is resumed checks that the record before its place is the one that the cursor knows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import sys
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from ._messages import Request
-from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError
-from .models import Page
+from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
+from .models import Page, RecordProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from types import TracebackType
 
+    from ._cursors import Resumed
     from ._observing import ListWatch
     from ._paging import RawPage
     from ._prefetching import PagesAhead
@@ -53,38 +63,54 @@ _STRIDE: Final = 32
 _ALL: Final = sys.maxsize
 
 
+class _Position(NamedTuple):
+    """Where the next record is that was not delivered."""
+
+    request: Request
+    """For its page."""
+    offset: int
+    """Its place there."""
+    before: str | bytes | None
+    """The SID of the record before it on the page, or what stands for it in a cursor."""
+
+
 class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
     """The records of one list, in the server's order, each once, fetched one page ahead.
 
     Iterate it (`async for`), open it (`async with`, after which nothing of it is alive), await it
-    (a list of all), or go by `pages()`. Nothing is requested before the first record is asked for.
+    or its `all()` (a list of all), or go by `pages()`. Nothing is requested before the first record
+    is asked for.
 
     An error comes after every good record before it, and is raised again by each further call until
     `aclose()`: only the end of the data looks like the end. A cancelled or timed-out wait loses
     nothing; ask again. Each error's `cursor`, and the stream's own at any time, names the next
-    record not handed out: `participants(…, resume=cursor)` goes on exactly there.
+    record not delivered: `participants(…, resume=cursor)` goes on exactly there.
 
     Raises, while iterating:
         APIStatusError: Twilio refused, for good or until the retries were used up.
+        CursorExpiredError: Twilio does not accept the page token of the cursor to resume any more.
         TransportError: no usable reply came, until the retries were used up.
-        ResponseError: a reply is not what the API promises.
-        PaginationError: a next link leads elsewhere, or round in a circle; or the page to resume on
-            has become shorter.
+        ResponseError: a reply is not what the API promises; where one record is not, its
+            `cursor_after` goes on behind that.
+        PaginationError: a next link leads elsewhere, or round in a loop; or the list to resume has
+            changed.
         DeadlineExceededError: the list's `deadline` came before its next page.
         SessionClosedError: the session was closed meanwhile.
-        InvalidRequestError: two tasks asked at once (the stream stays usable), or another loop did.
+        InvalidRequestError: two tasks asked at once (the stream stays usable), or another loop did;
+            the stream was closed, by whomever; or it is used up and was to begin anew.
     """
 
     def __init__(
         self,
-        place: Request,
-        offset: int,
+        start: Resumed,
         *,
         pages: PagesAhead,
         structure: Callable[[object, str, int], T_co],
-        cursor: Callable[[Request, int], str],
+        cursor: Callable[[Request, int, str | bytes | None], str],
         key: str,
+        sid_name: str,
         limit: int | None,
+        keep_invalid: bool,
         watch: ListWatch,
     ) -> None:
         """Made by `InsightsSession`, not by hand."""
@@ -92,56 +118,74 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._structure = structure
         self._cursor = cursor
         self._key = key
+        self._sid_name = sid_name
+        self._keep_invalid = keep_invalid
         self._watch = watch
-        # The position: `_index` on `_page`, or on the page of `_place` where none is at hand.
-        self._place = place
+        self._start: Resumed | None = start
+        """What the first page is checked against; None once it was."""
+        # The position. Where a page is at hand, it is the first of `_buffer`: `_index` counts what
+        # was delivered of the page, and not what was passed over as it could not be read.
+        self._place = start.request
         self._page: RawPage | None = None
-        self._index = offset
-        self._end = _ALL if limit is None else offset + limit  # where `limit` ends, on that page
-        self._pause = offset  # the place at which the loop gets a turn, or the page is turned
-        self._unshown = False  # an empty page that `pages()` has still to hand out
-        self._untold: RawPage | None = None  # the page that was not told of, and where it began
-        self._since = offset
+        self._index = start.offset
+        self._before: str | bytes | None = start.before  # see `_Position`, if none was delivered
+        self._latest: T_co | None = None  # the latest record that was delivered of the page
+        self._buffer: deque[T_co] = deque()
+        self._next = start.offset  # the place of the record to structure next
+        self._end = _ALL if limit is None else start.offset + limit  # where `limit` ends, likewise
+        self._empty_page = False  # `pages()` has still to deliver it
+        self._unreported: RawPage | None = (
+            None  # the page that was not reported, and where it began
+        )
+        self._since = start.offset
+        self._problems: list[RecordProblem] = []  # of the pages before
+        self._unreadable: list[
+            RecordProblem
+        ] = []  # of the page at hand, as far as it was structured
         self._error: InsightsError | None = None
         self._closed = False
+        self._used_up = False
         self._busy = False
         weakref.finalize(self, pages.abandon).atexit = False
 
     def __repr__(self) -> str:
         """Show where it stands, and none of what it holds."""
-        state = "closed" if self._closed else "failed" if self._error else "open"
-        return f"<RecordStream of {self._key}: {state}, at record {self._index} of its page>"
+        state = "failed" if self._error else "open"
+        if self._used_up or self._closed:
+            state = "used up" if self._used_up else "closed"
+        index = self._position().offset
+        return f"<RecordStream of {self._key}: {state}, at record {index} of its page>"
 
     @property
     def cursor(self) -> str:
-        """Where to go on: names the next record not handed out, also after an error or the end.
+        """Where to go on: names the next record not delivered, also after an error or the end.
 
         It holds no credential, and no label. Give it to `participants(…, resume=cursor)`, with the
         same conference and filters.
         """
         return self._cursor(*self._position())
 
+    @property
+    def problems(self) -> tuple[RecordProblem, ...]:
+        """With `on_invalid="keep"`: the records up to here that could not be read at all.
+
+        A record of which single values are wrong is delivered, and has `problems` of its own.
+        """
+        return (*self._problems, *self._passed_over())
+
     def __aiter__(self) -> RecordStream[T_co]:
         """Return itself: a stream is iterated once."""
+        self._check_unused()
         return self
 
     async def __anext__(self) -> T_co:
         """Return the next record; raise what the class promises."""
-        while True:
-            while self._busy or self._index >= self._pause or self._page is None:
-                await self._go_on()
-            page, index = self._page, self._index
-            if index == page.records.count:
-                self._pause = index
-                continue
-            try:
-                record = self._structure(page.records.at(index), self._key, index)
-            except InsightsError as error:
-                failure = error.with_traceback(None)
-            else:
-                self._index = index + 1
-                return record
-            self._spoiled(failure, page)
+        while self._busy or not self._buffer:
+            await self._step()
+        record = self._buffer.popleft()
+        self._index += 1
+        self._latest = record
+        return record
 
     async def asend(self, value: None) -> T_co:
         """Do as `__anext__`: there is nothing to send."""
@@ -167,17 +211,19 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
     async def aclose(self) -> None:
         """End the stream; when it returns, no task or socket of the stream is alive.
 
-        Whoever waits for a record meanwhile gets the end. Closing twice does nothing.
+        Whoever waits for a record meanwhile, or asks for one later, gets an InvalidRequestError.
+        Closing twice does nothing. A callback of the stream's own request that calls it is not
+        waited for, and can go on.
         """
-        self._tell_page()
-        self._place, self._index = self._position()
+        self._report_page()
+        self._stay_at(self._position())
         self._closed = True
         self._error = None
-        self._page, self._pause, self._unshown = None, 0, False
         await self._pages.aclose()
 
     async def __aenter__(self) -> RecordStream[T_co]:
         """Return itself; `aclose()` follows at the end of the block."""
+        self._check_unused()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -185,173 +231,266 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         await self.aclose()
 
     def __await__(self) -> Generator[object, None, list[T_co]]:
-        """Return the records not yet handed out, as a list, and close the stream.
+        """Do as `all()`."""
+        return self.all().__await__()
+
+    async def all(self) -> list[T_co]:
+        """Return the records not yet delivered, as a list, and close the stream.
 
         It is all of them or none: after an error or a cancellation `cursor` is what it was before.
+        A coroutine, so that `asyncio.run` and `TaskGroup.create_task` take it.
         """
-        return self._collect().__await__()
-
-    def pages(self) -> AsyncIterator[Page[T_co]]:
-        """Return an iterator over whole pages.
-
-        It shares the stream's position: a page holds those of its records that were not handed out
-        one by one. `limit` cuts the last one. A page with no records is handed out, too. One whose
-        body proves bad half-way comes in two pieces, as the rest of it is fetched again.
-        """
-        return _Pages(self._take_page)
-
-    async def _collect(self) -> list[T_co]:
+        self._check_unused()
         if self._busy:  # before it is closed under the other
-            raise self._told(_two_at_once())
-        beginning, records = self._position(), list[T_co]()
+            raise self._with_position(_two_at_once())
+        beginning, problems = self._position(), len(self.problems)
+        records = list[T_co]()
         try:
             async with self:
                 async for page in self.pages():
                     records += page.records
         except BaseException as error:
-            self._back_to(beginning, error)
+            self._stay_at(beginning)
+            del self._problems[problems:]
+            failure = error if isinstance(error, InsightsError) else _given_up()
+            failure.cursor = self.cursor
+            self._closed, self._error = False, copied(failure)
             raise
         return records
 
-    def _back_to(self, beginning: tuple[Request, int], error: BaseException) -> None:
-        """Take back what an await had read when it failed, as none of it was handed out."""
-        self._place, self._index = beginning
-        failure = error if isinstance(error, InsightsError) else _given_up()
-        failure.cursor = self.cursor
-        self._closed, self._error = False, copy.copy(failure)
+    def pages(self) -> AsyncIterator[Page[T_co]]:
+        """Return an iterator over whole pages.
 
-    async def _take_page(self) -> Page[T_co]:
-        """Return what is left of the current page, or the next page."""
-        while True:
-            while self._busy or (self._over() and not self._unshown):
-                await self._go_on()
-            page = cast("RawPage", self._page)
-            self._busy = True
-            try:
-                records, failure = await self._structured(page)
-            finally:
-                self._busy = False
-            if records or self._unshown:
-                self._index += len(records)
-                self._unshown = False
-                return Page(records=tuple(records), meta=page.meta, request_id=page.request_id)
-            # After a failure the next call begins at the bad record, and finds no good one before.
-            self._spoiled(cast("InsightsError", failure), page)
+        It shares the stream's position: a page holds those of its records that were not delivered
+        one by one. `limit` cuts the last one. A page with no records is delivered, too.
+        """
+        self._check_unused()
+        return _Pages(self._take_page)
 
-    async def _structured(self, page: RawPage) -> tuple[list[T_co], InsightsError | None]:
-        """Return the records that are left of a page, and why there are no more."""
-        # Nothing is taken before all is done, so that a cancellation here loses nothing.
-        records = list[T_co]()
-        index = self._index
-        while index < self._end and index != page.records.count:
-            try:
-                records.append(self._structure(page.records.at(index), self._key, index))
-            except InsightsError as error:
-                return records, error.with_traceback(None)
-            index += 1
-            if index % _STRIDE == 0:
-                await asyncio.sleep(0)
-                if self._closed:
-                    raise StopAsyncIteration
-        return records, None
+    # --- What can begin, and how it fails ---
 
-    def _over(self) -> bool:
-        """Tell whether there is nothing more to hand out of the current page."""
-        page, index = self._page, self._index
-        over = page is None or index >= self._end or index == page.records.count
-        return over or self._error is not None
+    def _check_unused(self) -> None:
+        """Raise InvalidRequestError where the stream is used up, or was closed."""
+        if self._used_up or self._closed:
+            raise self._with_position(_used_up() if self._used_up else _closed())
 
-    def _position(self) -> tuple[Request, int]:
-        """Return the page and the place of the next record not handed out."""
-        page = self._page
-        if page is None:
-            return self._place, self._index
-        if self._index == page.records.count and isinstance(page.following, Request):
-            return page.following, 0
-        return page.request, self._index
+    def _with_position(self, error: InsightsError) -> InsightsError:
+        """Return a copy of an error to raise, which says where the list stopped."""
+        error = copied(error)
+        error.cursor = self.cursor
+        error.conference_sid = self._place.conference_sid
+        return error
 
     def _failed(self, error: InsightsError) -> InsightsError:
         """Keep an error, to be raised until the stream is closed."""
-        self._tell_page()
+        self._report_page()
+        self._error = error
         self._watch.ended(error)
-        self._error = error.with_traceback(None)
-        self._pause = self._index
         return error
 
-    def _tell_page(self) -> None:
-        """Tell, once, what was handed out of the page at hand, before it is left for good."""
-        page, self._untold = self._untold, None
-        if page is not None:
-            self._watch.page(page.meta.page, self._index - self._since, page.request_id)
-
     def _finished(self) -> StopAsyncIteration:
-        """Tell that the list is complete, and return what says so to the consumer."""
+        """Note that the list is complete, and return what says so to the consumer."""
+        self._used_up = True
         self._watch.ended()
         return StopAsyncIteration()
 
-    def _told(self, error: InsightsError) -> InsightsError:
-        """Return a copy of an error to raise, which says where the list stopped."""
-        told = copy.copy(error)
-        told.cursor = self.cursor
-        told.conference_sid = self._place.conference_sid
-        return told
+    # --- The position ---
 
-    def _spoiled(self, error: InsightsError, page: RawPage) -> None:
-        """Have a page fetched again whose body is bad from here on; or raise that a record is."""
-        error.request_id = page.request_id
-        if not (isinstance(error, ResponseError) and error.transient):
-            raise self._told(self._failed(error))
-        self._tell_page()
-        self._place, self._page = page.request, None
-        self._pages.again(page, error)
+    def _position(self) -> _Position:
+        """Return where the next record not delivered is."""
+        page, index = self._page, self._index
+        if page is None:
+            return _Position(self._place, index, self._before)
+        for each in self._unreadable:
+            index += each.index <= index
+        if self._latest is None:
+            return self._behind(page, index, self._before)
+        return self._behind(page, index, self._sid_of(self._latest))
 
-    async def _go_on(self) -> None:
-        """Give the loop a turn, or turn to the next page, or raise why there is none."""
-        failure: InsightsError | None = None
-        try:
-            await self._step()
-        except InsightsError as error:
-            failure = error.with_traceback(None)
-        if failure is not None:
-            raise self._told(failure)
+    def _behind(self, page: RawPage, index: int, sid: str | bytes | None) -> _Position:
+        """Return a position on a page, or the next one's start where it ends there.
+
+        Args:
+            page: the page.
+            index: the place on it.
+            sid: of the latest record before that could be read, or what stands for it.
+        """
+        if index == page.records.count and isinstance(page.following, Request):
+            return _Position(page.following, 0, None)
+        adjacent = not any(each.index == index - 1 for each in self._unreadable)
+        return _Position(page.request, index, sid if adjacent else None)
+
+    def _passed_over(self) -> list[RecordProblem]:
+        """Return the unreadable records of the page at hand that stand before the position."""
+        index = self._index
+        for each in self._unreadable:
+            index += each.index <= index
+        return [each for each in self._unreadable if each.index < index]
+
+    def _stay_at(self, position: _Position) -> None:
+        """Let go of the page at hand, and stay at a position."""
+        self._problems += self._passed_over()
+        self._place, self._index, self._before = position
+        self._next = self._index
+        self._page, self._latest, self._empty_page = None, None, False
+        self._unreadable = []
+        self._buffer.clear()
+
+    def _sid_of(self, record: object) -> str | None:
+        """Return the SID of a record, be it structured, or as it was decoded."""
+        if isinstance(record, dict):
+            sid = cast("dict[str, object]", record).get(self._sid_name)
+        else:
+            sid = getattr(record, self._sid_name, None)
+        return sid if isinstance(sid, str) else None
+
+    def _report_page(self) -> None:
+        """Report, once, what was delivered of the page at hand, before it is left for good."""
+        page, self._unreported = self._unreported, None
+        if page is not None:
+            self._watch.page(page.meta.page, self._index - self._since, page.request_id)
+
+    # --- One step: a few records more, or the next page ---
 
     async def _step(self) -> None:
+        """Structure more records of the page, or turn to the next page; or raise why not."""
+        failure: InsightsError | None = None
         if self._busy:
-            raise _two_at_once()
-        self._busy = True
+            failure = _two_at_once()
+        else:
+            self._busy = True
+            try:
+                if self._is_structured():
+                    await self._turn_page()
+                else:
+                    await asyncio.sleep(0)
+                self._raise_if_closed()
+                self._fill()
+            except InsightsError as error:
+                failure = error.with_traceback(None)
+            finally:
+                self._busy = False
+        if failure is not None:
+            raise self._with_position(failure)
+
+    def _is_structured(self) -> bool:
+        """Tell whether nothing is left to structure of the page at hand."""
+        page, index = self._page, self._next
+        return page is None or index >= self._end or index == page.records.count
+
+    def _fill(self) -> None:
+        """Structure the next few records of the page into the buffer, up to a bad one.
+
+        Where that is the first one, raise what is wrong with it.
+        """
+        page, buffer = cast("RawPage", self._page), self._buffer
+        records, structure, key = page.records, self._structure, self._key
+        index = self._next
+        stop = min(index + _STRIDE, self._end)
         try:
-            if self._over():
-                await self._turn_page()
-            else:
-                self._pause = min(self._index + _STRIDE, self._end)
-                await asyncio.sleep(0)
+            while index < stop and index != records.count:
+                try:
+                    buffer.append(structure(records.at(index), key, index))
+                except InsightsError as error:
+                    if buffer and not self._keep_invalid:
+                        break
+                    if not self._passes_over(error, page, index):
+                        if buffer:
+                            break
+                        self._failed(error)
+                        raise
+                index += 1
         finally:
-            self._busy = False
+            self._next = index
+
+    def _passes_over(self, error: InsightsError, page: RawPage, index: int) -> bool:
+        """Tell whether the list goes on behind a bad record, of which a note is made then.
+
+        Else the error is what there is to raise; where the rest of the page can be read, it says
+        where the list goes on behind the record.
+        """
+        sid, readable = None, True
+        try:
+            sid = self._sid_of(page.records.at(index))
+        except InsightsError:
+            readable = page.records.skip(index)
+        error.request_id = page.request_id
+        if readable and self._keep_invalid:
+            previous = self._buffer[-1] if self._buffer else self._latest
+            before = self._before if previous is None else self._sid_of(previous)
+            problem = RecordProblem(
+                conference_sid=page.request.conference_sid,
+                index=index,
+                cursor=self._cursor(*self._behind(page, index, before)),
+                fault=str(error),
+            )
+            self._unreadable.append(problem)
+            return True
+        if readable and isinstance(error, ResponseError):
+            error.cursor_after = self._cursor(*self._behind(page, index + 1, sid))
+        return False
+
+    async def _take_page(self) -> Page[T_co]:
+        """Return what is left of the current page, or the next page."""
+        blocked = False  # by a bad record, behind those that can be delivered
+        while self._busy or not (
+            self._empty_page or (self._buffer and (blocked or self._is_structured()))
+        ):
+            page, index = self._page, self._next
+            await self._step()
+            blocked = page is self._page and index == self._next
+        records, page = tuple(self._buffer), cast("RawPage", self._page)
+        self._buffer.clear()
+        self._index += len(records)
+        self._latest = records[-1] if records else self._latest
+        self._empty_page = False
+        return Page(records=records, meta=page.meta, request_id=page.request_id)
 
     async def _turn_page(self) -> None:
-        self._unshown = False  # who asks for a record goes past an empty page
-        self._tell_page()
+        self._empty_page = False  # who asks for a record goes past an empty page
+        self._report_page()
         page = await self._next_page()
         # Where a list is resumed, the first page begins at an offset.
-        start = self._index if self._page is None else 0
-        end = start + self._end - self._index
+        start = self._next if self._page is None else 0
+        end = start + self._end - self._next
+        before = await self._checked_start(page, start)
         enough = _worth_reaching(page, start, end)
         for _ in page.records.walk(enough):
             await asyncio.sleep(0)
-        if self._closed:
-            raise StopAsyncIteration
-        # From here to the hand-over nothing waits: a cancelled consumer finds the page here.
+        self._raise_if_closed()
+        # From here to the delivery nothing waits: a cancelled consumer finds the page here.
         records = page.records
-        # The limit is reached on this page, or may be as it is fetched again.
-        last = records.known >= end or (records.known < enough and records.count is None)
-        self._pages.take(last=last)
-        if records.count is not None and start > records.count:
-            raise self._failed(_shorter())
-        self._page, self._index, self._end = page, start, end
-        self._untold, self._since = page, start
-        self._pause = min(start + _STRIDE, end)
-        self._unshown = records.count == 0
+        # The limit is reached on this page, or something that cannot be read is.
+        unreadable = records.known < enough and records.count is None
+        self._pages.take(last=unreadable or records.known >= end)
+        self._problems += self._unreadable
+        self._start, self._unreadable = None, []
+        self._page, self._index, self._next, self._end = page, start, start, end
+        self._latest, self._before = None, before
+        self._unreported, self._since = page, start
+        self._empty_page = records.count == 0
         await self._pages.look_ahead()
+
+    async def _checked_start(self, page: RawPage, start: int) -> str | None:
+        """Return the SID of the record before the start, which a list is resumed behind.
+
+        Raises:
+            PaginationError: it is not the one that the cursor was made behind.
+        """
+        if self._start is None or start == 0:
+            return None
+        records, sid = page.records, None
+        for _ in records.walk(start - 1):
+            await asyncio.sleep(0)
+        self._raise_if_closed()
+        # Where it cannot be read, perhaps the record could not either that the cursor is behind.
+        with suppress(InsightsError):
+            sid = self._sid_of(records.at(start - 1)) if records.count != start - 1 else None
+        if records.count is not None and start > records.count:
+            raise self._failed(_changed("the page to resume on is shorter than it was"))
+        if not self._start.verifies(sid):
+            raise self._failed(_changed("another record stands before the place to resume at"))
+        return sid
 
     async def _next_page(self) -> RawPage:
         """Return the next page, which stays where it is until it is taken."""
@@ -367,16 +506,31 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _raise_if_over(self) -> None:
         """Raise what there is to raise without another page."""
-        if self._closed:
+        if self._used_up:
             raise StopAsyncIteration
+        self._raise_if_closed()
         if self._error is not None:
             raise self._error
-        if self._index >= self._end:
+        if self._next >= self._end:
             raise self._finished()
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise _closed()
 
 
 def _two_at_once() -> InvalidRequestError:
     message = "Two tasks asked the stream for a record at once; let one wait for the other."
+    return InvalidRequestError(message)
+
+
+def _closed() -> InvalidRequestError:
+    message = "The stream was closed before its end: give its cursor to another one."
+    return InvalidRequestError(message)
+
+
+def _used_up() -> InvalidRequestError:
+    message = "The stream is used up: all of its records were delivered. Make another one."
     return InvalidRequestError(message)
 
 
@@ -388,19 +542,18 @@ def _given_up() -> InvalidRequestError:
     return InvalidRequestError(message)
 
 
+def _changed(how: str) -> PaginationError:
+    return PaginationError(f"The list changed ({how}): begin it anew, without resume.")
+
+
 def _worth_reaching(page: RawPage, start: int, end: int) -> int:
-    """Return how many records are to be known before a page is handed out.
+    """Return how many records are to be known before a page is delivered.
 
     Those that are skipped; and where a limit may end on the page, it tells whether to ask for more.
     """
     longest = page.meta.page_size or _ALL  # Twilio's own word for what a page can hold
     ends = end <= longest and end < _ALL // 2 and isinstance(page.following, Request)
     return end if ends else start
-
-
-def _shorter() -> PaginationError:
-    message = "The page to resume on is shorter than it was: the list changed, so begin it anew."
-    return PaginationError(message)
 
 
 class _Pages(AsyncIterator[Page[T]]):

@@ -113,6 +113,9 @@ def participant(raw: object, path: str, index: int | None = None) -> Participant
     raise _response_error(failure, path if index is None else f"{path}[{index}]")
 
 
+participant_keeping = participant
+
+
 def page_meta(raw: object) -> PageMeta:
     """Return what the `meta` object of a page says; raise `ResponseError` for a wrong type."""
     try:

@@ -1,41 +1,113 @@
-"""The tasks of a session: each is known to it, and none outlives it. Knows asyncio, and no HTTP."""
+"""The tasks of a session: each is known to it, and none outlives it. Knows asyncio, and no HTTP.
+
+How cleaning up waits (`wait_ignoring_cancellation`), for all that closes anything:
+
+1. It makes progress whoever cancels it, however often: anyio cancels again on every turn of the
+   event loop. So it waits for what ends by itself (a task that was cancelled, a callback), and
+   never for a turn in which nobody cancels. At the end it raises the first `CancelledError` that
+   came, the very object, as anyio recognises its own.
+2. It never waits for the task that it runs in, nor for one that itself waits for that task: a
+   callback may close the session whose request it belongs to.
+3. It ends within a bound. What has not ended by then is left, and a warning is logged.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .errors import InvalidRequestError, SessionClosedError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-__all__ = ["SessionTasks", "abandon", "running_loop", "session_closed", "settle"]
+__all__ = [
+    "SessionTasks",
+    "cancel_threadsafe",
+    "running_loop",
+    "session_closed",
+    "wait_ignoring_cancellation",
+]
 
 T = TypeVar("T")
 
+_LOGGER: Final = logging.getLogger("aioparticipants")
 
-async def settle(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Wait until all of them are done, however often the caller is cancelled meanwhile.
+#: Seconds that cleaning up may take. A cancelled request needs a few turns of the loop; only code
+#: of the user's own (a source of SIDs, a trace hook) can take longer.
+_CLEANUP_SECONDS: Final = 10.0
 
-    A cancellation is raised again at the end. What the tasks raised is not: see `asyncio.wait`.
+#: Which tasks wait in `wait_ignoring_cancellation`, and for which ones.
+_waits: Final[dict[asyncio.Task[Any], list[asyncio.Task[Any]]]] = {}
+
+
+async def wait_ignoring_cancellation(
+    tasks: Iterable[asyncio.Task[Any]], *, seconds: float = _CLEANUP_SECONDS
+) -> None:
+    """Wait until all of them have ended, however often the caller is cancelled meanwhile.
+
+    Args:
+        tasks: of the running loop. What they raise is not raised here: see `asyncio.wait`.
+        seconds: after which those that are left are logged, and waited for no longer.
+
+    Raises:
+        CancelledError: the first that came meanwhile.
     """
-    cancelled = False
-    while pending := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(pending)
-        except asyncio.CancelledError:
-            cancelled = True
-    # A cancelled request closes its socket on the loop's next turn.
-    while True:
-        try:
-            await asyncio.sleep(0)
-            break
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
+    loop, caller = asyncio.get_running_loop(), asyncio.current_task()
+    end = loop.time() + seconds
+    unfinished = [task for task in tasks if not task.done()]
+    first: asyncio.CancelledError | None = None
+    if caller is not None:
+        _waits[caller] = unfinished
+    try:
+        while pending := [each for each in unfinished if not _waits_for(each, caller)]:
+            left = end - loop.time()
+            if left <= 0:
+                names = ", ".join(sorted(each.get_name() for each in pending))
+                _LOGGER.warning("Not ended after %s s, and left behind: %s", seconds, names)
+                break
+            try:
+                await asyncio.wait(pending, timeout=left)
+            except asyncio.CancelledError as error:
+                first = first or error
+        # The transport of a cancelled request closes its socket by a callback of the next turn.
+        next_turn: asyncio.Future[None] = loop.create_future()
+        loop.call_soon(next_turn.set_result, None)
+        while not next_turn.done():
+            try:
+                await asyncio.wait([next_turn])
+            except asyncio.CancelledError as error:
+                first = first or error
+        if first is not None:
+            raise first
+    finally:
+        first = None  # else this frame and the error would hold each other
+        if caller is not None:
+            del _waits[caller]
+
+
+def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> bool:
+    """Tell whether a task has ended or cannot end before `target` does, so that it must not wait.
+
+    A task that awaits another one directly is known to asyncio alone, by a private attribute: where
+    that is not there, the bound is what ends the wait.
+    """
+    if task.done():
+        return True
+    seen, unseen = set[asyncio.Task[Any]](), [task]
+    while unseen:
+        each = unseen.pop()
+        if each is target:
+            return True
+        if each not in seen:
+            seen.add(each)
+            unseen += _waits.get(each, ())
+            awaited = getattr(each, "_fut_waiter", None)
+            if isinstance(awaited, asyncio.Task):
+                unseen.append(awaited)
+    return False
 
 
 class SessionTasks:
@@ -44,6 +116,7 @@ class SessionTasks:
     def __init__(self) -> None:
         """Start with none, bound to no loop yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._releases: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed: bool = False
 
@@ -69,23 +142,38 @@ class SessionTasks:
             raise InvalidRequestError(message)
         task = loop.create_task(work(), name=name, context=context)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def start_release(self, releasing: Awaitable[T]) -> asyncio.Task[T]:
+        """Give something back in a task of its own, also while the session is being closed."""
+
+        async def release() -> T:
+            return await releasing
+
+        task = asyncio.get_running_loop().create_task(release(), name="aioparticipants release")
+        self._releases.add(task)
+        task.add_done_callback(self._on_done)
+        return task
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._releases.discard(task)
         # Looking at the exception tells asyncio that it is not lost: where the stream was
         # dropped nobody is left to ask for it.
         if not task.cancelled():
             task.exception()
 
-    async def aclose(self) -> None:
-        """Start no more, cancel what runs, and wait until it is gone."""
+    async def aclose(self, *, sparing: asyncio.Task[Any] | None = None) -> None:
+        """Start no more, cancel all but the task `sparing`, and wait until they have ended."""
         self.closed = True
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await settle(tasks)
+        for running in (self._tasks, self._releases):  # the latter are begun as the former end
+            tasks = [*running]
+            for task in tasks:
+                if task is not sparing:
+                    cancel_threadsafe(task)
+            loop = asyncio.get_running_loop()
+            await wait_ignoring_cancellation(each for each in tasks if each.get_loop() is loop)
 
 
 def session_closed() -> SessionClosedError:
@@ -93,8 +181,8 @@ def session_closed() -> SessionClosedError:
     return SessionClosedError("The session is closed: make another one.")
 
 
-def abandon(task: asyncio.Task[Any]) -> None:
-    """Cancel a task that nobody waits for, from whatever thread."""
+def cancel_threadsafe(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, from whatever thread; do nothing to one that has ended."""
     if task.done():
         return
     loop = task.get_loop()

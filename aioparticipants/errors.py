@@ -7,7 +7,9 @@ InsightsError
 │   └── RequestTimeoutError (TimeoutError)
 ├── DeadlineExceededError (TimeoutError)
 ├── APIStatusError                        Twilio answered, with a status that is not success
-│   ├── BadRequestError 400   AuthenticationError 401
+│   ├── BadRequestError 400
+│   │   └── CursorExpiredError            the page that a list was to be resumed on is gone
+│   ├── AuthenticationError 401
 │   ├── PermissionDeniedError 403   NotFoundError 404
 │   ├── RateLimitError 429
 │   └── ServerError 5xx
@@ -26,7 +28,8 @@ Rules of this file:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+import copy
+from typing import TYPE_CHECKING, Final, TypedDict, TypeVar, Unpack
 
 import attrs
 
@@ -38,6 +41,7 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "CursorExpiredError",
     "DeadlineExceededError",
     "InsightsError",
     "InvalidRequestError",
@@ -50,6 +54,7 @@ __all__ = [
     "ServerError",
     "SessionClosedError",
     "TransportError",
+    "copied",
     "status_error_class",
 ]
 
@@ -185,6 +190,13 @@ class BadRequestError(APIStatusError):
     """400: the server did not accept a parameter."""
 
 
+class CursorExpiredError(BadRequestError):
+    """400 to the first request of a resumed list: Twilio does not accept its page token any more.
+
+    Begin the conference anew, without `resume`.
+    """
+
+
 class AuthenticationError(APIStatusError):
     """401: wrong credentials, or Voice Insights Advanced Features are off for the account."""
 
@@ -211,6 +223,8 @@ class ResponseError(InsightsError):
     Attributes:
         path: where in the JSON body, as in `participants[3].duration_seconds`; None where the
             body as a whole is meant.
+        cursor_after: where the list goes on behind a bad record, for `resume=`; None where no
+            single record is meant, or what follows it cannot be read.
         transient: True where the body was cut off or was no JSON at all.
     """
 
@@ -219,16 +233,31 @@ class ResponseError(InsightsError):
         message: str,
         *,
         path: str | None = None,
+        cursor_after: str | None = None,
         transient: bool = False,
         **circumstances: Unpack[_Circumstances],
     ) -> None:
         super().__init__(message, **circumstances)
         self.path = path
+        self.cursor_after = cursor_after
         self.transient: bool = transient
 
 
 class PaginationError(InsightsError):
     """A next link that names another place than the list itself, or a page already seen."""
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def copied(error: E) -> E:
+    """Return a copy of an error, to raise: a raised one refers to the frames that it came through.
+
+    `copy.copy` alone leaves out the `__cause__`.
+    """
+    again = copy.copy(error)
+    again.__cause__ = error.__cause__
+    return again
 
 
 _STATUS_CLASSES: Final[Mapping[int, type[APIStatusError]]] = {

@@ -36,6 +36,7 @@ __all__ = [
     "ParticipantMetrics",
     "ParticipantProperties",
     "ProcessingState",
+    "RecordProblem",
     "Region",
 ]
 
@@ -337,6 +338,20 @@ class PageMeta:
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
     """Members that this class does not know."""
+
+
+@attrs.frozen(kw_only=True, weakref_slot=False)
+class RecordProblem:
+    """A record that could not be read at all, with `on_invalid="keep"`."""
+
+    conference_sid: str
+    """The conference it belongs to."""
+    index: int
+    """Its place on its page, from 0."""
+    cursor: str
+    """Where it stands: a list that is resumed there begins with it."""
+    fault: str
+    """What is wrong with it; its values are not shown."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)

@@ -22,7 +22,7 @@ def body(link=None, records=()):
 
 def page(link=None, records=(), pager=None, asked=FIRST):
     return (pager or Pager(FIRST, FIRST, key="participants")).page(
-        asked, read(body(link, records)), "RQ1", again=None
+        asked, read(body(link, records)), "RQ1"
     )
 
 
@@ -141,7 +141,7 @@ def test_a_page_fetched_again(query):
 def test_bodies_that_are_no_page(broken, path):
     """A body without the parts of a page is an error with the path, never a silent end."""
     with pytest.raises(ResponseError) as caught:
-        Pager(FIRST, FIRST, key="participants").page(FIRST, read(broken), "RQ1", again=None)
+        Pager(FIRST, FIRST, key="participants").page(FIRST, read(broken), "RQ1")
 
     assert caught.value.path == path
     assert not caught.value.transient

@@ -414,7 +414,7 @@ def test_any_object_is_a_page_or_a_response_error(body):
     page, failure = None, None
     try:
         envelope = read(body)
-        page = Pager(FIRST, FIRST, key="participants").page(FIRST, envelope, "RQ1", again=None)
+        page = Pager(FIRST, FIRST, key="participants").page(FIRST, envelope, "RQ1")
     except ResponseError as error:
         failure = error
     if failure is not None:

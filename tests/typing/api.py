@@ -67,7 +67,8 @@ async def use(http: aiohttp.ClientSession) -> None:
         yield "CF"
 
     async with watched.fan_out(sids(), concurrency=8, on_error="raise", deadline=5) as conferences:
-        assert_type(conferences, FanOut)
+        same: FanOut = conferences
+        assert_type(same.done, int)
         async for result in conferences:
             assert_type(result, ConferenceResult)
             assert_type(result.participants, tuple[Participant, ...])

@@ -1,0 +1,218 @@
+"""A limiter that is not ours, taken by each attempt: context managers, and what acquires and releases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+
+import pytest
+
+from aioparticipants import InvalidRequestError, TransportError
+from aioparticipants._shared_limiter import shared_limiter
+from aioparticipants._tasks import SessionTasks
+
+from .sweeps import turns
+
+
+class Pool:
+    """A limiter with an async `acquire` and a `release`, and no context manager."""
+
+    def __init__(self):
+        self.held = 0
+        self.released_by = None
+
+    async def acquire(self):
+        await asyncio.sleep(0)
+        self.held += 1
+
+    def release(self):
+        self.held -= 1
+        self.released_by = asyncio.current_task()
+
+
+class RemotePool(Pool):
+    """One whose `release` is asynchronous, and takes its time."""
+
+    def __init__(self):
+        super().__init__()
+        self.answer = asyncio.Event()
+
+    async def release(self):
+        await self.answer.wait()
+        super().release()
+
+
+class Rate:
+    """A limiter as aiolimiter's: an async context manager with `acquire`, and no `release`."""
+
+    def __init__(self):
+        self.entered = 0
+
+    async def acquire(self):
+        self.entered += 1
+
+    async def __aenter__(self):
+        await self.acquire()
+
+    async def __aexit__(self, *_exc):
+        """Keep what was taken."""
+
+
+class Both(Rate):
+    """An async context manager with `acquire` and `release`."""
+
+    def release(self):
+        raise AssertionError
+
+
+async def test_shared_semaphore():
+    """asyncio.Semaphore is taken for each attempt, and given back also after an error."""
+    semaphore = asyncio.Semaphore(1)
+    permit = shared_limiter(semaphore, SessionTasks())
+    async with permit():
+        assert semaphore.locked()
+    with pytest.raises(KeyError):
+        async with permit():
+            raise KeyError
+    assert not semaphore.locked()
+
+
+@pytest.mark.parametrize("kind", [Rate, Both])
+async def test_shared_context_manager(kind):
+    """An async context manager is used as one, whatever else it has."""
+    limiter = kind()
+    permit = shared_limiter(limiter, SessionTasks())
+    async with permit(), permit():
+        assert limiter.entered == 2
+
+
+async def test_shared_acquire_and_release():
+    """`acquire` and `release` are called in pairs, by the task that makes the attempt."""
+    pool = Pool()
+    permit = shared_limiter(pool, SessionTasks())
+    with pytest.raises(KeyError):
+        async with permit(), permit():
+            assert pool.held == 2
+            raise KeyError
+    assert pool.held == 0
+    assert pool.released_by is asyncio.current_task()
+
+
+@pytest.mark.parametrize("cancels", [0, 1, 3])
+async def test_shared_release_runs_to_its_end(cancels):
+    """An async `release` is finished, however often the attempt is cancelled meanwhile."""
+    pool = RemotePool()
+    permit = shared_limiter(pool, SessionTasks())
+
+    async def attempt():
+        async with permit():
+            pass
+
+    task = asyncio.create_task(attempt())
+    await turns(5)
+    for _ in range(cancels):
+        task.cancel()
+        await turns()
+    assert (pool.held, task.done()) == (1, False)
+    pool.answer.set()
+    await asyncio.wait([task])
+
+    assert pool.held == 0
+    assert task.cancelled() is bool(cancels)
+
+
+async def test_shared_acquire_cancelled():
+    """Nothing is released that was not acquired."""
+    pool = Pool()
+
+    async def attempt():
+        async with shared_limiter(pool, SessionTasks())():
+            pass
+
+    task = asyncio.create_task(attempt())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert (pool.held, pool.released_by) == (0, None)
+
+
+class Broken(Pool):
+    """One whose parts raise what a Redis client would."""
+
+    def __init__(self, *broken):
+        super().__init__()
+        self.broken = broken
+
+    async def acquire(self):
+        if "acquire" in self.broken:
+            raise TimeoutError("10.0.0.7 does not answer")
+        await super().acquire()
+
+    async def release(self):
+        super().release()
+        if "release" in self.broken:
+            raise ConnectionResetError("10.0.0.7 has gone")
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("acquire", TimeoutError), ("release", ConnectionResetError)]
+)
+async def test_shared_limiter_that_fails(verb, kind):
+    """What a limiter raises is a transient error that names its class, and has it as the cause."""
+    with pytest.raises(TransportError, match=rf"failed to {verb} \({kind.__name__}\)") as caught:
+        async with shared_limiter(Broken(verb), SessionTasks())():
+            pass
+    assert caught.value.transient
+    assert type(caught.value.__cause__) is kind
+    assert "10.0.0.7" not in str(caught.value)
+
+
+async def test_shared_release_that_fails_after_the_attempt(caplog):
+    """A failed release does not replace what the attempt failed with, and is logged."""
+    with pytest.raises(KeyError), caplog.at_level(logging.WARNING, "aioparticipants"):
+        async with shared_limiter(Broken("release"), SessionTasks())():
+            raise KeyError
+    assert [each.getMessage() for each in caplog.records] == [
+        "The shared limiter failed to release: ConnectionResetError"
+    ]
+
+
+@contextlib.asynccontextmanager
+async def single_use():
+    yield
+
+
+class NoRelease:
+    async def acquire(self):
+        """Take one, for good."""
+
+
+class SyncAcquire:
+    def acquire(self):
+        """Block the loop."""
+
+    def release(self):
+        """Take it back."""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        16,
+        threading.Semaphore(),
+        asyncio.Semaphore,
+        single_use,
+        Rate,
+        Pool,
+        NoRelease(),
+        SyncAcquire(),
+    ],
+)
+def test_shared_refuses_what_is_no_limiter(wrong):
+    """Anything else is refused, with what it would have to be."""
+    with pytest.raises(InvalidRequestError, match=r"async context manager.*async def acquire"):
+        shared_limiter(wrong, SessionTasks())
