@@ -6,8 +6,10 @@ import asyncio
 import contextvars
 import gc
 import itertools
+import re
 import threading
 import weakref
+from types import NoneType
 
 import pytest
 
@@ -20,6 +22,7 @@ from aioparticipants import (
     NotFoundError,
     Participant,
     ResponseError,
+    RetryPolicy,
     ServerError,
     SessionClosedError,
     TransportError,
@@ -53,7 +56,6 @@ class Scripted(FakeInsights):
         self.asked: list[tuple[str, int]] = []
         self.gates: dict[tuple[str, int], asyncio.Event] = {}
         self.statuses: dict[tuple[str, int], int] = {}
-        self.spoiled: set[tuple[str, int]] = set()
 
     async def _answer(self, request):
         page = request.path.split("/")[3], int(request.query.get("Page", 0))
@@ -63,11 +65,6 @@ class Scripted(FakeInsights):
         if page in self.statuses:
             status = self.statuses[page]
             return self._response(status, error_body(status), 1)
-        if page in self.spoiled:
-            self.spoiled.remove(page)
-            self.hold(*page)
-            before, last = self._page(request).rsplit(b'{"participant_sid"', 1)
-            return self._response(200, before + b'!{"participant_sid"' + last, 1)
         return await super()._answer(request)
 
     def hold(self, sid, page=0):
@@ -106,6 +103,13 @@ async def drained(items):
     return [each async for each in items]
 
 
+async def is_over(items):
+    """Tell how a fan-out says that there is no more: at its end, or closed before."""
+    with pytest.raises(InvalidRequestError) as caught:
+        await drained(items)
+    return re.search("used up|closed before its end", str(caught.value))[0]
+
+
 async def stillness():
     """Wait until whatever goes on by itself has come to a stop."""
     await asyncio.sleep(0.05)
@@ -120,7 +124,9 @@ async def test_each_conference_once(fake, session, concurrency):
     sids = add(fake, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
     async with session.fan_out(sids, concurrency=concurrency, page_size=4) as fan_out:
         results = await drained(fan_out)
-        assert await drained(fan_out) == []
+        with pytest.raises(StopAsyncIteration):
+            await anext(fan_out)
+        assert await is_over(fan_out) == "used up"
 
     assert isinstance(fan_out, FanOut)
     assert sorted(each.conference_sid for each in results) == sids
@@ -254,7 +260,7 @@ async def test_raise(fake, session, merged):
         assert again.value.cursor == caught.value.cursor
         assert (fan_out.failed, fan_out.in_flight, fan_out.total) == (1, 0, 5)
 
-    assert await drained(items) == []
+    assert await is_over(items) == "closed before its end"
     assert caught.value.conference_sid == sids[3]
     fake.statuses.clear()
     rest = await session.participants(sids[3], page_size=2, resume=caught.value.cursor)
@@ -283,25 +289,51 @@ async def test_the_first_failure_stays(fake, session):
         await drained(session.fan_out(source(), on_error="raise"))
 
 
-async def test_defects_are_not_hidden(fake):
+async def test_what_is_no_failure_of_a_request_is_not_hidden(fake):
     """An exception that is none of ours ends all, and comes through as it is."""
 
     class Broken:
-        async def __aenter__(self):
+        def start_span(self, *_args, **_options):
             raise ZeroDivisionError
-
-        async def __aexit__(self, *_):
-            raise AssertionError
 
     sids = add(fake, 2, 2, 2)
     async with InsightsSession(
-        fake.credentials, base_url=fake.base_url, limiter=Broken()
+        fake.credentials, base_url=fake.base_url, tracer=Broken()
     ) as session:
         fan_out = session.fan_out(sids)
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
                 await anext(fan_out)
         assert held(session) == (0, 0, 0)
+
+
+async def test_a_shared_limiter_that_fails(fake):
+    """What a shared limiter raises fails the conference that it was for, and no other."""
+
+    class Fickle:
+        calls = 0
+
+        async def acquire(self):
+            self.calls += 1
+            if self.calls <= 2:
+                raise TimeoutError
+
+        def release(self):
+            """Nothing is kept."""
+
+    sids = add(fake, 2, 2, 2)
+    async with InsightsSession(
+        fake.credentials,
+        base_url=fake.base_url,
+        limiter=Fickle(),
+        retry=RetryPolicy(max_attempts=1),
+    ) as session:
+        results = await session.fan_out(sids, concurrency=1)
+
+    assert [type(each.error) for each in results] == [TransportError, TransportError, NoneType]
+    assert "TimeoutError" in str(results[0].error)
+    assert isinstance(results[0].error.__cause__, TimeoutError)
+    assert [each.outcome for each in results[0].error.attempts] == ["TransportError"]
 
 
 # --- Where the SIDs come from ---
@@ -407,7 +439,7 @@ async def test_a_source_that_fails(fake, session, source, merged):
         await anext(items)
     assert len(again.traceback) == length
     await fan_out.aclose()
-    assert await drained(items) == []
+    assert await is_over(items) == "closed before its end"
 
 
 async def test_a_failed_fan_out_can_be_forgotten(fake, session):
@@ -453,7 +485,8 @@ async def test_taken_as_there_is_room(fake, session, asynchronous):
         await stillness()
         assert source.taken == min(handed_out + 3, 20)
         assert len(fake.asked) == source.taken
-    assert await drained(fan_out) == []
+    with pytest.raises(StopAsyncIteration):
+        await anext(fan_out)
 
 
 async def test_few_are_decoded_ahead(fake, session):
@@ -465,27 +498,31 @@ async def test_few_are_decoded_ahead(fake, session):
         await stillness()
         assert len(fake.asked) == 3 * min(handed_out + 5, 9)
         assert fan_out.done == min(handed_out + 2, 9)
-    assert (await drained(fan_out), fan_out.in_flight) == ([], 0)
+    with pytest.raises(StopAsyncIteration):
+        await anext(fan_out)
+    assert fan_out.in_flight == 0
 
 
-@pytest.mark.parametrize("merged", [False, True])
-async def test_a_page_that_is_fetched_again_holds_up_no_other(fake, session, merged):
-    """Conferences whose bodies prove bad give their turn up to others while they wait."""
-    *bad, good = sids = add(fake, 4, 4, 4, 4)
-    fake.spoiled |= {(each, 0) for each in bad}
-    async with session.fan_out(sids, page_size=2) as fan_out:
-        items = fan_out.participants() if merged else fan_out
-        first = await anext(items)
-        found = [first]
-        while found[-1].conference_sid != good:
-            found.append(await anext(items))
-        for each in bad:
-            fake.gates.pop((each, 0)).set()
-        found += await drained(items)
-    records = found if merged else [each for result in found for each in result.participants]
-    for each in sids:
-        mine = [record for record in records if record.conference_sid == each]
-        assert ids(mine) == served_ids(fake, each)
+async def test_failures_while_others_wait_for_their_turn(fake, session):
+    """Where conferences fail in their turn, those that wait behind them still get theirs."""
+    sids = add(fake, *[2] * 7)
+    failing, late = sids[3:5], sids[5:]
+    gates = [fake.hold(each) for each in (*failing, *late)]
+    for each in failing:
+        fake.statuses[each, 1] = 404
+    async with session.fan_out(sids, concurrency=9, page_size=1, on_error="raise") as fan_out:
+        found = [await anext(fan_out)]
+        # One after another: two have their turn, two will fail in it, and two wait behind those.
+        for gate in gates:
+            await stillness()
+            gate.set()
+        await stillness()
+        with pytest.raises(NotFoundError):
+            async for result in fan_out:
+                found.append(result)
+
+    assert sorted(each.conference_sid for each in found) == [*sids[:3], *late]
+    assert all(len(each.participants) == 2 for each in found)
 
 
 async def test_what_waits_to_be_decoded_is_complete(fake, session):
@@ -511,6 +548,7 @@ async def test_a_long_conference_is_not_fetched_whole_for_a_bad_record(fake, ses
     """Of a long conference a few pages come before its first record is looked at."""
     records = fake.records(fake.add_conference(40))
     records[1]["duration_seconds"] = "wrong"
+    records = [{**each, "conference_sid": sid(1)} for each in records]
     long = fake.add_conference(records, conference_sid=sid(1))
     (result,) = await drained(session.fan_out([long], page_size=2))
     assert isinstance(result.error, ResponseError)
@@ -752,33 +790,36 @@ async def test_context(fake):
 
 
 async def test_closed_before_it_began(fake, session):
-    """Closing one that nobody asked sends nothing, and later asking gets the end."""
+    """Closing one that nobody asked sends nothing, and later asking is refused."""
     source = Counted(add(fake, 1, 1))
     fan_out = session.fan_out(source)
     await fan_out.aclose()
 
-    assert await drained(fan_out) == []
+    assert await is_over(fan_out) == "closed before its end"
     assert (source.taken, fake.asked) == (0, [])
 
 
 @pytest.mark.parametrize("merged", [False, True])
 async def test_closed_while_somebody_waits(fake, session, merged):
-    """Whoever waits gets the end; nothing is left, and closing again does nothing."""
+    """Whoever waits is told; nothing is left, and closing again does nothing."""
     sids = add(fake, *[3] * 4)
     for each in sids[2:]:
         fake.hold(each)
     fan_out = session.fan_out(sids, concurrency=2)
     items = fan_out.participants() if merged else fan_out
-    waiting = asyncio.create_task(drained(items))
+    found = []
+    waiting = asyncio.create_task(iterated(items, found))
     await until(lambda: fan_out.done == 2)
     await until(lambda: {(each, 0) for each in sids[2:]} <= {*fake.asked})
     await items.aclose()
     assert held(session) == (0, 0, 0)
 
-    assert len(await waiting) == (6 if merged else 2)
+    with pytest.raises(InvalidRequestError, match="closed before its end"):
+        await waiting
+    assert len(found) == (6 if merged else 2)
     await items.aclose()
     await fan_out.aclose()
-    assert await drained(items) == []
+    assert await is_over(items) == "closed before its end"
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -791,7 +832,7 @@ async def test_closed_with_something_at_hand(fake, session, merged):
     await stillness()
     await items.aclose()
 
-    assert await drained(items) == []
+    assert await is_over(items) == "closed before its end"
     assert (fan_out.in_flight, held(session)) == (0, (0, 0, 0))
 
 
@@ -902,7 +943,7 @@ async def test_session_closed_after_the_last(fake):
     await session.aclose()
 
     assert len(await drained(fan_out)) == 1
-    assert await drained(fan_out) == []
+    assert await is_over(fan_out) == "used up"
 
 
 # --- Cancelled from outside ---
@@ -1074,8 +1115,9 @@ def test_goes_on_after_every_cancellation(new_loop, by):
         async with fanned(session) as fan_out:
             found = []
             items = fan_out if by == "result" else fan_out.participants()
-            _, was_hit = await cancelled_at(iterated(items, found), k)
-            await iterated(items, found)
+            cancelled, was_hit = await cancelled_at(iterated(items, found), k)
+            if cancelled:
+                await iterated(items, found)
             check(found, everyone, failures=fan_out.failures)
         return was_hit
 
@@ -1115,6 +1157,10 @@ def test_ended_at_every_turn_of_the_loop(new_loop, consume, end):
         elif end is close_session:
             whole = fan_out.failures if task.exception() is None else None
             assert isinstance(task.exception(), SessionClosedError | None)
+            check(found, everyone, failures=whole)
+        elif end is close:
+            whole = fan_out.failures if task.exception() is None else None
+            assert isinstance(task.exception(), InvalidRequestError | None)
             check(found, everyone, failures=whole)
         else:
             assert task.exception() is None
@@ -1178,7 +1224,7 @@ def test_closing_is_swept_too(new_loop, what):
             with pytest.raises(SessionClosedError):
                 await drained(items)
         else:
-            assert await drained(items) == []
+            assert await is_over(items) == "closed before its end"
         return was_hit
 
     assert swept(new_loop, once, **CONFERENCES) > 1
@@ -1276,7 +1322,7 @@ def test_a_run_that_ends_around_a_fan_out(recwarn, caplog, merging):
         with pytest.raises(InvalidRequestError, match="another event loop"):
             await anext(items)
         await items.aclose()
-        assert await drained(items) == []
+        assert await is_over(items) == "closed before its end"
         await session.aclose()
 
     asyncio.run(elsewhere())
@@ -1307,7 +1353,8 @@ def test_closed_on_another_loop_while_the_first_stands():
         thread.join()
 
         async def end():
-            assert await waiting == []
+            with pytest.raises(InvalidRequestError, match="closed before its end"):
+                await waiting
             await turns(10)
             assert held(session) == (0, 0, 0)
             await session.aclose()
