@@ -363,8 +363,9 @@ class Records:
 
     def look(self) -> tuple[int, bytes, bytes]:
         """Return what two arrays of the same records share: length, beginning and end."""
-        end = max(self._close, self._start)
-        return end - self._start, self.opening(), bytes(self._body[max(end - 256, 0) : end])
+        start, end = self._start, max(self._close, self._start)
+        opening = bytes(self._body[start : min(end, start + _WINDOW)])
+        return end - start, opening, bytes(self._body[max(start, end - _WINDOW) : end])
 
     def walk(self, count: int | None = None) -> Iterator[None]:
         """Reach so many records, or all, as far as the body is good, with pauses in between."""

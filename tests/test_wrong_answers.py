@@ -1,0 +1,164 @@
+"""Replies that are pages, but not the ones that were asked for; and lists that lead nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from aioparticipants import InsightsSession, PaginationError, ResponseError, RetryPolicy
+
+from .servers import http, raw
+
+A, B = "CF" + "a" * 32, "CF" + "b" * 32
+ANYONE = ("AC" + "0" * 32, "x" * 32)
+QUICK = RetryPolicy(base_delay=0.001)
+
+
+def page(sid, *labels, url=None, own_sid=True, following=None):
+    """Return the reply that has a page of a conference."""
+    records = [
+        {"conference_sid": sid, "label": each} if own_sid else {"label": each} for each in labels
+    ]
+    meta = {"next_page_url": following, "url": url}
+    return http(json.dumps({"meta": meta, "participants": records}).encode())
+
+
+def address(sid, query="PageSize=1000"):
+    return f"https://insights.twilio.com/v1/Conferences/{sid}/Participants?{query}"
+
+
+def labels(records):
+    return [each.label for each in records]
+
+
+@pytest.mark.parametrize("borrowed", [False, True])
+async def test_a_surplus_reply_shifts_no_answer(borrowed):
+    """One reply too many on a kept connection gives no conference the records of another."""
+    replies = [
+        page(A, "a") + page(A, "a"),  # the second of which nobody asked for
+        page(B, "b"),
+        page(A, "a"),
+        page(B, "b"),
+        page(A, "a"),
+    ]
+    async with raw(*replies) as server, aiohttp.ClientSession() as http_session:
+        async with InsightsSession(
+            ANYONE,
+            base_url=server.base_url,
+            retry=QUICK,
+            http=http_session if borrowed else None,
+        ) as session:
+            assert labels(await session.participants(A)) == ["a"]
+            await asyncio.sleep(0.01)  # the surplus reply has come
+            found = labels(await session.participants(B))
+            # Each request gets the reply of its turn, so what B has is what the server sent last.
+            assert found == ["b"]
+    assert server.connections >= 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        page(A, "a"),
+        page(A, "a", url=address(A)),
+        page(A, "a", url=address(A), own_sid=False),
+        page(A, "a", url=address(A.upper().replace("CF", "CF")), own_sid=False),
+        page(A, url=address(A)),
+    ],
+    ids=["record", "both", "address", "upper case", "empty page"],
+)
+async def test_the_page_of_another_conference(wrong):
+    """A page that says it is of another conference is a failed attempt, and no record of it comes."""
+    async with raw(wrong, page(B, "b")) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
+            assert labels(await session.participants(B)) == ["b"]
+    assert len(server.heads) == server.connections == 2
+
+
+async def test_always_the_page_of_another_conference():
+    """After the last attempt it is a transient ResponseError that says so, with the attempts."""
+    async with raw(page(A, "a", url=address(A))) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
+            with pytest.raises(ResponseError, match="of another conference") as caught:
+                await session.participants(B)
+    assert (caught.value.transient, caught.value.conference_sid) == (True, B)
+    assert [each.outcome for each in caught.value.attempts] == ["ResponseError"] * 5
+    assert server.connections == 5
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        page(B.replace("b", "B"), "b", url=address(B)),
+        page(B, "b", url=address(B).lower()),
+        page(B, "b", url="https://gateway.example/insights/participants"),
+        page(B, "b", url=7),
+        http(
+            json.dumps(
+                {
+                    "meta": {"next_page_url": None},
+                    "participants": [
+                        {"properties": {"conference_sid": A}, "conference_sid": B, "label": "b"}
+                    ],
+                }
+            ).encode()
+        ),
+        http(
+            json.dumps(
+                {
+                    "meta": {"next_page_url": None},
+                    "participants": [
+                        {"label": "b", "url": f'"conference_sid": "{A}"', "conference_sid": None}
+                    ],
+                }
+            ).encode()
+        ),
+    ],
+    ids=["upper case", "lower case", "gateway", "no text", "nested member", "in a string"],
+)
+async def test_what_does_not_say_that_it_is_another(right):
+    """What only looks like another conference's page is delivered."""
+    async with raw(right) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
+            assert labels(await session.participants(B)) == ["b"]
+
+
+def linked(number, *records):
+    following = f"https://insights.twilio.com/v1/Conferences/{A}/Participants?Page={number}"
+    return http(
+        json.dumps({"meta": {"next_page_url": following}, "participants": records}).encode()
+    )
+
+
+async def test_a_page_that_repeats_the_one_before():
+    """A list whose pages repeat ends before a record comes twice, and after two requests."""
+    replies = [linked(n, {"participant_sid": "CP1"}, {"participant_sid": "CP2"}) for n in range(9)]
+    async with raw(*replies) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+            found = []
+            with pytest.raises(PaginationError, match="repeats the one before"):
+                async for each in session.participants(A):
+                    found.append(each.participant_sid)
+    assert found == ["CP1", "CP2"]
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(("count", "ends"), [(250, True), (251, False)])
+async def test_empty_pages(count, ends):
+    """A list may have as many empty pages as a filter can leave, and then ends in an error."""
+    replies = [linked(n) for n in range(1, count + 1)] + [page(A, "a")]
+    async with raw(*replies) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
+            if ends:
+                assert labels(await session.participants(A)) == ["a"]
+            else:
+                with pytest.raises(PaginationError, match="pages in a row were empty") as caught:
+                    await anext(session.participants(A))
+                assert len(server.heads) == count
+                # It is the user's to go on.
+                rest = session.participants(A, resume=caught.value.cursor)
+                server.replies[:] = [linked(count + 1)] * (count + 1) + [page(A, "a")]
+                assert labels(await rest) == ["a"]
