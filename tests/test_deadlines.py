@@ -9,7 +9,6 @@ import pytest
 
 from aioparticipants import (
     DeadlineExceededError,
-    InsightsError,
     InsightsSession,
     InvalidRequestError,
     RetryPolicy,
@@ -174,15 +173,15 @@ async def test_many_share_one_loop():
 def test_a_deadline_is_told_as_one(new_loop):
     """Whatever a loop's timers are like, a deadline that passes is never told as a timeout."""
 
-    async def late(server):
-        async with InsightsSession(("AC1", "x"), base_url=server.base_url) as session:
-            with pytest.raises(InsightsError) as caught:
-                await session.participants(SID, deadline=0.05)
-        return type(caught.value), outcomes(caught.value)
-
     async def main():
-        async with raw(...) as server:
-            return await asyncio.gather(*(late(server) for _ in range(100)))
+        async with (
+            raw(...) as server,
+            InsightsSession(("AC1", "x"), base_url=server.base_url) as session,
+        ):
+            for _ in range(20):  # one by one, as timers that are due together hide it
+                with pytest.raises(DeadlineExceededError) as caught:
+                    await session.participants(SID, deadline=0.02)
+                assert outcomes(caught.value) == [CUT_OFF]
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(main()) == [(DeadlineExceededError, [CUT_OFF])] * 100
+        runner.run(main())
