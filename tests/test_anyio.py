@@ -176,7 +176,8 @@ def benched(work, scene):
         async with bench() as at:
             await scene(at)
             if work in BARE:
-                gc.collect()  # an error that a scene has caught holds the frames that it came through
+                await turns(1)
+                gc.collect()  # a caught error and the frames that it came through hold each other
                 await turns(10)
             await at.check()
 
