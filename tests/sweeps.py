@@ -47,11 +47,11 @@ if sys.version_info >= (3, 12):
 
     LOOPS.append(pytest.param(eager, id="eager"))
 
-#: What the server does first: what it should; fail twice; send a body that is bad half-way.
+#: What the server does first: what it should; fail twice; send a body that is cut off.
 FAULTS = [
     pytest.param({}, id="ok"),
     pytest.param({"status": 503, "times": 2}, id="503"),
-    pytest.param({"status": 200}, id="bad body"),
+    pytest.param({"status": 200}, id="cut off"),
 ]
 
 
@@ -65,6 +65,12 @@ def half_bad(fake):
 #: How often a task is cancelled: at one suspension; at the next one, too; at one, and then on every
 #: turn of the loop until the task is done.
 STYLES = ["once", "twice", "level"]
+
+
+def cut_off(fake):
+    """Return the body of the first page up to its last record."""
+    page = fake._new_page(SID, _Query(size=SIZE, start=0, filters={}))
+    return page.rsplit(b'{"participant_sid"', 1)[0]
 
 
 class Canceller:
@@ -208,7 +214,7 @@ async def used(fake, work, *, options=None, **faults):
     options = {"retry": RetryPolicy(base_delay=0.001)} | (options or {})
     fake._faults.clear()
     if faults:
-        fake.fail_next(**faults, body=half_bad(fake) if faults["status"] == 200 else None)
+        fake.fail_next(**faults, body=cut_off(fake) if faults["status"] == 200 else None)
     everyone = {
         sid: [each["participant_sid"] for each in records]
         for sid, records in fake._conferences.items()
