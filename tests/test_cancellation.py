@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from aioparticipants import (
+    DeadlineExceededError,
     InsightsError,
     InsightsSession,
     RetryPolicy,
@@ -33,6 +34,7 @@ from .sweeps import (
     held,
     own_tasks,
     served,
+    serving,
     swept,
     swept_on,
     turns,
@@ -424,6 +426,89 @@ def test_release_of_a_shared_limiter(new_loop, style, by):
         return not done
 
     assert swept(new_loop, once, first=0, new_options=new_options) > 5
+
+
+class Stuck:
+    """A shared limiter whose async `release` never ends, unless it is cancelled."""
+
+    def __init__(self):
+        self.releasing = 0
+
+    async def acquire(self):
+        """Take nothing."""
+
+    async def release(self):
+        self.releasing += 1
+        await asyncio.Event().wait()
+
+
+class StuckContext(Stuck):
+    """The same as an async context manager."""
+
+    async def __aenter__(self):
+        await self.acquire()
+
+    async def __aexit__(self, *_exc):
+        await self.release()
+
+
+async def past_its_deadline(session, limiter):
+    with pytest.raises(DeadlineExceededError):
+        await session.participants(SID, deadline=0.05)
+
+
+async def cancelled_while_releasing(session, limiter):
+    task = asyncio.ensure_future(session.participants(SID))
+    while not limiter.releasing:  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
+    await Canceller(task).end("level")
+    assert task.cancelled()
+
+
+async def closed_while_releasing(session, limiter):
+    task = asyncio.ensure_future(session.participants(SID))
+    while not limiter.releasing:  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
+    await session.aclose()
+    await asyncio.wait([task])
+    assert isinstance(task.exception(), SessionClosedError)
+
+
+@pytest.mark.parametrize("kind", [Stuck, StuckContext])
+@pytest.mark.parametrize(
+    "work", [past_its_deadline, cancelled_while_releasing, closed_while_releasing]
+)
+def test_a_release_that_hangs(work, kind, caplog):
+    """A shared limiter that never releases defeats no deadline, no cancellation and no closing."""
+
+    async def main():
+        limiter = kind()
+        async with serving([(SID, 1)]) as fake:
+            async with InsightsSession(
+                fake.credentials, base_url=fake.base_url, limiter=limiter
+            ) as session:
+                await work(session, limiter)
+        assert own_tasks() == []
+        assert limiter.releasing == 1
+
+    watchdog.run(main())
+    loggers = {each.name for each in caplog.records if each.levelname == "WARNING"}
+    assert loggers == ({"aioparticipants"} if kind is Stuck else set())
+
+
+def test_a_release_that_hangs_after_a_success(caplog):
+    """What came before a release that hangs is delivered all the same."""
+
+    async def main():
+        async with serving([(SID, 1)]) as fake:
+            async with InsightsSession(
+                fake.credentials, base_url=fake.base_url, limiter=Stuck()
+            ) as session:
+                assert len(await session.participants(SID)) == 1
+        assert own_tasks() == []
+
+    watchdog.run(main())
+    assert {each.name for each in caplog.records} == {"aioparticipants"}
 
 
 # --- The session closes while somebody waits ---
