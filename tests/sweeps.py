@@ -2,6 +2,10 @@
 
 A sweep counts a consumer's suspensions, and cancels it at the first of them, then at the second,
 and so on until one run is through without being hit: so no await of ours is left out.
+
+It cancels once, or again at the next suspension, or on every turn of the loop until the task is
+done, which is how anyio cancels. Whatever the style, what comes out must be the first cancellation
+that went in. A sweep that hangs or spins fails, and tells where.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import uvloop
 from aioparticipants import InsightsSession, RetryPolicy
 from aioparticipants.testing import FakeInsights
 from aioparticipants.testing._fake import _Query
+
+from . import watchdog
 
 SID = "CF" + "a" * 32
 SIZE = 2
@@ -41,11 +47,11 @@ if sys.version_info >= (3, 12):
 
     LOOPS.append(pytest.param(eager, id="eager"))
 
-#: What the server does first: what it should; fail twice; send a body that is bad half-way.
+#: What the server does first: what it should; fail twice; send a body that is cut off.
 FAULTS = [
     pytest.param({}, id="ok"),
     pytest.param({"status": 503, "times": 2}, id="503"),
-    pytest.param({"status": 200}, id="bad body"),
+    pytest.param({"status": 200}, id="cut off"),
 ]
 
 
@@ -56,47 +62,113 @@ def half_bad(fake):
     return before + b'!{"participant_sid"' + record
 
 
+#: How often a task is cancelled: at one suspension; at the next one, too; at one, and then on every
+#: turn of the loop until the task is done.
+STYLES = ["once", "twice", "level"]
+
+
+def cut_off(fake):
+    """Return the body of the first page up to its last record."""
+    page = fake._new_page(SID, _Query(size=SIZE, start=0, filters={}))
+    return page.rsplit(b'{"participant_sid"', 1)[0]
+
+
+class Canceller:
+    """Cancels a task, and counts how often; each cancellation has a message of its own."""
+
+    def __init__(self, task):
+        self.task = task
+        self.count = 0
+
+    def cancel(self):
+        """Cancel it once more; tell whether it was not done yet."""
+        cancelled = self.task.cancel(f"cancellation {self.count + 1}")
+        self.count += cancelled
+        return cancelled
+
+    def cancel_every_turn(self):
+        """Cancel it now, and again on every turn of the loop until it is done."""
+        if self.cancel():
+            asyncio.get_running_loop().call_soon(self.cancel_every_turn)
+
+    async def end(self, style):
+        """Cancel it in a style, and wait until it is done."""
+        self.cancel_every_turn() if style == "level" else self.cancel()
+        if style == "twice":
+            await asyncio.sleep(0)
+            self.cancel()
+        if not self.task.done():
+            await asyncio.wait([self.task])
+
+
 class Cancelled:
     """An awaitable that runs a coroutine, and cancels its task at its k-th suspension.
 
     It cancels as anyone does, by the task: what is thrown into the coroutine is asyncio's doing.
+    With `level` it goes on to cancel on every turn of the loop.
     """
 
-    def __init__(self, coroutine, *at):
+    def __init__(self, coroutine, *at, level=False):
         self.coroutine = coroutine
         self.at = at
+        self.level = level
         self.suspensions = 0
+        self.count = 0
+        self.came_in = self.came_out = None
+        """The first cancellation that went into the coroutine, and the one that came out of it."""
 
     def __await__(self):
         error = None
+        canceller = Canceller(asyncio.current_task())
         while True:
             try:
                 waited = self.coroutine.send(None) if error is None else self.coroutine.throw(error)
             except StopIteration as stop:
+                self.count = canceller.count
                 return stop.value
+            except asyncio.CancelledError as cancelled:
+                self.came_out = cancelled.args
+                self.count, canceller = canceller.count, None  # as below
+                raise
             finally:
                 error = None  # else the frame and the exception would hold each other
             self.suspensions += 1
             if self.suspensions in self.at:
-                asyncio.current_task().cancel()
+                canceller.cancel_every_turn() if self.level else canceller.cancel()
             try:
                 yield waited
             except BaseException as thrown:  # noqa: BLE001 - it is handed on
+                if isinstance(thrown, asyncio.CancelledError) and self.came_in is None:
+                    self.came_in = thrown.args
                 error = thrown
 
 
-async def cancelled_at(coroutine, *at):
+async def cancelled_at(coroutine, *at, level=False):
     """Cancel a coroutine at its suspensions `at`; tell whether it was cancelled, and was hit."""
-    run = Cancelled(coroutine, *at)
+    run = Cancelled(coroutine, *at, level=level)
+    cancelling = 0
 
     async def main():
-        await run
+        nonlocal cancelling
+        try:
+            await run
+        finally:
+            # Nobody else than its canceller may take a cancellation back.
+            cancelling = asyncio.current_task().cancelling()
 
     task = asyncio.create_task(main())
     await asyncio.wait([task])
     # The task is not returned: its exception's traceback would hold what the coroutine held.
     assert task.cancelled() or task.exception() is None
+    assert run.came_out == run.came_in
+    assert cancelling == run.count
     return task.cancelled(), run.suspensions >= at[0]
+
+
+async def cancelled_by(style, coroutine, k):
+    """Cancel a coroutine at its k-th suspension, in a style; see `cancelled_at`."""
+    at = [k, k + 1] if style == "twice" else [k]
+    return await cancelled_at(coroutine, *at, level=style == "level")
 
 
 async def turns(count=3, *, task=None):
@@ -134,21 +206,20 @@ async def serving(conferences):
     assert lost == []
 
 
-async def used(fake, work, **faults):
-    """Run `work(session, everyone)` on a session, and look what it left.
+async def used(fake, work, *, options=None, **faults):
+    """Run `work(session, everyone)` on a session with options, and look what it left.
 
     `everyone` has the participants' SIDs of each conference.
     """
+    options = {"retry": RetryPolicy(base_delay=0.001)} | (options or {})
     fake._faults.clear()
     if faults:
-        fake.fail_next(**faults, body=half_bad(fake) if faults["status"] == 200 else None)
+        fake.fail_next(**faults, body=cut_off(fake) if faults["status"] == 200 else None)
     everyone = {
         sid: [each["participant_sid"] for each in records]
         for sid, records in fake._conferences.items()
     }
-    async with InsightsSession(
-        fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0.001)
-    ) as session:
+    async with InsightsSession(fake.credentials, base_url=fake.base_url, **options) as session:
         result = await work(session, everyone)
         assert held(session) == (0, 0, 0)
     return result
@@ -160,21 +231,34 @@ async def served(work, conferences=((SID, COUNT),)):
         return await used(fake, work)
 
 
-def swept(new_loop, once, *, first=1, conferences=((SID, COUNT),), **faults):
+def swept(
+    new_loop, once, *, first=1, conferences=((SID, COUNT),), new_options=lambda: None, **faults
+):
     """Run `once(session, everyone, k)` for k from `first` on until it is not hit; return that k.
 
-    Each run has a session of its own; the server and the loop are the same.
+    Each run has a session of its own, with new options; the server and the loop are the same.
     """
 
+    async def run(fake, k):
+        work = functools.partial(once, k=k)
+        return await used(fake, work, options=new_options(), **faults)
+
+    return swept_on(new_loop, run, first=first, conferences=conferences)
+
+
+def swept_on(new_loop, once, *, first=1, conferences=((SID, COUNT),)):
+    """Run `once(fake, k)` for k from `first` on until it is not hit; return that k."""
+    k = first
+
     async def sweep():
+        nonlocal k
         async with serving(conferences) as fake:
             for k in itertools.count(first):
-                if not await used(fake, functools.partial(once, k=k), **faults):
+                if not await once(fake, k):
                     break
         return k
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(sweep())
+    return watchdog.run(sweep(), new_loop, describe=lambda: f"k = {k};")
 
 
 def warned_of(warnings):

@@ -8,9 +8,17 @@ from contextlib import suppress
 
 import pytest
 
-from aioparticipants import InsightsSession, RetryPolicy, SessionClosedError
+from aioparticipants import (
+    DeadlineExceededError,
+    InsightsError,
+    InsightsSession,
+    RetryPolicy,
+    SessionClosedError,
+    TransportError,
+)
 from aioparticipants.testing import FakeInsights
 
+from . import watchdog
 from .servers import http as reply_of
 from .servers import last_page, raw
 from .sweeps import (
@@ -19,10 +27,16 @@ from .sweeps import (
     LOOPS,
     SID,
     SIZE,
+    STYLES,
+    Canceller,
     cancelled_at,
+    cancelled_by,
     held,
+    own_tasks,
     served,
+    serving,
     swept,
+    swept_on,
     turns,
     warned_of,
 )
@@ -59,17 +73,26 @@ async def listed(stream, found):
 CONSUMERS = [opened, broken_off, by_page, listed, iterated]
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize("times", [1, 2])
+def on_loops(consumers):
+    """Return each of the consumers on asyncio's own loop, and the first of them on the others."""
+    own, *others = LOOPS
+    return [
+        pytest.param(*loop.values, consume, id=f"{loop.id}-{consume.__name__}")
+        for loop, several in [(own, consumers), *((other, consumers[:1]) for other in others)]
+        for consume in several
+    ]
+
+
+@pytest.mark.parametrize(("new_loop", "consume"), on_loops(CONSUMERS))
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("faults", FAULTS)
-def test_cancelled_at_every_await(new_loop, consume, times, faults):
-    """Wherever a consumer is cancelled, once or twice, it leaves no task, slot or connection."""
+def test_cancelled_at_every_await(new_loop, consume, style, faults):
+    """Wherever and however a consumer is cancelled, it leaves no task, slot or connection."""
 
     async def once(session, everyone, k):
         found = []
         consumer = consume(session.participants(SID, page_size=SIZE), found)
-        _, was_hit = await cancelled_at(consumer, *range(k, k + times))
+        _, was_hit = await cancelled_by(style, consumer, k)
         if consume is iterated:
             await turns(3)  # a dropped stream is gone within three turns of the loop
             gc.collect()
@@ -83,9 +106,11 @@ def test_cancelled_at_every_await(new_loop, consume, times, faults):
     assert swept(new_loop, once, **faults) > 4
 
 
-async def cancel(task, stream, session):
-    task.cancel()
-    await asyncio.wait([task])
+def cancel(style):
+    async def end(task, stream, session):
+        await Canceller(task).end(style)
+
+    return pytest.param(end, id=style)
 
 
 async def close(task, stream, session):
@@ -99,7 +124,7 @@ async def close_session(task, stream, session):
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("end", [cancel, close, close_session])
+@pytest.mark.parametrize("end", [*map(cancel, STYLES), close, close_session])
 @pytest.mark.parametrize("faults", FAULTS)
 def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
     """Whatever a page is at, in whatever turn of the loop, ending its stream leaves nothing."""
@@ -115,6 +140,8 @@ def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
         if end is close_session and not done:
             assert task.done()
             assert isinstance(task.exception(), SessionClosedError | None)
+        elif end is close and not done:
+            assert isinstance(task.exception(), InsightsError | None)
         return not done
 
     assert swept(new_loop, once, first=0, **faults) > 10
@@ -139,7 +166,8 @@ def test_goes_on_after_every_cancellation(new_loop, by, faults):
 
             cancelled, was_hit = await cancelled_at(read(), k)
             assert cancelled or ended
-            await read()
+            if not ended:
+                await read()
         assert [each.participant_sid for each in found] == everyone[SID]
         return was_hit
 
@@ -163,20 +191,20 @@ def test_polling(new_loop):
                     break
         assert found == everyone[SID]
 
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(served(poll))
+    watchdog.run(served(poll), new_loop)
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 @pytest.mark.parametrize("what", ["stream", "session"])
-def test_closing_is_swept_too(new_loop, what):
-    """Closing that is itself cancelled, at any await and twice, still leaves nothing."""
+@pytest.mark.parametrize("style", STYLES)
+def test_closing_is_swept_too(new_loop, what, style):
+    """Closing that is itself cancelled, at any await and however often, still leaves nothing."""
 
     async def once(session, everyone, k):
         stream = session.participants(SID, page_size=SIZE)
         await anext(stream)
         closed = stream if what == "stream" else session
-        cancelled, was_hit = await cancelled_at(closed.aclose(), k, k + 1)
+        cancelled, was_hit = await cancelled_by(style, closed.aclose(), k)
         assert held(session) == (0, 0, 0)
         assert cancelled == was_hit
         if what == "session":
@@ -187,6 +215,300 @@ def test_closing_is_swept_too(new_loop, what):
         return was_hit
 
     assert swept(new_loop, once) > 1
+
+
+# --- Many conferences, a session of one's own, the limiter, and a shared one ---
+
+OTHER, UNKNOWN = "CF" + "b" * 32, "CF" + "c" * 32
+CONFERENCES = ((SID, COUNT), (OTHER, 1))
+
+
+def fanned(session):
+    return session.fan_out([SID, "nonsense", OTHER, UNKNOWN], concurrency=2, page_size=SIZE)
+
+
+async def fan_out_opened(session, found):
+    async with fanned(session) as fan_out:
+        async for result in fan_out:
+            found += result.participants
+
+
+async def fan_out_iterated(session, found):
+    async for result in fanned(session):
+        found += result.participants
+
+
+async def merged_opened(session, found):
+    async with fanned(session).participants() as records:
+        async for record in records:
+            found.append(record)
+
+
+async def merged_iterated(session, found):
+    async for record in fanned(session).participants():
+        found.append(record)
+
+
+async def merged_in_a_group(session, found):
+    async with asyncio.TaskGroup() as group:
+        async with fanned(session).participants() as records:
+            async for record in records:
+                found.append(record)
+                group.create_task(asyncio.sleep(0))
+
+
+FAN_OUTS = [fan_out_opened, merged_opened, merged_in_a_group, fan_out_iterated, merged_iterated]
+
+
+def check_records(found, everyone):
+    """Look whether each conference's records came in order, each once."""
+    for sid, expected in everyone.items():
+        mine = [each.participant_sid for each in found if each.conference_sid == sid]
+        assert mine == expected[: len(mine)]
+
+
+@pytest.mark.parametrize(("new_loop", "consume"), on_loops(FAN_OUTS))
+@pytest.mark.parametrize("style", STYLES)
+def test_fan_out_cancelled_at_every_await(new_loop, consume, style):
+    """Wherever and however a fan-out's consumer is cancelled, it leaves nothing behind."""
+
+    async def once(session, everyone, k):
+        found = []
+        _, was_hit = await cancelled_by(style, consume(session, found), k)
+        if consume in {fan_out_iterated, merged_iterated}:
+            await turns(10)  # a dropped fan-out is gone within ten turns of the loop
+        assert held(session) == (0, 0, 0), k
+        check_records(found, everyone)
+        assert len(await session.participants(OTHER)) == 1
+        return was_hit
+
+    assert swept(new_loop, once, conferences=CONFERENCES) > 3
+
+
+@pytest.mark.parametrize(("new_loop", "consume"), on_loops([fan_out_opened, merged_opened]))
+@pytest.mark.parametrize("style", STYLES)
+def test_fan_out_cancelled_at_every_turn_of_the_loop(new_loop, consume, style):
+    """Whatever its conferences are at, cancelling a fan-out's consumer leaves nothing."""
+
+    async def once(session, everyone, k):
+        found = []
+        task = asyncio.create_task(consume(session, found))
+        done = await turns(k, task=task)
+        await Canceller(task).end(style)
+        assert held(session) == (0, 0, 0), k
+        check_records(found, everyone)
+        return not done
+
+    assert swept(new_loop, once, first=0, conferences=CONFERENCES) > 5
+
+
+@pytest.mark.parametrize(("new_loop", "close"), on_loops([fan_out_opened, merged_opened]))
+@pytest.mark.parametrize("style", STYLES)
+def test_closing_a_fan_out_is_swept_too(new_loop, close, style):
+    """Closing a fan-out ends it, however often that is cancelled."""
+
+    async def once(session, everyone, k):
+        fan_out = fanned(session)
+        items = fan_out.participants() if close is merged_opened else fan_out
+        await anext(items)
+        cancelled, was_hit = await cancelled_by(style, items.aclose(), k)
+        assert held(session) == (0, 0, 0), k
+        assert cancelled == was_hit
+        return was_hit
+
+    assert swept(new_loop, once, conferences=CONFERENCES) > 1
+
+
+async def session_listed(session):
+    async with session:
+        return await session.participants(SID, page_size=SIZE)
+
+
+async def session_iterated(session):
+    async with session:
+        return [each async for each in session.participants(SID, page_size=SIZE)]
+
+
+async def session_fanned(session):
+    async with session:
+        return [each async for each in fanned(session).participants()]
+
+
+async def session_closed(session):
+    try:
+        return await session.participants(SID, page_size=SIZE)
+    finally:
+        await session.aclose()
+
+
+SESSIONS = [session_listed, session_iterated, session_fanned, session_closed]
+
+
+@pytest.mark.parametrize(("new_loop", "consume"), on_loops(SESSIONS))
+@pytest.mark.parametrize("style", STYLES)
+def test_a_session_of_ones_own(new_loop, consume, style):
+    """Wherever and however it is cancelled, a session's block ends with the session closed."""
+
+    async def once(fake, k):
+        session = InsightsSession(fake.credentials, base_url=fake.base_url)
+        _, was_hit = await cancelled_by(style, consume(session), k)
+        assert repr(session).endswith("closed>")
+        assert held(session) == (0, 0, 0), k
+        http = session._transport._http
+        assert http is None or http.closed
+        return was_hit
+
+    assert swept_on(new_loop, once, conferences=CONFERENCES) > 3
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("style", STYLES)
+def test_waiting_for_a_slot(new_loop, style):
+    """In whatever turn a list that waits for a slot is cancelled, the next one gets the slot."""
+
+    async def once(session, everyone, k):
+        found = [], []
+        rivals = [asyncio.create_task(listed(session.participants(SID), each)) for each in found]
+        task = asyncio.create_task(listed(session.participants(SID, page_size=SIZE), []))
+        done = await turns(k, task=task)
+        await Canceller(task).end(style)
+        await asyncio.wait(rivals)
+        assert [*map(len, found)] == [COUNT] * 2
+        assert held(session) == (0, 0, 0), k
+        return not done
+
+    assert swept(new_loop, once, first=0, new_options=lambda: {"max_concurrency": 1}) > 5
+
+
+class Budget:
+    """A limiter that others share, with an async `release` that takes some turns of the loop."""
+
+    def __init__(self):
+        self.free = asyncio.Semaphore(1)
+        self.taken = 0
+
+    async def acquire(self):
+        await self.free.acquire()
+        self.taken += 1
+
+    async def release(self):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.taken -= 1
+        self.free.release()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("by", ["consumer", "stranger"])
+def test_release_of_a_shared_limiter(new_loop, style, by):
+    """An async release runs to its end, however often its attempt's tasks are cancelled."""
+    budgets = []
+
+    def new_options():
+        budgets.append(Budget())
+        return {"limiter": budgets[-1]}
+
+    async def once(session, everyone, k):
+        budget = budgets[-1]
+        task = asyncio.create_task(listed(session.participants(SID, page_size=SIZE), []))
+        done = await turns(k, task=task)
+        pages = [each for each in own_tasks() if each.get_name() == "aioparticipants page"]
+        for each in [task] if by == "consumer" else pages:
+            await Canceller(each).end(style)
+        if not task.done():
+            await asyncio.wait([task])
+        if not task.cancelled():
+            assert isinstance(task.exception(), TransportError | None)
+        assert held(session) == (0, 0, 0), k
+        assert budget.taken == 0
+        assert not budget.free.locked()
+        return not done
+
+    assert swept(new_loop, once, first=0, new_options=new_options) > 5
+
+
+class Stuck:
+    """A shared limiter whose async `release` never ends, unless it is cancelled."""
+
+    def __init__(self):
+        self.releasing = 0
+
+    async def acquire(self):
+        """Take nothing."""
+
+    async def release(self):
+        self.releasing += 1
+        await asyncio.Event().wait()
+
+
+class StuckContext(Stuck):
+    """The same as an async context manager."""
+
+    async def __aenter__(self):
+        await self.acquire()
+
+    async def __aexit__(self, *_exc):
+        await self.release()
+
+
+async def past_its_deadline(session, limiter):
+    with pytest.raises(DeadlineExceededError):
+        await session.participants(SID, deadline=0.05)
+
+
+async def cancelled_while_releasing(session, limiter):
+    task = asyncio.ensure_future(session.participants(SID))
+    while not limiter.releasing:  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
+    await Canceller(task).end("level")
+    assert task.cancelled()
+
+
+async def closed_while_releasing(session, limiter):
+    task = asyncio.ensure_future(session.participants(SID))
+    while not limiter.releasing:  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
+    await session.aclose()
+    await asyncio.wait([task])
+    assert isinstance(task.exception(), SessionClosedError)
+
+
+@pytest.mark.parametrize("kind", [Stuck, StuckContext])
+@pytest.mark.parametrize(
+    "work", [past_its_deadline, cancelled_while_releasing, closed_while_releasing]
+)
+def test_a_release_that_hangs(work, kind, caplog):
+    """A shared limiter that never releases defeats no deadline, no cancellation and no closing."""
+
+    async def main():
+        limiter = kind()
+        async with serving([(SID, 1)]) as fake:
+            async with InsightsSession(
+                fake.credentials, base_url=fake.base_url, limiter=limiter
+            ) as session:
+                await work(session, limiter)
+        assert own_tasks() == []
+        assert limiter.releasing == 1
+
+    watchdog.run(main())
+    loggers = {each.name for each in caplog.records if each.levelname == "WARNING"}
+    assert loggers == ({"aioparticipants"} if kind is Stuck else set())
+
+
+def test_a_release_that_hangs_after_a_success(caplog):
+    """What came before a release that hangs is delivered all the same."""
+
+    async def main():
+        async with serving([(SID, 1)]) as fake:
+            async with InsightsSession(
+                fake.credentials, base_url=fake.base_url, limiter=Stuck()
+            ) as session:
+                assert len(await session.participants(SID)) == 1
+        assert own_tasks() == []
+
+    watchdog.run(main())
+    assert {each.name for each in caplog.records} == {"aioparticipants"}
 
 
 # --- The session closes while somebody waits ---
@@ -217,9 +539,7 @@ async def told(found, reply, *, rivals=0, **options):
         session = InsightsSession(("AC1", "x"), base_url=server.base_url, **options)
         stream = session.participants(SID)
         found.append((await anext(stream)).participant_sid)
-        others = [
-            asyncio.ensure_future(session.participants(SID)._collect()) for _ in range(rivals)
-        ]
+        others = [asyncio.ensure_future(session.participants(SID)) for _ in range(rivals)]
         readers = [asyncio.ensure_future(anext(stream)), *others]
         while len(server.heads) < 2:  # noqa: ASYNC110 - turns of the loop, not time
             await asyncio.sleep(0)

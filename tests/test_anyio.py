@@ -1,0 +1,523 @@
+"""Inside anyio: its scopes cancel on every turn of the loop, and must get their own error back.
+
+Each test is also run on a control that does not use this package, which tells what anyio promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from aioparticipants import InsightsSession
+from aioparticipants.testing import FakeInsights
+
+from . import watchdog
+from .sweeps import (
+    COUNT,
+    LOOPS,
+    SID,
+    SIZE,
+    held,
+    own_tasks,
+    swept,
+    swept_on,
+    turns,
+)
+
+#: Seconds of a scope: long enough for requests to be on their way, and none is ever answered.
+SOON = 0.03
+FOREVER = 3600
+
+
+class BoomError(Exception):
+    """What a sibling fails with."""
+
+
+class Bench:
+    """A session on a server that never answers."""
+
+    def __init__(self, fake, session):
+        self.fake = fake
+        self.session = session
+
+    async def check(self):
+        """Look whether nothing is left, and whether the session can be used on."""
+        assert held(self.session) == (0, 0, 0)
+        if repr(self.session).endswith("open>"):
+            self.fake.latency = 0
+            assert len(await self.session.participants(SID)) == COUNT
+
+
+@asynccontextmanager
+async def bench():
+    """Run a server that never answers, and a session on it; look in the end what is left."""
+    async with FakeInsights(latency=FOREVER) as fake:
+        fake.add_conference(COUNT, conference_sid=SID)
+        async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+            yield Bench(fake, session)
+    assert own_tasks() == []
+
+
+# --- What is cancelled ---
+
+
+async def control(at):
+    await asyncio.Event().wait()
+
+
+async def awaited(at):
+    await at.session.participants(SID)
+
+
+async def opened(at):
+    async with at.session.participants(SID) as stream:
+        async for _ in stream:
+            pass
+
+
+async def iterated(at):
+    async for _ in at.session.participants(SID):
+        pass
+
+
+async def by_page(at):
+    async with at.session.participants(SID) as stream:
+        async for _ in stream.pages():
+            pass
+
+
+async def in_the_body(at):
+    """Wait in the block of a stream whose next page is on its way."""
+    at.fake.latency = 0
+    async with at.session.participants(SID, page_size=SIZE) as stream:
+        at.fake.latency = FOREVER
+        asking = asyncio.ensure_future(anext(stream))
+        await asyncio.wait([asking], timeout=SOON / 3)
+        asking.cancel()
+        await asyncio.Event().wait()
+
+
+async def fan_out_opened(at):
+    async with at.session.fan_out([SID, SID]) as fan_out:
+        async for _ in fan_out:
+            pass
+
+
+async def fan_out_iterated(at):
+    async for _ in at.session.fan_out([SID, SID]):
+        pass
+
+
+async def merged_opened(at):
+    async with at.session.fan_out([SID, SID]).participants() as records:
+        async for _ in records:
+            pass
+
+
+async def session_block(at):
+    async with InsightsSession(at.fake.credentials, base_url=at.fake.base_url) as session:
+        await session.participants(SID)
+
+
+async def session_closed(at):
+    """Close the session as the wait is over, in a scope that goes on to cancel."""
+    try:
+        await at.session.participants(SID)
+    finally:
+        await at.session.aclose()
+
+
+async def all_closed(at):
+    """Close a stream, a fan-out and the session, each of them busy, after the wait."""
+    stream, fan_out = at.session.participants(SID), at.session.fan_out([SID])
+    readers = [asyncio.ensure_future(anext(each)) for each in (stream, fan_out)]
+    try:
+        await asyncio.Event().wait()
+    finally:
+        try:
+            await stream.aclose()
+        finally:
+            try:
+                await fan_out.aclose()
+            finally:
+                for reader in readers:
+                    reader.cancel()
+                await at.session.aclose()
+
+
+WORK = [
+    control,
+    awaited,
+    opened,
+    iterated,
+    by_page,
+    in_the_body,
+    fan_out_opened,
+    fan_out_iterated,
+    merged_opened,
+    session_block,
+    session_closed,
+    all_closed,
+]
+#: Whose end is not awaited: they are gone some turns of the loop later.
+BARE = {iterated, fan_out_iterated, in_the_body, all_closed}
+
+each_work = pytest.mark.parametrize("work", WORK)
+
+
+def benched(work, scene):
+    """Run a scene around some work, on a bench of its own; a hang or a spin is a failure."""
+
+    async def main():
+        async with bench() as at:
+            await scene(at)
+            if work in BARE:
+                await turns(1)
+                gc.collect()  # a caught error and the frames that it came through hold each other
+                await turns(10)
+            await at.check()
+
+    watchdog.run(main())
+
+
+# --- Timeouts ---
+
+
+@each_work
+def test_fail_after(work):
+    """`fail_after` around any of it ends in its TimeoutError."""
+
+    async def scene(at):
+        with pytest.raises(TimeoutError) as caught:
+            with anyio.fail_after(SOON):
+                await work(at)
+        assert type(caught.value) is TimeoutError
+
+    benched(work, scene)
+
+
+def test_fail_after_within_a_second():
+    """A list that takes a second is given up by a scope of less."""
+
+    async def main():
+        async with bench() as at:
+            at.fake.latency = 1.0
+            with pytest.raises(TimeoutError):
+                with anyio.fail_after(0.3):
+                    await at.session.participants(SID)
+            assert held(at.session) == (0, 0, 0)
+
+    watchdog.run(main())
+
+
+@each_work
+def test_move_on_after(work):
+    """`move_on_after` around any of it swallows its own cancellation, and what follows runs."""
+
+    async def scene(at):
+        with anyio.move_on_after(SOON) as scope:
+            await work(at)
+        assert scope.cancelled_caught
+        await asyncio.sleep(0)
+        assert asyncio.current_task().cancelling() == 0
+
+    benched(work, scene)
+
+
+@each_work
+def test_nested_scopes(work):
+    """Of nested scopes the one that was cancelled catches it, and the others go on."""
+
+    async def scene(at):
+        with anyio.CancelScope() as outer:
+            with anyio.move_on_after(SOON) as inner:
+                with anyio.CancelScope() as innermost:
+                    await work(at)
+            assert inner.cancelled_caught
+            await asyncio.sleep(0)
+        assert not innermost.cancelled_caught
+        assert not outer.cancelled_caught
+
+    benched(work, scene)
+
+
+@each_work
+def test_an_outer_scope(work):
+    """A scope around another one that is not cancelled is the one that catches it."""
+
+    async def scene(at):
+        went_on = False
+        with anyio.move_on_after(SOON) as outer:
+            with anyio.fail_after(FOREVER) as inner:
+                await work(at)
+            went_on = True
+        assert outer.cancelled_caught
+        assert not inner.cancelled_caught
+        assert not went_on
+
+    benched(work, scene)
+
+
+# --- Scopes and task groups that are cancelled ---
+
+
+@each_work
+def test_cancelled_scope(work):
+    """A scope that another task cancels swallows its cancellation."""
+
+    async def scene(at):
+        with anyio.CancelScope() as scope:
+            asyncio.get_running_loop().call_later(SOON, scope.cancel)
+            await work(at)
+        assert scope.cancelled_caught
+
+    benched(work, scene)
+
+
+@each_work
+def test_scope_that_is_cancelled_before(work):
+    """In a scope that is cancelled before, nothing goes beyond its first wait."""
+
+    async def scene(at):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await work(at)
+        assert scope.cancelled_caught
+
+    benched(work, scene)
+
+
+@each_work
+def test_cancelled_task_group(work):
+    """A task group that is cancelled ends without an error."""
+
+    async def scene(at):
+        async with anyio.create_task_group() as group:
+            group.start_soon(work, at)
+            await asyncio.sleep(SOON)
+            group.cancel_scope.cancel()
+
+    benched(work, scene)
+
+
+@each_work
+def test_failing_sibling(work):
+    """Where a sibling fails, the task group ends in that failure alone."""
+
+    async def fail():
+        await asyncio.sleep(SOON)
+        raise BoomError
+
+    async def scene(at):
+        with pytest.raises(ExceptionGroup) as caught:
+            async with anyio.create_task_group() as group:
+                group.start_soon(work, at)
+                group.start_soon(fail)
+        assert [type(each) for each in caught.value.exceptions] == [BoomError]
+
+    benched(work, scene)
+
+
+# --- anyio and asyncio, one inside the other ---
+
+
+@each_work
+def test_native_cancellation(work):
+    """A `task.cancel()` inside a scope that is not cancelled ends the task as cancelled."""
+
+    async def scene(at):
+        async def main():
+            with anyio.fail_after(FOREVER) as scope:
+                await work(at)
+            pytest.fail(f"the scope swallowed it: {scope}")
+
+        task = asyncio.create_task(main())
+        await asyncio.sleep(SOON)
+        task.cancel("native")
+        await asyncio.wait([task])
+        with pytest.raises(asyncio.CancelledError, match="native"):
+            task.result()
+
+    benched(work, scene)
+
+
+@each_work
+@pytest.mark.parametrize("first", ["scope", "task"])
+def test_both_at_once(work, first):
+    """A `task.cancel()` is not lost where a scope is cancelled in the same turn of the loop."""
+
+    async def scene(at):
+        scopes = []
+
+        async def main():
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                await work(at)
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(main())
+        await asyncio.sleep(SOON)
+        cancel = [scopes[0].cancel, task.cancel]
+        for each in cancel if first == "scope" else reversed(cancel):
+            each()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    benched(work, scene)
+
+
+@pytest.mark.parametrize("work", [work for work in WORK if work is not iterated])
+def test_native_timeout(work):
+    """`asyncio.timeout` inside and outside of a scope ends in its own TimeoutError."""
+
+    async def scene(at):
+        with anyio.fail_after(FOREVER):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(SOON):
+                    with anyio.CancelScope():
+                        await work(at)
+        assert asyncio.current_task().cancelling() == 0
+
+    benched(work, scene)
+
+
+@pytest.mark.parametrize("closed", ["stream", "fan-out", "session"])
+def test_closing_in_a_cancelled_scope(closed):
+    """Closing ends what it closes, also in a scope that was cancelled before."""
+
+    async def main():
+        async with bench() as at:
+            stream, fan_out = at.session.participants(SID), at.session.fan_out([SID])
+            if closed != "fan-out":
+                reader = asyncio.ensure_future(anext(stream))
+            else:
+                reader = asyncio.ensure_future(anext(fan_out))
+            while not at.session.stats.in_flight:  # noqa: ASYNC110 - turns of the loop, not time
+                await asyncio.sleep(0)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await {"stream": stream, "fan-out": fan_out, "session": at.session}[closed].aclose()
+            assert scope.cancelled_caught
+            assert held(at.session) == (0, 0, 0)
+            await asyncio.wait([reader])
+            assert not reader.cancelled()
+            assert reader.exception() is not None
+
+    watchdog.run(main())
+
+
+@pytest.mark.parametrize("closed", ["stream", "fan-out", "session"])
+def test_closing_in_a_shielded_scope(closed):
+    """Closing in a shielded scope, as anyio's own manual has it, is not disturbed at all."""
+
+    async def main():
+        async with bench() as at:
+            stream, fan_out = at.session.participants(SID), at.session.fan_out([SID])
+            busy = fan_out if closed == "fan-out" else stream
+            shielded = False
+            with anyio.move_on_after(SOON) as scope:
+                try:
+                    await anext(busy)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await (at.session if closed == "session" else busy).aclose()
+                        shielded = True
+            assert scope.cancelled_caught
+            assert shielded
+            assert held(at.session) == (0, 0, 0)
+
+    watchdog.run(main())
+
+
+# --- At every await ---
+
+
+async def swept_listed(session, found):
+    found += await session.participants(SID, page_size=SIZE)
+
+
+async def swept_opened(session, found):
+    async with session.participants(SID, page_size=SIZE) as stream:
+        async for each in stream:
+            found.append(each)
+
+
+async def swept_fanned(session, found):
+    async with session.fan_out([SID], page_size=SIZE).participants() as records:
+        async for each in records:
+            found.append(each)
+
+
+class ScopedAt:
+    """An awaitable that runs a coroutine, and cancels a scope at its k-th suspension."""
+
+    def __init__(self, coroutine, k, scope):
+        self.coroutine = coroutine
+        self.k = k
+        self.scope = scope
+        self.suspensions = 0
+
+    def __await__(self):
+        error = None
+        while True:
+            try:
+                waited = self.coroutine.send(None) if error is None else self.coroutine.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                error = None  # else the frame and the exception would hold each other
+            self.suspensions += 1
+            if self.suspensions == self.k:
+                self.scope.cancel()
+            try:
+                yield waited
+            except BaseException as thrown:  # noqa: BLE001 - it is handed on
+                error = thrown
+
+
+async def scoped_at(coroutine, k):
+    """Run a coroutine in a scope that is cancelled at its k-th suspension; tell if it was hit."""
+    with anyio.CancelScope() as scope:
+        run = ScopedAt(coroutine, k, scope)
+        await run
+    assert scope.cancelled_caught == scope.cancel_called
+    assert asyncio.current_task().cancelling() == 0
+    return scope.cancel_called
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("consume", [swept_listed, swept_opened, swept_fanned])
+def test_scope_cancelled_at_every_await(new_loop, consume):
+    """Wherever a scope is cancelled, it gets its own cancellation back, and nothing is left."""
+
+    async def once(session, everyone, k):
+        found = []
+        was_hit = await scoped_at(consume(session, found), k)
+        assert held(session) == (0, 0, 0), k
+        assert [each.participant_sid for each in found] == everyone[SID][: len(found)]
+        return was_hit
+
+    assert swept(new_loop, once) > 3
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_session_in_a_scope_cancelled_at_every_await(new_loop):
+    """Wherever the scope around a session's block is cancelled, the session is closed."""
+
+    async def once(fake, k):
+        session = InsightsSession(fake.credentials, base_url=fake.base_url)
+
+        async def block():
+            async with session:
+                await session.participants(SID, page_size=SIZE)
+
+        was_hit = await scoped_at(block(), k)
+        assert repr(session).endswith("closed>")
+        assert held(session) == (0, 0, 0), k
+        return was_hit
+
+    assert swept_on(new_loop, once) > 3

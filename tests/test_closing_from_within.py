@@ -1,0 +1,421 @@
+"""Whatever closes a stream, a fan-out or a session from within what it closes waits for no one.
+
+That is: a source of SIDs, a trace hook or an event callback of the user's own, which runs in one of
+the tasks that closing ends. Nobody can wait for his own end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+import pytest
+
+from aioparticipants import InsightsError, InsightsSession, InvalidRequestError, RetryPolicy
+from aioparticipants.testing import FakeInsights
+
+from . import watchdog
+from .sweeps import COUNT, SID, SIZE, STYLES, Canceller, own_tasks, turns
+from .sweeps import held as held_by
+
+OTHER = "CF" + "b" * 32
+SIDS = [SID, OTHER]
+
+
+@pytest.fixture(autouse=True)
+def own_attempt_allowed(nothing_left_behind, held):
+    """Leave it to the scene to look what sessions hold.
+
+    As a hook's own call of `aclose` returns, the attempt that it belongs to is still alive.
+    """
+    yield
+    held.clear()
+
+
+class Scene:
+    """A session on a server, and what is closed from within."""
+
+    def __init__(self, fake, hooks):
+        self.fake = fake
+        self.session = InsightsSession(
+            fake.credentials,
+            base_url=fake.base_url,
+            retry=RetryPolicy(base_delay=0.001),
+            trace_configs=[] if hooks is None else [hooks],
+            on_event=self.on_event,
+        )
+        self.stream = self.session.participants(SID, page_size=SIZE)
+        self.fan_out = None
+        self.reaction = lambda _: None
+        self.begun = self.ended = 0
+        """Calls that close something from within."""
+
+    def on_event(self, event):
+        self.reaction(event)
+
+    def begin(self, source):
+        self.fan_out = self.session.fan_out(source, page_size=SIZE)
+        return self.fan_out
+
+    async def close(self, what):
+        """Close something, and note that this began, and ended."""
+        self.begun += 1
+        try:
+            await getattr(self, what).aclose()
+        finally:  # a reader that is told of it may end all meanwhile, and this call with it
+            self.ended += 1
+
+    async def check(self):
+        """Look whether each closing from within has ended."""
+        while self.ended < self.begun:  # noqa: ASYNC110 - turns of the loop, not time
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def scene(hooks=None):
+    """Run a server, and a session; see in the end that nothing of it is left."""
+    async with FakeInsights() as fake:
+        for sid in SIDS:
+            fake.add_conference(COUNT, conference_sid=sid)
+        here = Scene(fake, hooks)
+        try:
+            yield here
+        finally:
+            await here.session.aclose()
+        await turns(2)
+        assert held_by(here.session) == (0, 0, 0)
+        assert own_tasks() == []
+        assert here.ended == here.begun
+
+
+async def drained(items):
+    """Read to the end, or up to what says that there is no more; never a bare cancellation."""
+    with suppress(InsightsError):
+        async for _ in items:
+            pass
+
+
+# --- Who closes what ---
+
+
+async def read_stream(here):
+    await drained(here.stream)
+
+
+async def read_list(here):
+    with suppress(InsightsError):
+        await here.stream
+
+
+async def read_opened(here):
+    async with here.stream:
+        await drained(here.stream)
+
+
+async def read_fan_out(here):
+    await drained(here.begin(SIDS))
+
+
+async def read_opened_fan_out(here):
+    async with here.begin(SIDS) as fan_out:
+        await drained(fan_out)
+
+
+async def read_merged(here):
+    async with here.begin(SIDS).participants() as records:
+        await drained(records)
+
+
+def source_that_closes(what, *, before):
+    """Return a reader of a fan-out whose source closes something, before its first SID or after."""
+
+    async def read(here):
+        async def source():
+            if before:
+                await here.close(what)
+            yield SID
+            if not before:
+                await here.close(what)
+            yield OTHER
+
+        await drained(here.begin(source()))
+
+    return read
+
+
+def directly(closing):
+    return closing
+
+
+def in_a_task(closing):
+    return asyncio.ensure_future(closing)
+
+
+async def bounded(closing):
+    """Wait no longer than a while, as users do: before Python 3.12 that is a task of its own."""
+    await asyncio.wait_for(closing, 3600)
+
+
+def hook_that_closes(signal, what, *, by=directly, times=1):
+    """Return a trace config one of whose hooks closes something, the first so many times."""
+    config, left = aiohttp.TraceConfig(), times
+
+    async def hook(_session, _context, _params):
+        nonlocal left
+        if left:
+            left -= 1
+            await by(config.here.close(what))
+
+    getattr(config, signal).append(hook)
+    return config
+
+
+def run(read, hooks=None, *, during=None):
+    """Run a reader in a scene, and `during(here, task)` meanwhile; a hang is a failure."""
+
+    async def main():
+        async with scene(hooks) as here:
+            if hooks is not None:
+                hooks.here = here
+            task = asyncio.create_task(read(here))
+            if during is not None:
+                await during(here, task)
+            if not task.done():
+                await asyncio.wait([task])
+            await here.check()
+            assert here.begun
+            if during is None:
+                task.result()
+            elif not task.cancelled():
+                assert isinstance(task.exception(), InsightsError | None)
+
+    watchdog.run(main())
+
+
+# --- A source of SIDs ---
+
+SOURCES = [
+    pytest.param(source_that_closes(what, before=before), id=f"{what}-{when}")
+    for what in ("fan_out", "session")
+    for before, when in ((True, "before"), (False, "between"))
+]
+
+
+@pytest.mark.parametrize("read", SOURCES)
+def test_a_source_that_closes(read):
+    """A source may close the fan-out that it feeds, or its session: all ends, itself included."""
+    run(read)
+
+
+@pytest.mark.parametrize("what", ["fan_out", "session"])
+def test_nothing_begins_behind_it(what):
+    """A SID that comes after a source has closed its own fan-out is not begun with."""
+
+    async def main():
+        async with scene() as here:
+
+            async def source():
+                await here.close(what)
+                yield SID
+
+            await drained(here.begin(source()))
+            await here.check()
+            assert here.fake.requests == []
+            assert here.fan_out.in_flight == 0
+
+    watchdog.run(main())
+
+
+# --- A trace hook ---
+
+SIGNALS = [
+    "on_request_start",
+    "on_connection_create_start",
+    "on_request_headers_sent",
+    "on_request_end",
+]
+READERS = [read_stream, read_list, read_opened]
+FAN_OUTS = [read_fan_out, read_opened_fan_out, read_merged]
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("what", ["stream", "session"])
+@pytest.mark.parametrize("read", READERS)
+def test_a_hook_that_closes(read, what, signal):
+    """A trace hook may close the stream whose page it belongs to, or the session."""
+    run(read, hook_that_closes(signal, what))
+
+
+@pytest.mark.parametrize("signal", ["on_request_start", "on_request_end"])
+@pytest.mark.parametrize("what", ["fan_out", "session"])
+@pytest.mark.parametrize("read", FAN_OUTS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_hook_of_a_fan_out(read, what, signal, times):
+    """A trace hook of one of its pages may close a fan-out or the session; so may two at once."""
+    run(read, hook_that_closes(signal, what, times=times))
+
+
+@pytest.mark.parametrize("by", [in_a_task, bounded])
+@pytest.mark.parametrize(("read", "what"), [(read_list, "session"), (read_fan_out, "fan_out")])
+def test_a_hook_that_closes_in_a_task(read, what, by):
+    """A hook that waits for a task that closes ends, too: at once, or within a bound."""
+    run(read, hook_that_closes("on_request_start", what, by=by))
+
+
+# --- An event callback ---
+
+
+@pytest.mark.parametrize("kind", ["RequestStarted", "RequestFinished", "Page"])
+@pytest.mark.parametrize("what", ["stream", "session"])
+@pytest.mark.parametrize("read", [*READERS, *FAN_OUTS])
+def test_an_event_that_closes(read, what, kind):
+    """An event callback may start to close a stream, or the session."""
+
+    async def during(here, task):
+        closing = []
+
+        def reaction(event):
+            if type(event).__name__.startswith(kind) and not closing:
+                closing.append(asyncio.ensure_future(here.close(what)))
+
+        here.reaction = reaction
+        await asyncio.wait([task])
+        await closing[0]
+
+    run(read, during=during)
+
+
+# --- A consumer, while another task waits ---
+
+
+@pytest.mark.parametrize("what", ["stream", "session"])
+def test_a_consumer_that_closes_while_another_waits(what):
+    """A consumer may close what another task is waiting for: that one is told, and never ends."""
+
+    async def main():
+        async with scene() as here:
+            here.fake.latency = 3600
+            reader = asyncio.create_task(here.stream.__anext__())
+            while not here.session.stats.in_flight:  # noqa: ASYNC110 - turns, not time
+                await asyncio.sleep(0)
+            await here.close(what)
+            await asyncio.wait([reader])
+            assert isinstance(reader.exception(), InsightsError)
+            with pytest.raises(InsightsError):
+                await here.stream
+
+    watchdog.run(main())
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("what", ["fan_out", "session"])
+def test_a_fan_out_that_is_closed_while_another_waits(what, merged):
+    """So it is with a fan-out, and with its merged records."""
+
+    async def main():
+        async with scene() as here:
+            here.fake.latency = 3600
+            fan_out = here.begin(SIDS)
+            items = fan_out.participants() if merged else fan_out
+            reader = asyncio.create_task(items.__anext__())
+            while not here.session.stats.in_flight:  # noqa: ASYNC110 - turns, not time
+                await asyncio.sleep(0)
+            await here.close(what)
+            await asyncio.wait([reader])
+            assert isinstance(reader.exception(), InsightsError)
+
+    watchdog.run(main())
+
+
+def test_closed_by_itself_while_awaited():
+    """A list that is awaited as a whole, and closed meanwhile, is an error and not a short list."""
+
+    async def main():
+        async with scene() as here:
+            reading = asyncio.ensure_future(here.stream)
+            while here.session.stats.pages == 0:  # noqa: ASYNC110 - turns, not time
+                await asyncio.sleep(0)
+            here.fake.latency = 3600
+            await turns(1)
+            await here.close("stream")
+            await asyncio.wait([reading])
+            assert isinstance(reading.exception(), InvalidRequestError)
+            assert reading.exception().cursor
+
+    watchdog.run(main())
+
+
+# --- It can be cancelled ---
+
+
+def at_every_turn(read, new_hooks, style):
+    """Cancel a reader in every turn of the loop until it is done before."""
+
+    async def main():
+        k, done = 0, False
+        while not done:
+            hooks = new_hooks()
+            async with scene(hooks) as here:
+                if hooks is not None:
+                    hooks.here = here
+                task = asyncio.create_task(read(here))
+                done = await turns(k, task=task)
+                await Canceller(task).end(style)
+                assert task.cancelled() or done
+            k += 1
+        return k
+
+    assert watchdog.run(main()) > 3
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("read", SOURCES)
+def test_a_source_that_closes_can_be_cancelled(read, style):
+    """Whoever reads a fan-out whose source closes it can be cancelled in any turn of the loop."""
+    at_every_turn(read, lambda: None, style)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    ("read", "what"),
+    [
+        (read_list, "stream"),
+        (read_opened, "session"),
+        (read_opened_fan_out, "fan_out"),
+        (read_merged, "session"),
+    ],
+)
+def test_a_hook_that_closes_can_be_cancelled(read, what, style):
+    """Whoever reads what a trace hook closes can be cancelled in any turn of the loop."""
+    at_every_turn(read, lambda: hook_that_closes("on_request_end", what), style)
+
+
+# --- It all ends with the loop ---
+
+
+@pytest.mark.parametrize("what", ["fan_out", "session"])
+def test_a_run_that_ends_in_the_middle(what):
+    """`asyncio.run` returns, also where its main task leaves all of that behind."""
+
+    async def main():
+        fake = FakeInsights()
+        await fake.start()
+        fake.add_conference(COUNT, conference_sid=SID)
+        here = Scene(fake, None)
+
+        async def source():
+            yield SID
+            await here.close(what)
+            await asyncio.Event().wait()
+
+        reader = asyncio.create_task(drained(here.begin(source())))
+        while not here.begun:  # noqa: ASYNC110 - turns of the loop, not time
+            await asyncio.sleep(0)
+        # Nothing is awaited: the server goes first, as it is no part of this.
+        await fake.aclose()
+        return here, reader
+
+    here, reader = watchdog.run(main())
+    assert reader.done()
+    watchdog.run(here.session.aclose())
