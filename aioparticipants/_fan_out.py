@@ -42,7 +42,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar,
 import attrs
 
 from ._paging import RawPage
-from ._tasks import cancel_threadsafe, running_loop, wait_ignoring_cancellation
+from ._tasks import (
+    cancel_threadsafe,
+    closed_after,
+    running_loop,
+    wait_ignoring_cancellation,
+)
 from .errors import (
     InsightsError,
     InvalidRequestError,
@@ -54,6 +59,7 @@ from .models import ProcessingState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterator
+    from types import TracebackType
 
     from ._prefetching import PagesAhead
     from ._stream import RecordStream
@@ -660,9 +666,14 @@ class FanOut(AsyncIterator[ConferenceResult]):
         self._crew.check_unused()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
         """Close it."""
-        await self.aclose()
+        await closed_after(error, self.aclose())
 
 
 class MergedParticipants(AsyncIterator["Participant"]):
@@ -697,6 +708,11 @@ class MergedParticipants(AsyncIterator["Participant"]):
         self._crew.check_unused()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
         """Close it."""
-        await self.aclose()
+        await closed_after(error, self.aclose())

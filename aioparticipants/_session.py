@@ -25,13 +25,14 @@ from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._shared_limiter import shared_limiter
 from ._speed import decode_participants
 from ._stream import RecordStream
-from ._tasks import SessionTasks, wait_ignoring_cancellation
+from ._tasks import SessionTasks, closed_after, wait_ignoring_cancellation
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
 from .events import ConferenceFinished, LimitChanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
 
     import aiohttp
 
@@ -344,9 +345,14 @@ class InsightsSession:
         """Return itself; `aclose()` follows at the end of the block."""
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
         """Close it."""
-        await self.aclose()
+        await closed_after(error, self.aclose())
 
     def __repr__(self) -> str:
         """Show where it leads, and no credentials."""

@@ -39,6 +39,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from ._messages import Request
+from ._tasks import closed_after
 from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
 from .models import Page, RecordProblem
 
@@ -226,9 +227,14 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._check_unused()
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
         """Close it."""
-        await self.aclose()
+        await closed_after(error, self.aclose())
 
     def __await__(self) -> Generator[object, None, list[T_co]]:
         """Do as `all()`."""
@@ -362,10 +368,13 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             try:
                 if self._is_structured():
                     await self._turn_page()
+                    self._raise_if_closed()
+                    self._fill()
                 else:
+                    self._fill()
+                    # Behind it, so that a consumer which is cancelled here each time gets on, too.
                     await asyncio.sleep(0)
-                self._raise_if_closed()
-                self._fill()
+                    self._raise_if_closed()
             except InsightsError as error:
                 failure = error.with_traceback(None)
             finally:

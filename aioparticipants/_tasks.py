@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SessionTasks",
     "cancel_threadsafe",
+    "closed_after",
     "running_loop",
     "session_closed",
     "wait_ignoring_cancellation",
@@ -86,6 +87,18 @@ async def wait_ignoring_cancellation(
         first = None  # else this frame and the error would hold each other
         if caller is not None:
             del _waits[caller]
+
+
+async def closed_after(error: BaseException | None, closing: Awaitable[None]) -> None:
+    """Close something at the end of an `async with` block, which `error` ended, if anything did.
+
+    Where that is a cancellation already, a further one meanwhile does not take its place.
+    """
+    try:
+        await closing
+    except asyncio.CancelledError:
+        if not isinstance(error, asyncio.CancelledError):
+            raise
 
 
 def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> bool:

@@ -156,7 +156,7 @@ async def test_a_budget_is_given_back_when_cancelled(fake):
         for stream in reversed(streams):
             await stream.aclose()
         ended = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [*map(type, ended)] == [StopAsyncIteration] * 2
+        assert [*map(type, ended)] == [InvalidRequestError] * 2
 
     assert budget.taken == 0
     assert not budget.semaphore.locked()
