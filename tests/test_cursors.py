@@ -643,6 +643,25 @@ async def test_a_page_that_became_shorter(fake, session):
     await again.aclose()
 
 
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+async def test_a_page_in_another_order(fake, session, count):
+    """A page that has another record before the cursor's place is an error, not a silent loss."""
+    records = fake.records(fake.add_conference(participants=8))
+    sid = fake.add_conference(records)
+    async with session.participants(sid, page_size=4) as stream:
+        await taken(stream, count)
+
+    fake.add_conference([*reversed(records)], conference_sid=sid)
+    rest = session.participants(sid, resume=stream.cursor)
+    for _ in range(2):
+        with pytest.raises(PaginationError, match="the list changed") as caught:
+            await anext(rest)
+        assert caught.value.cursor == stream.cursor
+    await rest.aclose()
+    fake.add_conference(records, conference_sid=sid)
+    assert len(await session.participants(sid, resume=stream.cursor)) == 8 - count
+
+
 async def test_a_circle_is_found_after_resuming():
     """A next link to the list's first page is a circle, wherever the list was resumed."""
     links = ("Page=1", "Page=2", "Page=2", "PageSize=1000")  # the second is asked for ahead
