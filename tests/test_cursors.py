@@ -151,6 +151,12 @@ def made(version, query, first=FIRST, checksum=None):
     return base64.urlsafe_b64encode(head + body).decode()
 
 
+def with_version(version):
+    """Return a good cursor that says it were of another version, and would make sense as such."""
+    good = base64.urlsafe_b64decode(cursor_of(FIRST, FIRST, 5, b"abcd"))
+    return base64.urlsafe_b64encode(bytes([version]) + good[1:]).decode()
+
+
 def short(version):
     """Return a cursor that ends before its head does, with a checksum that is right."""
     body = bytes(_BODY.size - 1)
@@ -180,8 +186,8 @@ def short(version):
         made(2, b"Page=1", checksum=b"1234"),
         made(1, b"Page=\xff"),
         made(1, b"Page=1", checksum=b"1234"),
-        "AQ" + GOOD[2:],
-        "AV" + GOOD[2:],
+        with_version(1),
+        with_version(3),
         short(2),
         made(2, b"Label= " * 9000),
         5,
