@@ -151,6 +151,12 @@ def made(version, query, first=FIRST, checksum=None):
     return base64.urlsafe_b64encode(head + body).decode()
 
 
+def with_version(version):
+    """Return a good cursor that says it were of another version, and would make sense as such."""
+    good = base64.urlsafe_b64decode(cursor_of(FIRST, FIRST, 5, b"abcd"))
+    return base64.urlsafe_b64encode(bytes([version]) + good[1:]).decode()
+
+
 def short(version):
     """Return a cursor that ends before its head does, with a checksum that is right."""
     body = bytes(_BODY.size - 1)
@@ -180,8 +186,8 @@ def short(version):
         made(2, b"Page=1", checksum=b"1234"),
         made(1, b"Page=\xff"),
         made(1, b"Page=1", checksum=b"1234"),
-        "AQ" + GOOD[2:],
-        "AV" + GOOD[2:],
+        with_version(1),
+        with_version(3),
         short(2),
         made(2, b"Label= " * 9000),
         5,
@@ -335,20 +341,20 @@ def test_the_longest_cursor(events):
         resumed(first, padded)
 
 
-async def test_resume_at_a_long_page_token():
-    """A list whose page tokens have 13,000 characters goes on at every record."""
-    pages, everyone = pages_of(4, 2)
-    pages[0] = pages[0].replace(b"Page=2", b"Page=2&T=" + b"t" * 13_000)
-    body = pages[0].partition(b"\r\n\r\n")[2]
-    for count in range(5):
-        async with raw(http(body), pages[1]) as server:
+@pytest.mark.parametrize("size", [13_000, 60_000])
+async def test_resume_at_a_long_page_token(size):
+    """A list whose page tokens are long goes on at every record."""
+    first = http(page_before(f"PageToken={'t' * size}", {"participant_sid": "CP0"}))
+    last = http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))
+    for count in range(4):
+        async with raw(first, last) as server:
             async with InsightsSession(ANYONE, base_url=server.base_url) as session:
                 async with session.participants(SID) as stream:
                     found = await taken(stream, count)
-        async with raw(*([http(body)] if count < 2 else []), pages[1]) as server:
+        async with raw(*([] if count else [first]), last) as server:
             async with InsightsSession(ANYONE, base_url=server.base_url) as session:
                 found += await taken(session.participants(SID, resume=stream.cursor))
-        assert found == everyone
+        assert found == ["CP0", "CP1", "CP2"]
 
 
 # --- With another page size ---
@@ -641,6 +647,25 @@ async def test_a_page_that_became_shorter(fake, session):
             await anext(again)
         assert caught.value.cursor == stream.cursor
     await again.aclose()
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 7])
+async def test_a_page_in_another_order(fake, session, count):
+    """A page that has another record before the cursor's place is an error, not a silent loss."""
+    records = fake.records(fake.add_conference(participants=8))
+    sid = fake.add_conference(records)
+    async with session.participants(sid, page_size=4) as stream:
+        await taken(stream, count)
+
+    fake.add_conference([*reversed(records)], conference_sid=sid)
+    rest = session.participants(sid, resume=stream.cursor)
+    for _ in range(2):
+        with pytest.raises(PaginationError, match="the list changed") as caught:
+            await anext(rest)
+        assert caught.value.cursor == stream.cursor
+    await rest.aclose()
+    fake.add_conference(records, conference_sid=sid)
+    assert len(await session.participants(sid, resume=stream.cursor)) == 8 - count
 
 
 async def test_a_circle_is_found_after_resuming():
