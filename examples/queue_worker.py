@@ -7,49 +7,41 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol
 
-import attrs
-
-from aioparticipants import (
-    ConferenceResult,
-    CursorExpiredError,
-    InsightsError,
-    InsightsSession,
-    NotFoundError,
-    PaginationError,
-    Participant,
-    ResponseError,
-)
+from aioparticipants import ConferenceResult, InsightsSession, NotFoundError
 
 SETTLING = 1800.0  # seconds: what Twilio may take for a conference's summaries, typically
 TRIES = 48  # of which each waits so long: Twilio gives summaries up after 24 hours
-
-#: Takes what a conference led to, and a note of each record in it that could not be read.
-Store = Callable[[ConferenceResult, list[str]], Awaitable[None]]
 
 
 class Queue(Protocol):
     """What is needed of a queue: SQS, Redis Streams and PostgreSQL can all do it."""
 
     async def take(self) -> str: ...
-    def times_taken(self, sid: str) -> int: ...
+    def times_taken(self, sid: str) -> int: ...  # this time included
     async def acknowledge(self, sid: str) -> None: ...
     async def put_back(self, sid: str, *, seconds: float) -> None: ...
 
 
-async def work(session: InsightsSession, queue: Queue, store: Store, stop: asyncio.Event) -> None:
+async def work(
+    session: InsightsSession,
+    queue: Queue,
+    store: Callable[[ConferenceResult], Awaitable[None]],
+    stop: asyncio.Event,
+) -> None:
     """Serve the queue until told to stop, and then finish what was taken.
 
-    If it is killed instead, what was not acknowledged is the queue's to hand out again.
+    If it is killed instead, what was not acknowledged is the queue's to hand out again. A value
+    that is not what Twilio promises is kept with its record, and hides no other.
     """
-    async with session.fan_out(taken(queue, stop)) as results:
+    async with session.fan_out(taken(queue, stop), on_invalid="keep") as results:
         async for result in results:
-            whole, bad_records = await behind_bad_records(session, result)
-            seconds = seconds_to_wait(whole, queue.times_taken(whole.conference_sid))
+            sid = result.conference_sid
+            seconds = seconds_to_wait(result, queue.times_taken(sid))
             if seconds is None:
-                await store(whole, bad_records)
-                await queue.acknowledge(whole.conference_sid)
+                await store(result)
+                await queue.acknowledge(sid)
             else:
-                await queue.put_back(whole.conference_sid, seconds=seconds)
+                await queue.put_back(sid, seconds=seconds)
 
 
 def seconds_to_wait(result: ConferenceResult, times_taken: int) -> float | None:
@@ -57,36 +49,9 @@ def seconds_to_wait(result: ConferenceResult, times_taken: int) -> float | None:
     error = result.error
     if error is not None and error.transient:
         return getattr(error, "retry_after", None) or 30.0
-    if result.settled or times_taken >= TRIES:
-        return None
-    # Complete, and not settled; or not there yet; or a list that changed while it was read.
-    may_pass = (NotFoundError, PaginationError, CursorExpiredError)
-    return SETTLING if error is None or isinstance(error, may_pass) else None
-
-
-async def behind_bad_records(
-    session: InsightsSession, result: ConferenceResult
-) -> tuple[ConferenceResult, list[str]]:
-    """Return a result with the records behind those that could not be read; and notes of these."""
-    participants, error, bad_records = [*result.participants], result.error, list[str]()
-    while isinstance(error, ResponseError) and error.cursor_after:
-        bad_records.append(str(error))
-        rest, error = await rest_of(session, result.conference_sid, error.cursor_after)
-        participants += rest
-    return attrs.evolve(result, participants=tuple(participants), error=error), bad_records
-
-
-async def rest_of(
-    session: InsightsSession, sid: str, cursor: str
-) -> tuple[list[Participant], InsightsError | None]:
-    """Return the records from a cursor on, and why there are no more, if it is not the end."""
-    participants = list[Participant]()
-    try:
-        async for page in session.participants(sid, resume=cursor).pages():
-            participants += page.records
-    except InsightsError as error:
-        return participants, error
-    return participants, None
+    # Soon after its end a conference is not there yet, or empty, or its summaries may still change.
+    may_settle = not result.settled and (error is None or isinstance(error, NotFoundError))
+    return SETTLING if may_settle and times_taken < TRIES else None
 
 
 async def taken(queue: Queue, stop: asyncio.Event) -> AsyncIterator[str]:
@@ -130,8 +95,10 @@ class MemoryQueue:
         asyncio.get_running_loop().call_later(seconds, self.waiting.put_nowait, sid)
 
 
-async def show(result: ConferenceResult, bad_records: list[str]) -> None:
-    print(result.conference_sid, len(result.participants), result.error or "complete", *bad_records)
+async def show(result: ConferenceResult) -> None:
+    print(result.conference_sid, len(result.participants), result.error or "complete")
+    for problem in result.problems:
+        print(result.conference_sid, problem.fault, problem.cursor)
 
 
 async def main(session: InsightsSession, queue: Queue) -> None:

@@ -46,6 +46,12 @@ def example(name):
     return module
 
 
+def made_up(fake, count):
+    """Return that many participants of no conference in particular."""
+    records = fake.records(fake.add_conference(participants=count))
+    return [{**each, "conference_sid": None} for each in records]
+
+
 async def test_one_conference(fake, capsys):
     """The README's first example prints a line a participant."""
     sid = fake.add_conference([{"participant_sid": "CP1"}, *fake.records(fake.add_conference(2))])
@@ -217,28 +223,18 @@ class Jobs:
         self.waiting.put_nowait(sid)
 
 
-class SmallPages(InsightsSession):
-    """A session whose lists come in pages of four."""
-
-    def participants(self, *args, **options):
-        return super().participants(*args, page_size=4, **options)
-
-    def fan_out(self, *args, **options):
-        return super().fan_out(*args, page_size=4, **options)
-
-
 class Stored:
     """A store that tells what it was given, and stops the worker when it has so many."""
 
     def __init__(self, jobs, count):
         self.jobs, self.count, self.stop = jobs, count, asyncio.Event()
-        self.results, self.bad_records = {}, {}
+        self.results = {}
 
-    async def __call__(self, result, bad_records):
+    async def __call__(self, result):
         sid = result.conference_sid
         assert sid not in self.jobs.acknowledged
         assert sid not in self.results
-        self.results[sid], self.bad_records[sid] = result, bad_records
+        self.results[sid] = result
         if len(self.results) == self.count:
             self.stop.set()
 
@@ -262,13 +258,12 @@ async def test_queue_worker(fake, session):
         sid: sids_of(fake.records(sid)) for sid in sids
     }
     assert isinstance(store.results["none"].error, InvalidRequestError)
-    assert {*map(tuple, store.bad_records.values())} == {()}
     assert jobs.waiting.empty()
 
 
 async def test_queue_worker_that_comes_too_early(fake, session):
     """A conference that is not there, empty or in progress is put back until it is settled."""
-    records = fake.records(fake.add_conference(participants=4))
+    records = made_up(fake, 4)
     late, empty, early = "CF" + "0" * 32, fake.add_conference([]), "CF" + "1" * 32
     fake.add_conference([*records[:3], in_progress(records[3])], conference_sid=early)
     jobs = Jobs(late, empty, early)
@@ -293,7 +288,7 @@ async def test_queue_worker_that_comes_too_early(fake, session):
 
 async def test_queue_worker_that_has_waited_for_a_day(fake, session):
     """What Twilio never finishes is stored as it is, in the end, and taken no more."""
-    records = [*map(in_progress, fake.records(fake.add_conference(participants=2)))]
+    records = [*map(in_progress, made_up(fake, 2))]
     lost, empty, stuck = "CF" + "0" * 32, fake.add_conference([]), fake.add_conference(records)
     jobs = Jobs(lost, empty, stuck)
     store = Stored(jobs, 3)
@@ -308,74 +303,23 @@ async def test_queue_worker_that_has_waited_for_a_day(fake, session):
 
 
 async def test_queue_worker_with_bad_records(fake, session):
-    """A record that cannot be read is noted, and hides none of the others."""
-    records = fake.records(fake.add_conference(participants=7))
-    bad = [
-        {**each, "label": 7} if index in {0, 3, 4, 6} else each
-        for index, each in enumerate(records)
+    """A record with a wrong value is kept, one that is none is noted, and neither hides others."""
+    records = made_up(fake, 7)
+    wrong = [
+        {**each, "label": 7} if index in {0, 4} else each for index, each in enumerate(records)
     ]
-    sid = fake.add_conference(bad)
+    sid = fake.add_conference([*wrong[:3], "no record", *wrong[3:], None])
     jobs = Jobs(sid)
     store = Stored(jobs, 1)
 
     await example("queue_worker").work(session, jobs, store, store.stop)
 
-    assert store.results[sid].error is None
-    assert store.sids_of(sid) == sids_of([records[1], records[2], records[5]])
-    assert [re.search(r"participants\[(\d)\]", note)[1] for note in store.bad_records[sid]] == [
-        *"0346"
-    ]
+    result = store.results[sid]
+    assert result.error is None
+    assert store.sids_of(sid) == sids_of(records)
+    assert [each.extra.get("label") for each in result.participants if each.problems] == [7, 7]
+    assert [each.index for each in result.problems] == [3, 8]
     assert jobs.acknowledged == [sid]
-
-
-async def test_queue_worker_whose_list_changes(fake, session):
-    """A list that changes behind a bad record is put back, and then stored whole."""
-    records = fake.records(fake.add_conference(participants=6))
-    sid = fake.add_conference([*records[:3], {**records[3], "label": 7}, *records[4:]])
-    jobs = Jobs(sid)
-    store = Stored(jobs, 1)
-    times_taken = jobs.times_taken
-
-    async def shuffle(*_args):
-        await until(lambda: fake.requests)
-        fake.add_conference(records[:2], conference_sid=sid)
-
-    async def mend(sid, *, seconds):
-        jobs.back.append((sid, seconds))
-        fake.add_conference(records[::-1], conference_sid=sid)
-        jobs.waiting.put_nowait(sid)
-
-    jobs.put_back = mend
-    shuffling = asyncio.create_task(shuffle())
-    await example("queue_worker").work(session, jobs, store, store.stop)
-    await shuffling
-
-    assert jobs.back == [(sid, 1800)]
-    assert store.sids_of(sid) == sids_of(records[::-1])
-    assert times_taken(sid) == 2
-
-
-async def test_queue_worker_whose_cursor_has_expired(fake):
-    """A page token that is refused behind a bad record puts the conference back, to begin anew."""
-    records = fake.records(fake.add_conference(participants=10))
-    sid = fake.add_conference([*records[:6], {**records[6], "label": 7}, *records[7:]])
-    jobs = Jobs(sid)
-    store = Stored(jobs, 1)
-    options = {"base_url": fake.base_url, "retry": ONCE}
-    fake.latency = 0.05
-    async with SmallPages(fake.credentials, **options) as session:
-        working = asyncio.ensure_future(
-            example("queue_worker").work(session, jobs, store, store.stop)
-        )
-        await until(lambda: len(fake.requests) == 3)
-        fake.fail_next(400)
-        await working
-
-    assert [seen.status for seen in fake.requests][:4] == [200, 200, 200, 400]
-    assert jobs.back == [(sid, 1800)]
-    assert store.results[sid].error is None
-    assert store.sids_of(sid) == sids_of([*records[:6], *records[7:]])
-    assert len(store.bad_records[sid]) == 1
 
 
 @pytest.mark.parametrize("killed_after", range(5))
@@ -427,7 +371,7 @@ async def test_queue_worker_stops(fake, session):
     sids = [fake.add_conference(participants=1) for _ in range(100)]
     jobs, stop, stored = Jobs(*sids), asyncio.Event(), []
 
-    async def store(result, _bad_records):
+    async def store(result):
         stored.append(result.conference_sid)
         stop.set()
 
@@ -452,7 +396,7 @@ async def test_queue_worker_that_breaks(fake, session, broken):
     jobs = Jobs(*(fake.add_conference(participants=1) for _ in range(5)))
     storing = asyncio.Event()
 
-    async def store(_result, _bad_records):
+    async def store(_result):
         storing.set()
         if broken:
             raise OSError
@@ -507,6 +451,16 @@ def in_progress(record):
     return {**record, "processing_state": "in_progress"}
 
 
+class SmallPages(InsightsSession):
+    """A session whose lists come in pages of four."""
+
+    def participants(self, *args, **options):
+        return super().participants(*args, page_size=4, **options)
+
+    def fan_out(self, *args, **options):
+        return super().fan_out(*args, page_size=4, **options)
+
+
 class Job:
     """The nightly job on the fake, and what it has written."""
 
@@ -541,7 +495,7 @@ class Job:
 
 async def test_nightly_job(fake, tmp_path, capsys):
     """A job that failed in part is completed by the next run: nothing is lost, nothing repeated."""
-    records = fake.records(fake.add_conference(participants=9))
+    records = made_up(fake, 9)
     sids = [fake.add_conference(participants=3) for _ in range(6)]
     later = "CF" + "0" * 32
     job = Job(fake, tmp_path, *sids, later, sids[0], "none")
@@ -605,7 +559,7 @@ async def begun(fake, folder, records):
 
 async def test_nightly_job_in_the_middle_of_a_conference(fake, tmp_path):
     """A conference that failed half-way goes on there in the next run, even one that is killed."""
-    records = fake.records(fake.add_conference(participants=10))
+    records = made_up(fake, 10)
     job, sid = await begun(fake, tmp_path, records)
     assert sids_of(job.unfinished[sid]["participants"]) == sids_of(records[:8])
 
@@ -627,7 +581,7 @@ async def test_nightly_job_in_the_middle_of_a_conference(fake, tmp_path):
 
 async def test_nightly_job_whose_cursor_has_expired(fake, tmp_path):
     """A conference whose page token is refused is asked for anew, and no record is there twice."""
-    records = fake.records(fake.add_conference(participants=10))
+    records = made_up(fake, 10)
     job, sid = await begun(fake, tmp_path, records)
 
     fake.fail_next(400)
@@ -638,7 +592,7 @@ async def test_nightly_job_whose_cursor_has_expired(fake, tmp_path):
 
 async def test_nightly_job_whose_cursor_cannot_be_read(fake, tmp_path):
     """A conference whose cursor is of no use to this package is asked for anew."""
-    records = fake.records(fake.add_conference(participants=10))
+    records = made_up(fake, 10)
     job, sid = await begun(fake, tmp_path, records)
     path = job.output.with_name("out.ndjson.unfinished")
     path.write_text(json.dumps({**job.unfinished[sid], "cursor": "of another age"}) + "\n")
@@ -650,7 +604,7 @@ async def test_nightly_job_whose_cursor_cannot_be_read(fake, tmp_path):
 @pytest.mark.parametrize("count", [3, 10, 11])
 async def test_nightly_job_whose_list_has_changed(fake, tmp_path, count):
     """A conference whose list has changed since is asked for anew, and is there once and whole."""
-    records = fake.records(fake.add_conference(participants=11))
+    records = made_up(fake, 11)
     sid = fake.add_conference([*records[:6], {**records[6], "label": 7}, *records[7:]])
     job = Job(fake, tmp_path, sid)
     fake.latency = 0.05
@@ -669,7 +623,7 @@ async def test_nightly_job_whose_list_has_changed(fake, tmp_path, count):
 
 async def test_nightly_job_whose_list_changes_all_the_time(fake, tmp_path):
     """A list that changes as often as it is asked for is given up for the night."""
-    records = fake.records(fake.add_conference(participants=4))
+    records = made_up(fake, 4)
     sid = fake.add_conference(records)
     job = Job(fake, tmp_path, sid)
     bad = [*records[:2], {**records[2], "label": 7}, records[3]]
@@ -687,7 +641,7 @@ async def test_nightly_job_whose_list_changes_all_the_time(fake, tmp_path):
 
 async def test_nightly_job_that_comes_too_early(fake, tmp_path, capsys):
     """A conference that is not there, empty or in progress is asked for anew by the next run."""
-    records = fake.records(fake.add_conference(participants=6))
+    records = made_up(fake, 6)
     late, empty, early = "CF" + "0" * 32, fake.add_conference([]), "CF" + "1" * 32
     fake.add_conference([in_progress(records[0]), *records[1:]], conference_sid=early)
     job = Job(fake, tmp_path, late, empty, early)
@@ -707,7 +661,7 @@ async def test_nightly_job_that_comes_too_early(fake, tmp_path, capsys):
 
 async def test_nightly_job_after_a_day(fake, tmp_path):
     """What Twilio has not finished for a day is taken as it is; what is not there is not done."""
-    records = fake.records(fake.add_conference(participants=6))
+    records = made_up(fake, 6)
     lost, empty, stuck = "CF" + "0" * 32, fake.add_conference([]), "CF" + "1" * 32
     fake.add_conference([in_progress(records[0]), *records[1:]], conference_sid=stuck)
     job = Job(fake, tmp_path, lost, empty, stuck)
@@ -723,7 +677,7 @@ async def test_nightly_job_after_a_day(fake, tmp_path):
 
 async def test_nightly_job_that_failed_too_early(fake, tmp_path):
     """Records that may still change are not kept for a conference that failed half-way."""
-    records = fake.records(fake.add_conference(participants=10))
+    records = made_up(fake, 10)
     job, sid = await begun(fake, tmp_path, [in_progress(records[0]), *records[1:]])
     assert job.unfinished[sid]["participants"] == []
     assert job.unfinished[sid]["cursor"] is None
@@ -737,7 +691,7 @@ async def test_nightly_job_that_failed_too_early(fake, tmp_path):
 
 async def test_nightly_job_with_bad_records(fake, tmp_path):
     """A record that cannot be read is noted, with a cursor that leads to it, and hides no other."""
-    records = fake.records(fake.add_conference(participants=10))
+    records = made_up(fake, 10)
     worse = [
         {**each, "label": 7} if index in {0, 5, 6, 9} else each
         for index, each in enumerate(records)
@@ -783,7 +737,7 @@ def test_nightly_job_as_a_script(tmp_path):
 
 async def test_nightly_job_writes_all_there_is(fake, tmp_path):
     """The output has every field of a record, those that the package does not know included."""
-    (record,) = fake.records(fake.add_conference(participants=1))
+    (record,) = made_up(fake, 1)
     sid = fake.add_conference([{**record, "novel": {"a": [1]}}])
     output = tmp_path / "out.ndjson"
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
@@ -845,7 +799,7 @@ async def test_readme_on_use(fake):
 
 async def test_readme_on_resuming(fake, session):
     """The README's lines on going on lose nothing, and store nothing twice."""
-    records = fake.records(fake.add_conference(participants=5))
+    records = made_up(fake, 5)
     sid = fake.add_conference([*records[:3], {**records[3], "label": 7}, records[4]])
     stored, cursors = [], []
     names = {"session": session, "InsightsError": InsightsError, "replace": {"CF…": sid}}
