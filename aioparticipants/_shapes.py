@@ -43,8 +43,7 @@ def _shape(kind: type) -> type:
     """Return the shape of a class of records, and let `_structuring` know of it."""
     fields = [
         (_structuring.wire_name(each), _json_type(each.type) | None, None)
-        for each in attrs.fields(kind)
-        if each.name != "extra"
+        for each in _structuring.wire_fields(kind)
     ]
     shape = defstruct(kind.__name__, fields, forbid_unknown_fields=True, gc=False)
     _structuring.members_of[shape] = asdict

@@ -463,8 +463,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         start = self._next if self._page is None else 0
         end = start + self._end - self._next
         before = await self._checked_start(page, start)
-        enough = _worth_reaching(page, start, end)
-        for _ in page.records.walk(enough):
+        enough = _worth_knowing(page, start, end)
+        for _ in page.records.look_ahead(enough):
             await asyncio.sleep(0)
         self._raise_if_closed()
         # From here to the delivery nothing waits: a cancelled consumer finds the page here.
@@ -491,10 +491,12 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         records, sid = page.records, None
         for _ in records.walk(start - 1):
             await asyncio.sleep(0)
-        self._raise_if_closed()
         # Where it cannot be read, perhaps the record could not either that the cursor is behind.
         with suppress(InsightsError):
             sid = self._sid_of(records.at(start - 1)) if records.count != start - 1 else None
+        for _ in records.walk(start):
+            await asyncio.sleep(0)
+        self._raise_if_closed()
         if records.count is not None and start > records.count:
             raise self._failed(_changed("the page to resume on is shorter than it was"))
         if not self._start.verifies(sid):
@@ -555,10 +557,10 @@ def _changed(how: str) -> PaginationError:
     return PaginationError(f"The list changed ({how}): begin it anew, without resume.")
 
 
-def _worth_reaching(page: RawPage, start: int, end: int) -> int:
+def _worth_knowing(page: RawPage, start: int, end: int) -> int:
     """Return how many records are to be known before a page is delivered.
 
-    Those that are skipped; and where a limit may end on the page, it tells whether to ask for more.
+    Where a limit may end on the page, that tells whether to ask for the next one.
     """
     longest = page.meta.page_size or _ALL  # Twilio's own word for what a page can hold
     ends = end <= longest and end < _ALL // 2 and isinstance(page.following, Request)

@@ -5,11 +5,17 @@ https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summ
 
 1. Every field can be None: the API promises none of them.
 2. Enums are open: a word that is not listed here yet is kept as the string it is.
-3. What the API sends beyond these fields is kept in `extra`, so that nothing is lost.
+3. What the API sends beyond these fields is kept in `extra`, so that nothing is lost. So is a value
+   of the wrong type where `on_invalid="keep"` asks for that: its field is None then, and the
+   record's `problems` say so. What cannot be kept as it is (a number beyond a float's range, more
+   than 64 levels of nesting) is kept as its JSON text.
 4. Everything is immutable all the way down, hashable, comparable and picklable.
 5. Personal data (`label`, `from_`, `to`; Twilio marks them PII) does not show in `repr`. Neither do
    the values of `extra`, nor the queries of a page's addresses, which hold the filters.
-6. No weak references: their slot would keep `_structuring` from its cheaper way to build a record.
+6. Records can be made by hand. Where a nested record or the events are given as a plain mapping,
+   `_structuring` checks it like one that came from the API, as the record is made, and raises
+   `InvalidRequestError` for what is wrong; the other fields are taken as they are.
+7. No weak references: their slot would keep `_structuring` from its cheaper way to build a record.
 """
 
 from __future__ import annotations
@@ -182,7 +188,7 @@ class AvgMax:
     extra: Mapping[str, object] = attrs.field(
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know."""
+    """Members that this class does not know, and values that do not fit their field."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
@@ -206,7 +212,7 @@ class MediaMetrics:
     extra: Mapping[str, object] = attrs.field(
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know."""
+    """Members that this class does not know, and values that do not fit their field."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
@@ -220,7 +226,7 @@ class ParticipantMetrics:
     extra: Mapping[str, object] = attrs.field(
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know."""
+    """Members that this class does not know, and values that do not fit their field."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
@@ -244,7 +250,7 @@ class ParticipantProperties:
     extra: Mapping[str, object] = attrs.field(
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know."""
+    """Members that this class does not know, and values that do not fit their field."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
@@ -274,9 +280,9 @@ class Participant:
     is_moderator: bool | None = None
     """Whether the participant could start the conference by joining, or end it by leaving."""
     join_time: datetime | None = None
-    """When it joined; aware, UTC."""
+    """When it joined; aware, UTC. What is finer than a microsecond is cut off."""
     leave_time: datetime | None = None
-    """When it left; aware, UTC."""
+    """When it left; aware, UTC. What is finer than a microsecond is cut off."""
     duration_seconds: int | None = None
     """How long it stayed, in seconds."""
     outbound_queue_length: int | None = None
@@ -301,9 +307,7 @@ class Participant:
     """Whether Twilio has finished this summary; `in_progress` is normal for up to 30 minutes."""
     properties: ParticipantProperties | None = None
     """What it was asked to be when it joined."""
-    events: Mapping[str, tuple[datetime, ...]] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(_frozen)
-    )
+    events: Mapping[str, tuple[datetime, ...]] | None = None
     """Name of an event (`mute`, `hold`, …) to the times it happened; aware, UTC, to the
     millisecond."""
     metrics: ParticipantMetrics | None = None
@@ -313,7 +317,11 @@ class Participant:
     extra: Mapping[str, object] = attrs.field(
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know."""
+    """Members that this class does not know, and values that do not fit their field."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the record as it came, such as `metrics.inbound.mos: expected a number,
+    found a string`; never the value, which is in `extra`. Empty unless `on_invalid="keep"`. No
+    member of the API's own JSON."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
@@ -337,7 +345,7 @@ class PageMeta:
     extra: Mapping[str, object] = attrs.field(
         default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know."""
+    """Members that this class does not know, and values that do not fit their field."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aioparticipants import ResponseError
-from aioparticipants._decoding import envelope
+from aioparticipants._decoding import decoded, envelope
 from aioparticipants._structuring import participant, unstructure_participant
 
 from .bodies import PARTICIPANTS, WAYS, all_of, decode_records, page_of, read, steps
@@ -24,7 +24,11 @@ ways = pytest.mark.parametrize("decode", WAYS.values(), ids=WAYS)
 SIZES = [{}, {"window": 1, "chunk": 1}, {"window": 3, "chunk": 24}, {"window": 50, "chunk": 90}]
 
 
-def outcome(body, decode, **sizes):
+#: Stands for a record that was malformed, and skipped.
+MALFORMED = object()
+
+
+def outcome(body, decode, *, skip=False, **sizes):
     """Return all that can be seen of a body: members, records as text, and the error."""
     records = []
     try:
@@ -32,15 +36,39 @@ def outcome(body, decode, **sizes):
         if found.records is None:
             return found.members, None, None
         while len(records) != found.records.count:
-            records.append(repr(found.records.at(len(records))))
+            records.append(record_of(found.records, len(records), skip=skip))
     except ResponseError as error:
-        return None, records, (str(error), error.path, error.transient, error.__context__)
+        failure = (str(error), error.path, error.transient, error.__context__)
+        assert is_in_its_place(len(records), *failure[1:])
+        return None, records, failure
     return found.members.get("meta"), records, None
 
 
-def both(body, sizes=SIZES):
+def record_of(records, index, *, skip):
+    """Return a record as text; where it is malformed, go past it or raise why that cannot be."""
+    try:
+        return repr(records.at(index))
+    except ResponseError:
+        if not skip or not records.skip(index):
+            raise
+    return MALFORMED
+
+
+def is_in_its_place(delivered, path, transient, context):
+    """Tell whether an error is transient only before the first record, and else names its own."""
+    places = {f"participants[{delivered}]", "participants", "meta", None}
+    return (
+        context is None
+        and path in ({None} if transient else places)
+        and not (transient and delivered)
+    )
+
+
+def both(body, sizes=SIZES, *, skip=False):
     """Return the outcome of a body, the same in both ways, and in pieces of any size."""
-    first, *others = (outcome(body, decode, **each) for decode in WAYS.values() for each in sizes)
+    first, *others = (
+        outcome(body, decode, skip=skip, **each) for decode in WAYS.values() for each in sizes
+    )
     for other in others:
         assert other == first
     return first
@@ -221,38 +249,88 @@ def test_a_number_at_the_end_of_a_window(number):
 
 @ways
 @pytest.mark.parametrize("order", [["meta", "p", "x"], ["p", "meta"], ["p", "meta", "x"]])
-def test_records_are_taken_in_any_order_that_is_known(decode, order):
-    """A record that was reached can be taken again, and walking reaches no further than it must."""
+def test_records_are_taken_in_their_order(decode, order):
+    """Records at hand can be taken again, and those before them no more."""
     body = json.dumps({"meta": META, "p": [*range(100)], "x": []})
     page = {name: json.loads(body)[name] for name in order}
     records = read(page, "p", decode, chunk=1).records
-    known = records.known
 
-    assert [records.at(index) for index in (0, 1, 0, 2)] == [0, 1, 0, 2]
-    assert records.known == max(3, known)
-    assert len([*records.walk(70)]) == (0 if known == 100 else 2)
-    assert records.known == max(70, known)
-    assert (records.at(69), records.at(5)) == (69, 5)
-    assert all_of(records) == [*range(100)]
+    assert (records.known, records.count) == (0, None)
+    assert [records.at(index) for index in (0, 0, 1, 5, 5)] == [0, 0, 1, 5, 5]
+    assert (records.known, records.count) == (6, None)
+    for index in (4, -1):
+        with pytest.raises(IndexError):
+            records.at(index)
+    assert [records.at(index) for index in range(6, 100)] == [*range(6, 100)]
+    assert (records.known, records.count) == (100, 100)
+    assert records.at(99) == 99
+    with pytest.raises(IndexError):
+        records.at(100)
 
 
 @ways
-@pytest.mark.parametrize("tail", ["}", ', "links": []}', ', "participants": []}', "!"])
-def test_records_are_taken_again_from_any_chunk(decode, tail):
-    """Records that were let go can be taken again; what follows them is looked at once."""
+@pytest.mark.parametrize("chunk", [1, 50, None])
+def test_walking_passes_records_with_pauses(decode, chunk):
+    """A resumed list gets past the records before its place, and no further than a chunk."""
+    body = {"meta": META, "participants": [*range(200)]}
+    records = read(body, decode=decode, chunk=chunk).records
+
+    assert len([*records.walk(70)]) == (2 if chunk else 1)
+    assert records.known >= 70
+    assert records.at(70) == 70
+    assert [*records.walk(70)] == []
+    assert [records.at(index) for index in range(71, 200)] == [*range(71, 200)]
+    assert [*records.walk()] == []
+    assert records.count == 200
+
+
+@ways
+@pytest.mark.parametrize("tail", ["}", ', "links": []}', ', "participants": []}', ", 1}"])
+@pytest.mark.parametrize("begun", [0, 3])
+def test_looking_ahead_passes_no_record(decode, tail, begun):
+    """Whether there are so many records can be asked before any of them is taken."""
     array = json.dumps([{"a": number} for number in range(100)])
     body = f'{{"meta": {{"next_page_url": null}}, "participants": {array}{tail}'
-    if tail == "!":
-        body = body[:-2] + "!]}"
     records = read(body, decode=decode, chunk=100).records
-    assert [*records.walk()] != []
-    known, count = records.known, records.count
+    for index in range(begun):
+        records.at(index)
 
-    for index in (70, 3, 50, 51, 2, 0, 98):
-        assert records.at(index) == {"a": index}
-    assert (records.known, records.count) == (known, count)
-    assert known == (99 if tail == "!" else 100)
-    assert count == (100 if tail in {"}", ', "links": []}'} else None)
+    assert [*records.look_ahead(1)] == []
+    assert 1 <= records.known < 30
+    assert [*records.look_ahead(50)] != []
+    assert 50 <= records.known < 80
+    assert records.count is None
+    assert [records.at(index) for index in range(begun, 10)] == [
+        {"a": index} for index in range(begun, 10)
+    ]
+    assert [*records.look_ahead(1000)] != []
+    good = tail in {"}", ', "links": []}'}
+    assert (records.known, records.count) == (100, 100 if good else None)
+    assert [records.at(index) for index in range(10, 100)] == [
+        {"a": index} for index in range(10, 100)
+    ]
+    assert [*records.look_ahead(1000)] == []
+    assert (records.known, records.count) == (100, 100 if good else None)
+    if not good:
+        with pytest.raises(ResponseError):
+            records.at(100)
+        assert not records.skip(100)
+
+
+@ways
+def test_looking_ahead_over_a_bad_record(decode):
+    """What is bad is counted where the rest can be read, and told where the consumer gets to it."""
+    nan = float("nan")
+    records = read(page_of([nan, 1, 2, {"a": nan}, 4], META), decode=decode).records
+
+    assert [*records.look_ahead(4)] == []
+    assert (records.known, records.count) == (4, None)
+    assert [record_of(records, index, skip=True) for index in range(5)] == [
+        MALFORMED, "1", "2", MALFORMED, "4",
+    ]  # fmt: skip
+    broken = read(page_of([{}, {}, {}], META, bad_at=1).replace("!", '"'), decode=decode).records
+    assert [*broken.look_ahead(3)] == []
+    assert (broken.known, broken.count, broken.at(0)) == (1, None, {})
 
 
 def test_an_unusual_page_is_read_with_pauses():
@@ -262,6 +340,7 @@ def test_an_unusual_page_is_read_with_pauses():
     assert len([*envelope(body, "participants", None, chunk=1)]) == 3
     assert len([*envelope(body, "participants", None, chunk=200)]) == 2
     assert read(body).members == {"meta": META, "x": 1}
+    assert all_of(read(body, chunk=1).records) == [{}] * 100
 
 
 # --- Records that only one of the two would take ---
@@ -298,15 +377,14 @@ def test_both_ways_agree_on_odd_values(odd, place, meta_first):
             good.append(repr(json.loads(text, parse_constant=lambda name: 1 // 0)))
         except (ValueError, RecursionError, ZeroDivisionError):
             break
-    assert records[: len(good)] == good
+    assert records == good or odd == "]"
     assert (error is None) == (len(good) == 3)
-    assert error is None or error[2]
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\x80"])
 @pytest.mark.parametrize("meta_first", [True, False])
 def test_invalid_utf_8_is_told_where_it_stands(bad, meta_first):
-    """Where a body is not UTF-8, records before that are good, and a transient error follows."""
+    """Where a body is not UTF-8, records before that are good, and an error follows."""
     good = page_of([{"a": "xxx"}, {"b": "yyy"}, {"c": "é"}], META, meta_first=meta_first)
     _, everything, _ = both(good.encode())
     whole = good.encode()
@@ -314,7 +392,7 @@ def test_invalid_utf_8_is_told_where_it_stands(bad, meta_first):
     for place in range(len(whole) + 1):
         _, records, error = both(whole[:place] + bad + whole[place:])
         assert records == everything[: len(records)]
-        assert error[1:] == (None, True, None)
+        assert error is not None
         assert len(records) <= sum(end < place for end in ends)
 
 
@@ -335,7 +413,7 @@ def test_a_body_that_is_cut_off(body, length):
     _, everything, _ = both(body.encode())
 
     assert records == everything[: len(records)]
-    assert error[2]
+    assert error is not None
 
 
 @pytest.mark.parametrize("body", [GOOD, LAST, TAIL])
@@ -350,7 +428,7 @@ def test_a_body_with_something_in_it(body, put):
         except ValueError:
             valid = None
         if valid is None:
-            assert error[2]
+            assert error is not None
         elif error is None and isinstance(valid.get("participants"), list):
             assert records == [repr(each) for each in valid["participants"]]
 
@@ -378,7 +456,7 @@ def test_any_text_has_one_result(text):
     try:
         json.loads(body)
     except ValueError:
-        assert error[2]
+        assert error is not None
     else:
         assert error is None or not error[2]
     assert members is not None or records is not None
@@ -417,15 +495,269 @@ def test_an_envelope_of_a_thousand_members(decode):
         assert "too many" in text
 
 
-def test_damage_is_told_again():
+def test_a_bad_record_is_told_again():
     """A record that cannot be taken cannot be taken the next time, nor what is behind it."""
     records = read(page_of([1, 2, 3], META, bad_at=1)).records
-    assert [*records.walk(3)] == []
-    assert (records.known, records.count) == (1, None)
-    for index in (1, 2, 1):
-        with pytest.raises(ResponseError):
-            records.at(index)
     assert records.at(0) == 1
+    for index in (1, 2, 1):
+        with pytest.raises(ResponseError) as caught:
+            records.at(index)
+        assert caught.value.path == "participants[1]"
+        assert not caught.value.transient
+    assert not records.skip(0)
+    assert not records.skip(2)
+    assert (records.known, records.count) == (1, None)
+
+
+# --- Behind a malformed record ---
+
+#: Texts of records that are no JSON, though their strings and brackets tell where they end.
+MALFORMED_TEXTS = [
+    *("NaN", "Infinity", "-Infinity", "9" * 4301, "1.", ".5", "+1", "01", "nul", "'x'", "1 // x"),
+    *('"\\x"', '"\x01"', '"\t"', '"\\ud8"', "\ufeff1", "!", "", " ", "1 2", "!{}", "[!{}]"),
+    *('{"a": NaN}', '{"a": "\n"}', '{"a": [1,]}', '{"a": 1,}', "{1: 2}", '{"a": }', '{"a"}'),
+    *('{"a": "}, {", "b": NaN}', '{"a": "\\\\", "b": NaN}', '{"a": "\\"}, {", "b": NaN}'),
+    "[" * 12_000 + "]" * 12_000,
+    *('"' + "x" * 9000 + '\x01"', '{"a": "' + "]" * 200_000 + '", "b": NaN}'),
+]  # fmt: skip
+#: Texts where nothing tells where the record ends, or whether it is one.
+ENDLESS_TEXTS = [
+    *('"', '{"a": "x}', '{"a": "x"y"}', '{"a": "x""}', '"a" "b"', "{} {}", "{}{}", "{} !", "[][]"),
+    *("{", "[", "}", '{"a": 1]', "[1}", "[[1]", "{}}", '"a": 1', '{"a": [}', "[1: 2]", "1: 2"),
+    *('{"a": "x}, {"', '{"a": 1} "b": 2}', "{[}]", '{"a" 1}'),
+    *("[" * 100_000 + "]" * 100_000, '{"a": "' + "x" * 300_000 + '", "b": NaN}'),
+]  # fmt: skip
+malformed = pytest.mark.parametrize("text", MALFORMED_TEXTS, ids=lambda text: ascii(text[:20]))
+
+
+def with_record(text, place, *, meta_first=True, between=", "):
+    """Return the body of a page, with a text among the records, and these."""
+    records = ['{"a": "x,]}"}', '{"b": [1, {"c": "\\""}]}', '{"d": "é"}']
+    records.insert(place, text)
+    members = ['"meta": {"next_page_url": null}', f'"participants": [{between.join(records)}]']
+    body = f"{{{between.join(members if meta_first else members[::-1])}}}"
+    return body.encode("utf-8", "surrogatepass"), records
+
+
+@malformed
+@pytest.mark.parametrize("meta_first", [True, False])
+def test_reading_goes_on_behind_a_malformed_record(text, meta_first):
+    """Where the end of a malformed record can be told, all others are read, each at its index."""
+    for place in range(4) if len(text) < 1000 else [1]:
+        for between in (", ", ",", " ,\n"):
+            body, records = with_record(text, place, meta_first=meta_first, between=between)
+            _, found, error = both(body, skip=True)
+
+            assert error is None
+            assert found == [
+                MALFORMED if index == place else repr(json.loads(each))
+                for index, each in enumerate(records)
+            ]
+
+
+@pytest.mark.parametrize("text", ENDLESS_TEXTS, ids=lambda text: ascii(text[:20]))
+def test_nothing_is_read_behind_a_record_without_an_end(text):
+    """Where its brackets and strings do not fit together, what might be swallowed is not passed."""
+    for place in range(3) if len(text) < 1000 else [1]:
+        body, records = with_record(text, place)
+        _, found, (_, path, transient, _) = both(body, skip=True)
+
+        # A text of several may begin with a good record.
+        assert found[:place] == [repr(json.loads(each)) for each in records[:place]]
+        assert path == f"participants[{len(found)}]"
+        assert not transient
+        assert MALFORMED not in found
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\x80"])
+def test_reading_goes_on_behind_broken_utf_8(bad):
+    """Bytes that are no UTF-8 inside a string end no string, and spoil one record."""
+    for text in ('{"a": "?"}', '{"?": 1}', '{"a": "' + "x" * 9000 + '?"}'):
+        body, _ = with_record(text, 1)
+        _, found, error = both(body.replace(b"?", bad), skip=True)
+
+        assert error is None
+        assert [each is MALFORMED for each in found] == [False, True, False, False]
+
+
+@SETTINGS
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10_000),
+            st.sampled_from(["insert", "replace", "delete"]),
+            st.sampled_from([*'"\\,:[]{}xN', "\x01", "\xff"]),
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+    st.sampled_from(["a", "a}b", "}, {", 'x"y', "a],b", "\\", '{"', "},"]),
+)
+def test_no_damage_to_a_record_swallows_another(damages, label):
+    """Whatever is damaged inside a record, no other is lost, moved or changed without an error."""
+    records = [{"label": label, "n": number, "x": {"y": [label, 1.5]}} for number in range(4)]
+    texts = [json.dumps(each).encode() for each in records]
+    text = bytearray(texts[1])
+    for place, what, put in damages:
+        at = 1 + place % (len(text) - 2)
+        text[at : at + (what != "insert")] = put.encode("latin-1") if what != "delete" else b""
+    texts[1] = bytes(text)
+    body = b'{"meta": {}, "participants": [' + b", ".join(texts) + b"]}"
+    try:
+        expected = [*map(repr, json.loads(body)["participants"])]
+    except ValueError:
+        expected = None
+
+    _, found, error = both(body, skip=True)
+
+    if expected is not None:
+        assert (found, error) == (expected, None)
+        return
+    others = [*map(repr, records)]
+    assert found[0] == others[0]
+    assert error is not None or MALFORMED in found
+    if error is None:
+        assert (found[2:], len(found)) == (others[2:], 4)
+    else:
+        assert found[2:] == others[2 : len(found)]
+
+
+@malformed
+def test_a_list_is_resumed_behind_a_malformed_record(text):
+    """Walking to a place passes the malformed records before it."""
+    for decode in WAYS.values():
+        for chunk in (1, None):
+            body, _ = with_record(text, 1)
+            records = read(body, decode=decode, chunk=chunk).records
+
+            assert [*records.walk(2)] == []
+            assert repr(records.at(2)) == repr({"b": [1, {"c": '"'}]})
+            assert [*records.walk()] == []
+            assert (records.known, records.count) == (4, 4)
+
+
+@ways
+def test_walking_stops_where_the_rest_cannot_be_read(decode):
+    """A list that is resumed behind a record without an end is told of that record."""
+    body, _ = with_record('{"a": "x}', 1)
+    records = read(body, decode=decode).records
+
+    assert [*records.walk(3)] == []
+    assert records.known == 1
+    with pytest.raises(ResponseError) as caught:
+        records.at(3)
+    assert caught.value.path == "participants[1]"
+
+
+def test_many_malformed_records_are_linear_work():
+    """A page of nothing but malformed records is not decoded over and over."""
+
+    class Counted(bytearray):
+        """Counts the bytes that are taken out of it."""
+
+        taken = 0
+
+        def __getitem__(self, key):
+            found = super().__getitem__(key)
+            self.taken += len(found) if isinstance(key, slice) else 0
+            return found
+
+    texts = ", ".join('{"a": "\x01", "b": "' + "x" * 50 + '"}' for _ in range(3000))
+    body = Counted(f'{{"meta": {{}}, "participants": [{texts}]}}'.encode())
+    records = steps(envelope(body, "participants", None, window=32, chunk=1000)).records
+
+    assert len([*records.walk()]) == 3000 // 32
+    assert records.count == 3000
+    assert body.taken < 20 * len(body)
+
+
+@ways
+def test_a_long_record_is_read_whatever_it_holds(decode):
+    """A good record is read where it is longer than any window, and than what is searched."""
+    for size in (100, 5000, 40_000):
+        for item in (1, "é", [[{}]]):
+            record = {"a": [item] * size}
+            records = [{}, record, {"b": 1}, record]
+            for between in (", ", ","):
+                texts = between.join(json.dumps(each, ensure_ascii=False) for each in records)
+                body = f'{{"meta": {{}}, "participants": [{texts}]}}'
+                assert all_of(read(body, decode=decode, chunk=50).records) == records
+
+
+# --- What is accepted besides ---
+
+
+def test_a_byte_order_mark_is_ignored():
+    """A mark at the start of a body is no fault (RFC 8259, 8.1); anywhere else it is."""
+    for body in (GOOD, LAST, TAIL):
+        assert both(b"\xef\xbb\xbf" + body.encode()) == both(body.encode())
+        assert both(b"\xef\xbb\xbf " + body.encode())[2] is None
+        for bad in (b"\xef\xbb\xbf" * 2, b" \xef\xbb\xbf", b"\xef\xbb"):
+            assert both(bad + body.encode())[2][2]
+    assert decoded(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+    assert both(b"\xef\xbb\xbf[]")[2][1:] == (None, False, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"meta": {"next_page_url": null}, "participants": null}',
+        '{"participants": null, "meta": {"next_page_url": null}}',
+        '{"participants" : null , "x": 1, "meta": {"next_page_url": null}, "y": [1]}',
+    ],
+)
+@ways
+def test_records_of_null_are_no_records(body, decode):
+    """A page whose records are null is an empty one, and what it says of itself is read."""
+    page = read(body, decode=decode)
+
+    assert (page.records.known, page.records.count) == (0, 0)
+    assert page.members["meta"] == META
+    assert [*page.records.walk(), *page.records.look_ahead(1)] == []
+    with pytest.raises(IndexError):
+        page.records.at(0)
+
+
+@ways
+@pytest.mark.parametrize("value", ["1", "{}", '"x"', "false"])
+def test_records_of_another_type_are_none(value, decode):
+    """Where neither an array nor null stands for the records, or nothing, there is no page."""
+    for body in (f'{{"meta": {{}}, "participants": {value}}}', '{"meta": {}}', "{}"):
+        assert read(body, decode=decode).records is None
+
+
+# --- Before the first record ---
+
+
+@ways
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"meta": {}, "participants": [1, 2}',
+        '{"meta": {}, "participants": [}',
+        '{"meta": {"a": NaN}, "participants": [1]}',
+        '{"participants": [1], "meta": {"a": NaN}}',
+        '{"participants": [1], "meta": {}, "x": NaN}',
+        '{"participants": [1, {"a": "x}], "meta": {}, "x": 1}',
+        '{"meta": {}, "participants": [1]',
+    ],
+)
+def test_what_is_seen_before_the_first_record_is_transient(body, decode):
+    """A body that is cut off, or whose `meta` cannot be read, is worth another attempt."""
+    _, found, (_, path, transient, _) = outcome(body.encode(), decode)
+
+    assert (found, path, transient) == ([], None, True)
+
+
+@ways
+@pytest.mark.parametrize("tail", ["}", ', "x": ', ', "x": NaN', ', "x": ' + "[" * 10**5 + "]"])
+def test_what_is_wrong_behind_the_last_record_is_final(tail, decode):
+    """All records are delivered before what is wrong behind them, and that is no record's fault."""
+    body = f'{{"meta": {{}}, "participants": [{{"a": 1}}]{tail}}}'
+    _, found, (text, path, transient, _) = outcome(body.encode(), decode, skip=True)
+
+    assert (found, path, transient) == (["{'a': 1}"], None, False)
+    assert "behind its last record" in text
 
 
 # --- Participants ---

@@ -7,8 +7,9 @@ import inspect
 import json
 import linecache
 import pickle
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from aioparticipants import (
     AvgMax,
     CallDirection,
+    InvalidRequestError,
     MediaMetrics,
     PageMeta,
     Participant,
@@ -24,7 +26,12 @@ from aioparticipants import (
     Region,
     ResponseError,
 )
-from aioparticipants._structuring import page_meta, participant, unstructure_participant
+from aioparticipants._structuring import (
+    page_meta,
+    participant,
+    participant_keeping,
+    unstructure_participant,
+)
 
 PHONE = "+15005550006"
 DESCRIPTION = Path(__file__).parents[2] / "shared" / "insights-v1-openapi.json"
@@ -101,7 +108,10 @@ def test_every_field():
     found = read()
 
     assert len(record()) == 27
-    assert {each.name.rstrip("_") for each in attrs.fields(Participant)} == {*record(), "extra"}
+    assert {each.name.rstrip("_") for each in attrs.fields(Participant)} == {
+        *record(),
+        *("extra", "problems"),
+    }
     assert found.from_ == PHONE
     assert found.call_direction is CallDirection.OUTBOUND
     assert found.participant_region is Region.IN1
@@ -129,6 +139,7 @@ def test_every_field():
         outbound=attrs.evolve(found.metrics.inbound, tags=("silent",)),
     )
     assert found.extra == {}
+    assert found.problems == ()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +213,8 @@ WRONG = [
         for wrong in ("", "soon", "2021-10-08", "2021-10-08T02:58:51", "2021-W40")
     ),
     ("join_time", 1633705131000, "a string"),
+    ("join_time", "soonz", "ISO 8601"),
+    ("join_time", "z", "ISO 8601"),
     ("properties", [], "an object"),
     ("metrics", "x", "an object"),
     ("events", [], "an object"),
@@ -295,6 +308,27 @@ def test_offsets_become_utc():
     assert found.join_time.tzinfo is UTC
 
 
+@pytest.mark.parametrize(
+    ("time", "microsecond"),
+    [
+        ("2021-10-08t02:58:51z", 0),
+        ("2021-10-08 02:58:51Z", 0),
+        ("2021-10-08 04:58:51.5+02:00", 500_000),
+        ("2021-10-08T02:58:51.1z", 100_000),
+        ("2021-10-08T02:58:51.123456Z", 123_456),
+        ("2021-10-08T02:58:51.1234569z", 123_456),
+        ("2021-10-08T02:58:51." + "9" * 1000 + "Z", 999_999),
+        ("2021-10-08T02:58:51.000-00:00", 0),
+    ],
+)
+def test_every_form_of_a_time(time, microsecond):
+    """Whatever RFC 3339 allows is read, and what is finer than a microsecond cut off."""
+    found = read(join_time=time, leave_time=None).join_time
+
+    assert found == datetime(2021, 10, 8, 2, 58, 51, microsecond, tzinfo=UTC)
+    assert found.tzinfo is UTC
+
+
 def test_a_wrong_type_is_found_again_and_again():
     """A shape that was refused is refused next time, and good ones stay good beside it."""
     for _ in range(3):
@@ -345,6 +379,269 @@ def test_page_meta():
     assert "agent" not in repr(meta)
     assert "next_page_url=None" in repr(meta)
     assert pickle.loads(pickle.dumps(meta)) == meta
+
+
+@pytest.mark.parametrize(
+    "name", ["page", "page_size", "first_page_url", "previous_page_url", "url", "key"]
+)
+@pytest.mark.parametrize("wrong", [[], {"a": "agent"}, True, 1.5])
+def test_page_meta_that_only_informs(name, wrong):
+    """What a page says of itself may be of any type, and is kept; the next link may not."""
+    meta = page_meta({name: wrong, "next_page_url": "x", "new": 1})
+
+    assert getattr(meta, name) is None
+    assert meta.extra == {name: page_meta({"new": wrong}).extra["new"], "new": 1}
+    assert meta.next_page_url == "x"
+    assert "agent" not in repr(meta)
+    assert hash(meta) == hash(pickle.loads(pickle.dumps(meta)))
+    with pytest.raises(ResponseError, match="expected a string") as caught:
+        page_meta({name: wrong, "next_page_url": wrong})
+    assert caught.value.path == "meta.next_page_url"
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("raw", [None, [], "x", 7])
+def test_page_meta_that_is_no_object(raw):
+    """What is no object says nothing of its page, and not where the list goes on."""
+    with pytest.raises(ResponseError, match="expected an object") as caught:
+        page_meta(raw)
+
+    assert caught.value.path == "meta"
+
+
+# --- Values that do not fit, kept ---
+
+
+def keep(**changes):
+    return participant_keeping(record(**changes), "participants", 3)
+
+
+def test_a_record_that_fits_has_no_problems():
+    """A record with nothing wrong is the same, kept or not."""
+    assert keep() == read()
+    assert keep(new=[{"a": 1}]) == read(new=[{"a": 1}])
+
+
+@pytest.mark.parametrize(("name", "wrong", "expected"), WRONG)
+def test_a_wrong_value_is_kept(name, wrong, expected):
+    """A field of the wrong type is None, its value in `extra`, and the problem names it."""
+    found = keep(**{name: wrong})
+
+    assert getattr(found, name + "_" * (name == "from")) is None
+    assert list(found.extra) == [name]
+    assert unstructure_participant(found) == record(**{name: wrong})
+    assert json.dumps(unstructure_participant(found)[name]) == json.dumps(wrong)
+    (problem,) = found.problems
+    assert problem.startswith(f"{name}: expected {expected}" if expected[0] == "a" else name)
+    assert found == attrs.evolve(found)
+    assert hash(found) == hash(pickle.loads(pickle.dumps(found)))
+    for other in attrs.fields(Participant):
+        if other.name not in {name.replace("from", "from_"), "extra", "problems"}:
+            assert getattr(found, other.name) == getattr(read(), other.name)
+
+
+def test_wrong_values_are_kept_where_they_stand():
+    """Each nested record keeps what does not fit it, and the problems name each by its path."""
+    raw = record(
+        label=7,
+        coached_participants=["CA", 7],
+        events={"mute": [1], "hold": [1.5]},
+        properties={**record()["properties"], "enter_muted": "no", "beep_on_exit": True, "new": 1},
+        metrics={
+            "inbound": media(mos="4.4", jitter={"avg": "x", "max": 1}, latency=3),
+            "outbound": [1, {"a": 2}],
+            "new": {},
+        },
+    )
+    before = copy.deepcopy(raw)
+    found = participant_keeping(raw, "participants", 3)
+
+    assert found.problems == (
+        "label: expected a string, found an integer",
+        "coached_participants[1]: expected a string, found an integer",
+        "properties.enter_muted: expected a boolean, found a string",
+        "events.hold[0]: expected an integer, found a number with a fraction",
+        "metrics.inbound.jitter.avg: expected a number, found a string",
+        "metrics.inbound.latency: expected an object, found an integer",
+        "metrics.inbound.mos: expected a number, found a string",
+        "metrics.outbound: expected an object, found an array",
+    )
+    assert found.extra == {
+        "label": 7,
+        "coached_participants": ("CA", 7),
+        "events": {"mute": (1,), "hold": (1.5,)},
+    }
+    assert found.properties.extra == {"enter_muted": "no", "new": 1}
+    assert found.properties.beep_on_exit is True
+    assert found.metrics.extra == {"outbound": (1, {"a": 2}), "new": {}}
+    assert found.metrics.inbound.extra == {"mos": "4.4", "latency": 3}
+    assert found.metrics.inbound.jitter == AvgMax(max=1, extra={"avg": "x"})
+    assert found.metrics.inbound.total_packets_lost == 3
+    assert unstructure_participant(found) == before == raw
+    assert json.loads(json.dumps(unstructure_participant(found))) == before
+    for travel in (copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))):
+        assert travel(found) == found
+        assert hash(travel(found)) == hash(found)
+    assert attrs.evolve(found, label="x").problems == found.problems
+    assert PHONE not in repr(found)
+
+
+def test_members_of_our_own_names_are_the_apis_too():
+    """A member that is named as a field of ours, and not of the API's, is kept like any other."""
+    raw = record(problems=["x"], extra={"a": 1}, from_="y", metrics={"problems": 1, "extra": 2})
+    for found in (participant(raw, ""), participant_keeping(raw, "")):
+        assert found.problems == ()
+        assert found.extra == {"problems": ("x",), "extra": {"a": 1}, "from_": "y"}
+        assert unstructure_participant(found)["problems"] == ["x"]
+        assert unstructure_participant(found)["metrics"]["problems"] == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (float("inf"), "1e999"),
+        (float("-inf"), "-1e999"),
+        ([1, {"a": float("inf"), "é": [None, True, "x\n"]}], None),
+        ({"a": {}, "b": [], "c": [[], {}]}, None),
+    ],
+)
+def test_what_cannot_be_kept_is_kept_as_text(wrong, text):
+    """A value that has no immutable form is kept as its JSON text, and the record with it."""
+    deep = wrong
+    for _ in range(0 if text or isinstance(wrong, list) else 5000):
+        deep = [deep]
+    found = keep(new=deep, label=deep, metrics={"inbound": media(mos=deep), "new": deep})
+
+    kept = found.extra["new"]
+    assert isinstance(kept, str)
+    assert found.extra == {"new": kept, "label": kept}
+    assert found.metrics.extra == {"new": kept}
+    assert found.metrics.inbound.extra == {"mos": kept}
+    assert kept == text or kept.strip("[]") == json.dumps(wrong).strip("[]").replace(
+        "Infinity", "1e999"
+    )
+    assert [each.split(":")[0] for each in found.problems] == [
+        *("label", "metrics.inbound.mos", "metrics.new", "new"),
+    ]
+    assert all(each.endswith("; its JSON text is kept") for each in found.problems)
+    assert json.dumps(unstructure_participant(found), allow_nan=False)
+    assert "1e999" not in repr(found)
+    meta = page_meta({"next_page_url": None, "new": deep, "page": deep})
+    assert meta.extra == {"new": kept, "page": kept}
+
+
+@pytest.mark.parametrize("raw", [None, [], "x", 7, True, 1.5])
+def test_what_is_no_object_is_no_record(raw):
+    """What is no object at all is an error, whatever is to be kept."""
+    for index, path in [(None, "x"), (3, "x[3]")]:
+        with pytest.raises(ResponseError, match="an object") as caught:
+            participant_keeping(raw, "x", index)
+        assert caught.value.path == path
+        assert caught.value.__context__ is None
+
+
+def test_names_in_paths_are_printable():
+    """A name that the server made up cannot speak to a terminal, whatever it holds."""
+    name = "a\x1b[31m\n\u202e\ud800é"
+    shown = r"a\x1b[31m\n\u202e\ud800é"
+    for changes, path in [
+        ({name: float("inf")}, shown),
+        ({"metrics": {name: float("inf")}}, f"metrics.{shown}"),
+        ({"events": {name: [1.5]}}, f"events.{shown}[0]"),
+        ({"events": {name: 1}}, f"events.{shown}"),
+    ]:
+        with pytest.raises(ResponseError) as caught:
+            read(**changes)
+        assert caught.value.path == f"participants[3].{path}"
+        assert str(caught.value).isprintable()
+        (problem,) = keep(**changes).problems
+        assert problem.startswith(f"{path}: ")
+        assert problem.isprintable()
+
+
+# --- Records made by hand ---
+
+
+def test_plain_mappings_become_records():
+    """A nested record or events given as the API's JSON has them are as if they had come."""
+    raw = record(metrics={"inbound": media(tags=["x"], new=[{"a": 1}]), "outbound": None})
+    came = participant(raw, "")
+    made = attrs.evolve(
+        came, metrics=raw["metrics"], properties=raw["properties"], events=raw["events"]
+    )
+
+    assert made == came
+    assert hash(made) == hash(came)
+    assert unstructure_participant(made) == raw
+    assert made.metrics.inbound.extra == {"new": ({"a": 1},)}
+    assert ParticipantMetrics(inbound=raw["metrics"]["inbound"]) == came.metrics
+    assert MediaMetrics(jitter=MappingProxyType({"avg": 1, "new": ("x",)})).jitter == AvgMax(
+        avg=1, extra={"new": ("x",)}
+    )
+    given = {"mute": [1633705131000]}
+    made = Participant(events=given)
+    given.clear()
+    assert made == Participant(events={"mute": (datetime(2021, 10, 8, 14, 58, 51, tzinfo=UTC),)})
+    east = datetime(2021, 10, 8, 16, 58, 51, tzinfo=timezone(timedelta(hours=2)))
+    assert Participant(events={"mute": [east]}).events["mute"][0].tzinfo is UTC
+    assert Participant(events=made.events, metrics=None, properties=None) == made
+
+
+def _circle():
+    inside = {}
+    inside["new"] = inside
+    return inside
+
+
+WRONG_BY_HAND = [
+    ({"metrics": 7}, "metrics: expected an object, found an integer"),
+    ({"metrics": []}, "metrics: expected an object, found an array"),
+    ({"metrics": MediaMetrics()}, "metrics: expected a JSON value, found MediaMetrics"),
+    ({"metrics": {"inbound": 7}}, "metrics.inbound: expected an object, found an integer"),
+    ({"metrics": {"inbound": {"mos": "4"}}}, "metrics.inbound.mos: expected a number, found a str"),
+    (
+        {"metrics": {"inbound": {"mos": {1}}}},
+        "metrics.inbound.mos: expected a JSON value, found",
+    ),
+    ({"metrics": {"new": [{1}]}}, r"metrics.new\[0\]: expected a JSON value, found set"),
+    ({"metrics": {"inbound": {"tags": ["x", 1]}}}, r"metrics.inbound.tags\[1\]: expected a string"),
+    ({"metrics": {"inbound": {"mos": float("inf")}}}, "inbound.mos: expected a finite number"),
+    ({"metrics": {"new": float("nan")}}, "metrics.new: expected a finite number"),
+    ({"metrics": {7: 1}}, "metrics: expected a string, found an integer"),
+    ({"metrics": {"inbound": {None: 1}}}, "metrics.inbound: expected a string, found null"),
+    ({"metrics": _circle()}, "new: the value is nested too deeply"),
+    (
+        {"properties": {"enter_muted": 1}},
+        "properties.enter_muted: expected a boolean, found",
+    ),
+    ({"properties": "x"}, "properties: expected an object, found a string"),
+    ({"events": 7}, "events: expected an object, found an integer"),
+    ({"events": [("mute", [1])]}, "events: expected an object, found an array"),
+    ({"events": {7: []}}, "events: expected a string, found an integer"),
+    ({"events": {"mute": 7}}, "events.mute: expected an array, found an integer"),
+    ({"events": {"mute": "2021"}}, "events.mute: expected an array, found a string"),
+    ({"events": {"mute": [True]}}, r"events.mute\[0\]: expected an integer, found a boolean"),
+    (
+        {"events": {"mute": [date(2021, 1, 1)]}},
+        r"events.mute\[0\]: expected an integer",
+    ),
+    ({"events": {"mute": [2**70]}}, r"events.mute\[0\]: expected milliseconds"),
+    ({"events": {"mute": [datetime.min]}}, r"events.mute\[0\]: expected a time with an"),
+    (
+        {"events": {"mute": [datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))]}},
+        r"events.mute\[0\]: expected a time with an offset",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), WRONG_BY_HAND, ids=ascii)
+def test_wrong_values_by_hand(given, words):
+    """What does not fit is refused as the record is made, so that no attribute can fail later."""
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        Participant(**given)
+
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
 
 
 def test_published_examples():
