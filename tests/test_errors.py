@@ -8,7 +8,16 @@ import pickle
 import pytest
 
 from aioparticipants import errors
-from aioparticipants.errors import APIStatusError, Attempt, InsightsError, status_error_class
+from aioparticipants.errors import (
+    APIStatusError,
+    Attempt,
+    BadRequestError,
+    CursorExpiredError,
+    InsightsError,
+    TransportError,
+    cursor_expired,
+    status_rule,
+)
 
 CLASSES = sorted(
     (
@@ -41,9 +50,9 @@ def full(kind: type[InsightsError]) -> InsightsError:
         )
     own = {}
     if kind is errors.ResponseError:
-        own = {"path": "participants[3].to", "transient": True}  # not by default
-    elif issubclass(kind, errors.TransportError):
-        own = {"transient": False}  # not by default, either
+        own = {"path": "participants[3].to", "cursor_after": "1.after", "transient": True}
+    elif issubclass(kind, TransportError):
+        own = {"transient": False}  # none of it by default
     return kind("summary", **own, **COMMON)
 
 
@@ -69,11 +78,12 @@ def test_errors_travel(kind, travel):
         ("InvalidRequestError", (InsightsError, ValueError)),
         ("SessionClosedError", (InsightsError, RuntimeError)),
         ("TransportError", (InsightsError, ConnectionError)),
-        ("RequestTimeoutError", (errors.TransportError, TimeoutError)),
+        ("RequestTimeoutError", (TransportError, TimeoutError)),
         ("DeadlineExceededError", (InsightsError, TimeoutError)),
         ("ResponseError", (InsightsError,)),
         ("PaginationError", (InsightsError,)),
         ("RateLimitError", (APIStatusError,)),
+        ("CursorExpiredError", (BadRequestError, APIStatusError)),
     ],
 )
 def test_tree(name, parents):
@@ -84,11 +94,14 @@ def test_tree(name, parents):
 @pytest.mark.parametrize(
     ("status", "name", "transient"),
     [
+        (0, "APIStatusError", False),
+        (101, "APIStatusError", False),
         (302, "APIStatusError", False),
         (400, "BadRequestError", False),
         (401, "AuthenticationError", False),
         (403, "PermissionDeniedError", False),
         (404, "NotFoundError", False),
+        (407, "APIStatusError", False),
         (408, "APIStatusError", True),
         (409, "APIStatusError", False),
         (429, "RateLimitError", True),
@@ -97,12 +110,54 @@ def test_tree(name, parents):
         (502, "ServerError", True),
         (503, "ServerError", True),
         (504, "ServerError", True),
-        (600, "APIStatusError", False),
+        (505, "ServerError", False),
+        *((status, "ServerError", True) for status in (506, 509, 520, 524, 529, 530, 598, 599)),
+        *((status, "ServerError", True) for status in (600, 999)),
     ],
 )
 def test_statuses(status, name, transient):
     """A status decides the class and whether asking again may help."""
-    error = status_error_class(status)("summary", status=status)
+    rule = status_rule(status)
+    error = rule.kind("summary", status=status)
 
     assert type(error).__name__ == name
-    assert error.transient is transient
+    assert error.transient is rule.transient is transient
+    assert rule.remedy.endswith(".")
+
+
+def test_copies_keep_their_cause():
+    """A copy of an error has the same cause, and one without a cause has none."""
+    error = TransportError("summary")
+    assert copy.copy(error).__cause__ is None
+    assert not copy.copy(error).__suppress_context__
+    error.__cause__ = KeyError("theirs")
+
+    assert copy.copy(error).__cause__ is error.__cause__
+
+
+def test_copies_of_errors_that_were_given_nothing():
+    """An application's error class that restores itself is copied by its own rules."""
+
+    class OwnError(InsightsError):
+        def __init__(self, job):
+            super().__init__(f"job {job}")
+            self.job = job
+
+        def __reduce__(self):
+            return type(self), (self.job,)
+
+    assert copy.copy(OwnError(7)).job == 7
+
+
+def test_expired_cursor():
+    """A refused page token is an error of its own, with all that the 400 said, and the remedy."""
+    refusal = BadRequestError("summary", status=400, code=21481, details={"a": 1}, cursor="1.c")
+
+    error = cursor_expired(refusal)
+
+    assert type(error) is CursorExpiredError
+    assert vars(error) == vars(refusal)
+    assert str(error).startswith("HTTP 400, Twilio error 21481. Twilio refused the page token")
+    assert "begin the conference anew, without resume=." in str(error)
+    assert str(cursor_expired(BadRequestError("", status=400))).startswith("HTTP 400. Twilio")
+    assert not error.transient

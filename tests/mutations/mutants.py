@@ -650,9 +650,9 @@ MUTANTS = [
         "refused certificate tried again",
         "faults",
         (
-            "_transport.py",
-            'who else may answer for the host.",\n        False,',
-            'who else may answer for the host.",\n        True,',
+            "_transport_errors.py",
+            "\"the server's certificate was refused\", remedy, False",
+            "\"the server's certificate was refused\", remedy, True",
         ),
     ),
     _mutant(
@@ -674,8 +674,8 @@ MUTANTS = [
         "session security",
         (
             "_transport.py",
-            "            failure = error if isinstance(error, InsightsError) else _translated(error, request)\n",
-            "            raise _translated(error, request) from error\n",
+            "            failure = translated(error, request.conference_sid, closed=http.closed)\n",
+            "            raise translated(error, request.conference_sid, closed=http.closed) from error\n",
         ),
     ),
     _mutant(
