@@ -270,7 +270,11 @@ class _Connector(aiohttp.TCPConnector):
         while connection.protocol is not None and connection.protocol.should_close:
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        _departed.get()()
+        try:
+            _departed.get()()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

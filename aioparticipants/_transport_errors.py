@@ -88,6 +88,8 @@ _CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFi
 _PLAIN_TEXT: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
 )
+#: And where it ends TLS by an alert (RFC 8446, 6): all these begin in one of these ways.
+_ALERTS: Final = ("SSLV3_", "TLSV1_", "TLSV13_")
 _REASON: Final = re.compile(r"[A-Z0-9_]{1,99}")
 
 #: What a proxy's own status means, where there is more to say than of others.
@@ -192,21 +194,16 @@ def _fault(error: Exception) -> tuple[str, str, bool]:
 def _tls_fault(error: ssl.SSLError) -> tuple[str, str]:
     """Return what went wrong with TLS, and what to do about it.
 
-    `reason` is OpenSSL's own constant, such as `TLSV1_ALERT_PROTOCOL_VERSION`: an alert is what the
-    other side said (RFC 8446, 6).
+    `reason` is OpenSSL's own constant, such as `TLSV1_ALERT_PROTOCOL_VERSION`.
     """
-    found = _REASON.fullmatch(str(getattr(error, "reason", None)))
-    reason = f": {found[0]}" if found else ""
-    if "ALERT" in reason:
-        words = f"the other side broke TLS off with an alert{reason}"
-    elif reason[2:] in _PLAIN_TEXT:
-        return (
-            f"the other side does not speak TLS at that port{reason}",
-            f"Check base_url, and {_BETWEEN}.",
-        )
-    else:
-        words = f"TLS failed{reason}"
-    return words, f"Check which versions of TLS are allowed here, and {_BETWEEN}."
+    reason = str(getattr(error, "reason", None))
+    told = f": {reason}" if _REASON.fullmatch(reason) else ""
+    if reason in _PLAIN_TEXT:
+        remedy = f"Check base_url, and {_BETWEEN}."
+        return f"the other side does not speak TLS at that port{told}", remedy
+    alert = reason.startswith(_ALERTS)
+    words = "the other side broke TLS off with an alert" if alert else "TLS failed"
+    return f"{words}{told}", f"Check which versions of TLS are allowed here, and {_BETWEEN}."
 
 
 def _phase(error: Exception) -> str | None:
