@@ -975,7 +975,7 @@ PROVOKED = {
     **{
         f"proxy answers {reply[:12]!r}": (proxy_that_answers(reply), TransportError, words)
         for reply, words in (
-            (http(b"", f"407 {ECHO}", f"Proxy-Authenticate: {ECHO}"), "the proxy answered HTTP 407"),
+            (http(b"", f"407 {ECHO}", f"Proxy-Authenticate: {ECHO}"), "the proxy answered HTTP 4"),
             (http(ECHO.encode(), f"502 {ECHO}"), "the proxy answered HTTP 502"),
             (f"SSH-2.0 {ECHO}\r\n".encode(), "No usable reply"),
         )

@@ -651,8 +651,8 @@ MUTANTS = [
         "faults",
         (
             "_transport_errors.py",
-            "\"the server's certificate was refused\", remedy, False",
-            "\"the server's certificate was refused\", remedy, True",
+            '"the server\'s certificate was refused", remedy, False',
+            '"the server\'s certificate was refused", remedy, True',
         ),
     ),
     _mutant(
