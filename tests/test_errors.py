@@ -12,10 +12,9 @@ from aioparticipants.errors import (
     APIStatusError,
     Attempt,
     BadRequestError,
-    CursorExpiredError,
     InsightsError,
     TransportError,
-    cursor_expired,
+    copied,
     status_rule,
 )
 
@@ -126,38 +125,9 @@ def test_statuses(status, name, transient):
 
 
 def test_copies_keep_their_cause():
-    """A copy of an error has the same cause, and one without a cause has none."""
+    """A copy that is made to be raised has the same cause, and one without a cause has none."""
     error = TransportError("summary")
-    assert copy.copy(error).__cause__ is None
-    assert not copy.copy(error).__suppress_context__
+    assert copied(error).__cause__ is None
     error.__cause__ = KeyError("theirs")
 
-    assert copy.copy(error).__cause__ is error.__cause__
-
-
-def test_copies_of_errors_that_were_given_nothing():
-    """An application's error class that restores itself is copied by its own rules."""
-
-    class OwnError(InsightsError):
-        def __init__(self, job):
-            super().__init__(f"job {job}")
-            self.job = job
-
-        def __reduce__(self):
-            return type(self), (self.job,)
-
-    assert copy.copy(OwnError(7)).job == 7
-
-
-def test_expired_cursor():
-    """A refused page token is an error of its own, with all that the 400 said, and the remedy."""
-    refusal = BadRequestError("summary", status=400, code=21481, details={"a": 1}, cursor="1.c")
-
-    error = cursor_expired(refusal)
-
-    assert type(error) is CursorExpiredError
-    assert vars(error) == vars(refusal)
-    assert str(error).startswith("HTTP 400, Twilio error 21481. Twilio refused the page token")
-    assert "begin the conference anew, without resume=." in str(error)
-    assert str(cursor_expired(BadRequestError("", status=400))).startswith("HTTP 400. Twilio")
-    assert not error.transient
+    assert copied(error).__cause__ is error.__cause__

@@ -768,7 +768,7 @@ MUTANTS = [
     _mutant(
         "wire: the cause lost in a copy",
         "errors",
-        ("errors.py", "            copied.__cause__ = self.__cause__\n", "            pass\n"),
+        ("errors.py", "    again.__cause__ = error.__cause__\n", ""),
     ),
     # --- Records ---
     _mutant(
