@@ -10,9 +10,13 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Request", "Response"]
+__all__ = ["Request", "Response", "do_nothing"]
 
 _REQUEST_ID: Final = re.compile(r"RQ[0-9a-zA-Z]{1,62}")
+
+
+def do_nothing() -> None:
+    """Do nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,8 +44,11 @@ class Response:
     """Looked up without regard to case."""
     body: bytes | bytearray = attrs.field(repr=False)
     """Decompressed. Nobody changes it: a page's records are read of it as they are taken."""
-    close_connection: Callable[[], object] = attrs.field(default=lambda: None, repr=False, eq=False)
-    """Closes the connection that it came on, also where that waits for the next request already."""
+    close_connection: Callable[[], object] = attrs.field(repr=False, eq=False, default=do_nothing)
+    """Closes the connection that it came on at once, although that may be idle in the pool again.
+
+    For a reply that answers another request: on that connection all later ones would, too.
+    """
 
     @property
     def request_id(self) -> str | None:

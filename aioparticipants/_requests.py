@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -142,12 +143,11 @@ def _text(value: object, name: str) -> str | None:
     return value
 
 
-def _whole_number(value: object, name: str, *, low: int, high: int | None = None) -> int:
+def _whole_number(value: object, name: str, *, low: int, high: int = sys.maxsize) -> int:
     # bool is an int to Python, and a mistake here.
-    if type(value) is int and value >= low and (high is None or value <= high):
+    if type(value) is int and low <= value <= high:
         return value
-    span = f"from {low}" if high is None else f"from {low} to {high}"
-    message = f"{name} must be a whole number {span}."
+    message = f"{name} must be a whole number from {low} to {high}."
     raise InvalidRequestError(message)
 
 

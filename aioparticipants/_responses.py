@@ -1,9 +1,10 @@
 """What a reply means: a page's envelope, or the error that says why not.
 
 1. Only 200 is success. Redirects are not followed: a redirect would take the credentials along.
-2. The HTTP status decides what kind of error it is; the body only adds to it. Bodies come as
-   Twilio's legacy `{code, message, more_info, status}`, as RFC 9457 problem details with every
-   member optional, as `{"errors": [{code, message, infoUrl}]}`, as a CDN's HTML, or as nothing.
+2. The HTTP status decides what kind of error it is, by the table in `errors`; the body only adds to
+   it. Bodies come as Twilio's legacy `{code, message, more_info, status}`, as RFC 9457 problem
+   details with every member optional, as `{"errors": [{code, message, infoUrl}]}`, as a CDN's HTML,
+   or as nothing.
 3. A body that is cut off or is no JSON is transient: the same request may well succeed. What JSON
    is, and how much of a body is read at once, is `_decoding`'s to say.
 4. Errors are raised outside `except` blocks, so that no chained exception holds the body.
@@ -17,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from ._decoding import decoded, envelope
-from .errors import ResponseError, status_error_class
+from .errors import ResponseError, status_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -31,36 +32,8 @@ __all__ = ["page_envelope", "retry_after"]
 _T = TypeVar("_T")
 
 _OK: Final = 200
-#: The classes of statuses: RFC 9110, 15.
-_SUCCESSES, _REDIRECTS, _SERVER_ERRORS = range(200, 300), range(300, 400), range(500, 600)
-
-#: What to do about it, by status. The causes are Twilio's own words:
-#: 401 https://www.twilio.com/docs/api/errors/20003 and, for Advanced Features,
-#:     https://www.twilio.com/docs/voice/voice-insights/frequently-asked-questions
-#: 429 https://www.twilio.com/docs/api/errors/20429
-_REMEDIES: Final[Mapping[int, str]] = {
-    400: "Twilio did not accept a parameter of the request; see .code and .message.",
-    401: (
-        "Check the key and its secret, that the key belongs to this region, and that Voice "
-        "Insights Advanced Features were on for the account when the call was made "
-        "(https://www.twilio.com/docs/api/errors/20003)."
-    ),
-    403: (
-        "The credentials are known, but may not read this: check whether the key is restricted, or "
-        "the account suspended (https://www.twilio.com/docs/api/errors/20403)."
-    ),
-    404: (
-        "Check the conference SID and the account it belongs to; Voice Insights keeps a "
-        "conference for 30 days (https://www.twilio.com/docs/api/errors/20404)."
-    ),
-    429: (
-        "Too many requests of the account were in flight at once; lower max_concurrency "
-        "(https://www.twilio.com/docs/api/errors/20429)."
-    ),
-}
-_REDIRECT: Final = "Redirects are not followed, as they would take the credentials along."
-_BETWEEN: Final = "Check base_url, and what stands between here and Twilio."
-_SERVER: Final = "The fault is Twilio's; try again later (https://status.twilio.com)."
+#: Statuses that say that all went well: RFC 9110, 15.3.
+_SUCCESSES: Final = range(200, 300)
 
 # RFC 9110, 10.2.3 knows whole seconds and a date; servers also send decimals. Nothing that
 # `float` would turn into nan or inf matches.
@@ -97,7 +70,10 @@ def page_envelope(
         failure.conference_sid, failure.request_id = request.conference_sid, response.request_id
         raise failure
     if response.status in _SUCCESSES:
-        message = f"The API promises 200 with a body, and answered {response.status}. {_BETWEEN}"
+        message = (
+            f"The API promises 200 with a body, and answered {response.status}. "
+            "Check base_url, and any proxy or gateway in between."
+        )
         raise ResponseError(
             message, conference_sid=request.conference_sid, request_id=response.request_id
         )
@@ -132,12 +108,12 @@ def _timestamp(value: str) -> float | None:
 
 
 def _status_error(response: Response, request: Request, now: Callable[[], float]) -> APIStatusError:
-    status = response.status
+    status, rule = response.status, status_rule(response.status)
     members = _error_members(response.body)
     code = _member(members, int, "code")
     named = f"HTTP {status}" if code is None else f"HTTP {status}, Twilio error {code}"
-    return status_error_class(status)(
-        f"{named}. {_remedy(status)}",
+    return rule.kind(
+        f"{named}. {rule.remedy}",
         status=status,
         code=code,
         message=_member(members, str, "message", "detail", "title"),
@@ -147,14 +123,6 @@ def _status_error(response: Response, request: Request, now: Callable[[], float]
         conference_sid=request.conference_sid,
         request_id=response.request_id,
     )
-
-
-def _remedy(status: int) -> str:
-    if status in _REDIRECTS:
-        return _REDIRECT
-    if status in _SERVER_ERRORS:
-        return _SERVER
-    return _REMEDIES.get(status, "See .code and .message for what Twilio says of it.")
 
 
 def _error_members(body: bytes | bytearray) -> dict[str, object]:

@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import attrs
@@ -64,7 +65,8 @@ def _count(_instance: object, attribute: attrs.Attribute[int], value: object) ->
 
 def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= cast("float", value) < math.inf:
+    # An int can be more than a float can hold: 10**400 is less than infinity.
+    if not number or not 0 <= cast("float", value) <= sys.float_info.max:
         message = f"{attribute.name} must be a finite number of seconds from 0."
         raise InvalidRequestError(message)
 
@@ -121,7 +123,7 @@ class Deadline:
             InvalidRequestError: the number is not positive and finite.
         """
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if seconds is not None and not (number and 0 < seconds < math.inf):
+        if seconds is not None and not (number and 0 < seconds <= sys.float_info.max):
             message = "deadline must be a positive, finite number of seconds, or None."
             raise InvalidRequestError(message)
         self.seconds = seconds

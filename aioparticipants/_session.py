@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import random
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypedDict, Unpack, cast
@@ -128,7 +129,7 @@ class InsightsSession:
         """See the class."""
         self._tasks = SessionTasks()
         if not _is_count(max_concurrency):
-            message = "max_concurrency must be a whole number from 1."
+            message = f"max_concurrency must be a whole number from 1 to {sys.maxsize}."
             raise InvalidRequestError(message)
         if retry is not None and not isinstance(cast("object", retry), RetryPolicy):
             message = "retry must be a RetryPolicy."
@@ -279,7 +280,7 @@ class InsightsSession:
         if concurrency is None:
             concurrency = self._max_concurrency
         if not _is_count(concurrency):
-            message = "concurrency must be a whole number from 1, or None."
+            message = f"concurrency must be a whole number from 1 to {sys.maxsize}, or None."
             raise InvalidRequestError(message)
         if on_error not in ("isolate", "raise"):  # a tuple, as it may be unhashable
             message = "on_error must be 'isolate' or 'raise'."
@@ -420,4 +421,5 @@ def _limit_changed(limit: int, reason: str) -> LimitChanged:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1  # a bool is one by isinstance
+    # A bool is one by isinstance. What is past any size would not fit a float, either.
+    return type(value) is int and 1 <= value <= sys.maxsize

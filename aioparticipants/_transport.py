@@ -4,10 +4,12 @@
    one request: never as a default of a session, never after a redirect. Whatever else may be wrong,
    a request that would leave that origin is not sent.
 2. aiohttp's errors and replies hold the request's headers and URL in their repr. The errors are
-   translated, and never chained: each of ours is raised after the `except` block is left, and no
-   frame of its traceback holds a reply.
+   translated (`_transport_errors`), and never chained: each of ours is raised after the `except`
+   block is left, and no frame of its traceback holds a reply.
 3. Every attempt has a total, a connect and a read timeout. aiohttp's `connect` is left alone: it
-   counts the time in the pool's queue, and would fail healthy hosts under load.
+   counts the time in the pool's queue, and would fail healthy hosts under load. The connect timeout
+   bounds a DNS lookup, too; of a borrowed session, whose resolver is its owner's, only the total
+   does.
 4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
 5. The status decides: a refusal whose body cannot be read is that refusal, with no more to say.
 """
@@ -16,29 +18,27 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
+import errno
 import platform
+import socket
+import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 
 import aiohttp
 import attrs
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from ._messages import Response
+from ._messages import Response, do_nothing
+from ._transport_errors import translated
 from ._version import __version__
-from .errors import (
-    InsightsError,
-    InvalidRequestError,
-    RequestTimeoutError,
-    ResponseError,
-    SessionClosedError,
-    TransportError,
-)
+from .errors import InsightsError, InvalidRequestError, ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiohttp.abc import ResolveResult
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
@@ -78,20 +78,29 @@ def client_timeout(given: float | aiohttp.ClientTimeout | None) -> aiohttp.Clien
     """
     if given is None:
         given = _TOTAL
-    timeout = given if isinstance(given, aiohttp.ClientTimeout) else None
-    total: object = given if timeout is None else timeout.total
-    number = isinstance(total, (int, float)) and not isinstance(total, bool)
-    # Written so that nan fails, too.
-    if not number or not 0 < cast("float", total) < math.inf:
+    base = given if isinstance(given, aiohttp.ClientTimeout) else None
+    total = given if base is None else base.total
+    if not _is_seconds(total) or total == 0:
         message = "timeout must be a positive, finite number of seconds for one attempt in all."
         raise InvalidRequestError(message)
-    base = timeout or aiohttp.ClientTimeout(sock_connect=_CONNECT)  # its own default is longer
+    if base is None:
+        base = aiohttp.ClientTimeout(sock_connect=_CONNECT)  # its own default is longer
+    parts = (base.connect, base.sock_connect, base.sock_read, base.ceil_threshold)
+    if not all(each is None or _is_seconds(each) for each in parts):
+        message = "Each part of the timeout must be a finite number of seconds from 0, or None."
+        raise InvalidRequestError(message)
     return attrs.evolve(
         base,
         total=float(cast("float", total)),
         sock_connect=base.sock_connect or _CONNECT,
         sock_read=base.sock_read or _READ,
     )
+
+
+def _is_seconds(value: object) -> bool:
+    """Tell whether a value is a number from 0 that a float can hold, which nan is not."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 <= cast("float", value) <= sys.float_info.max
 
 
 def checked_http(http: object, trace_configs: object) -> None:
@@ -135,6 +144,7 @@ class Transport:
         self._connections = connections
         self._http = http
         self._owned = http is None
+        self._resolver: _Resolver | None = None
         self._proxy = proxy
         self._trace_configs = [*trace_configs]
 
@@ -153,10 +163,13 @@ class Transport:
             SessionClosedError: the aiohttp session was closed.
             InvalidRequestError: the borrowed session cannot carry our requests.
         """
+        http = self._session(departed)
         try:
-            return await self._exchange(request, seconds, departed)
-        except (InsightsError, aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-            failure = error if isinstance(error, InsightsError) else _translated(error, request)
+            return await self._exchange(http, request, seconds)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = translated(error, request.conference_sid, closed=http.closed)
+            if failure is error and not isinstance(error, InsightsError):
+                raise
         # Without the frames below: they hold the reply, whose repr shows the URL.
         raise failure.with_traceback(None)
 
@@ -169,17 +182,23 @@ class Transport:
         """Close the aiohttp session if it is ours."""
         if self._owned and self._http is not None:
             await self._http.close()
+        if self._resolver is not None:  # aiohttp closes none but those that it made
+            await self._resolver.close()
 
-    async def _exchange(
-        self, request: Request, seconds: float, departed: Callable[[], None]
-    ) -> Response:
+    def _session(self, departed: Callable[[], None]) -> aiohttp.ClientSession:
+        """Return the session to send with, and have `departed` called in time."""
         if self._http is None:
             self._http = self._new_session()
         if self._owned:
             _departed.set(departed)
         else:
             _after(_TURNS, departed)
-        async with self._http.get(
+        return self._http
+
+    async def _exchange(
+        self, http: aiohttp.ClientSession, request: Request, seconds: float
+    ) -> Response:
+        async with http.get(
             self._url(request),  # no variable of its own: a traceback's frames would show the label
             headers={
                 "Accept": "application/json",
@@ -191,10 +210,13 @@ class Transport:
             timeout=self._within(seconds),
             proxy=self._proxy,
         ) as reply:
-            body = await _body(reply, request)
+            close = _closer(reply)
+            body = await _body(reply, request.conference_sid, http)
             if reply.status != HTTPStatus.OK:
                 body = self._credentials.redacted(body)
-            return Response(status=reply.status, headers=reply.headers, body=body)
+            return Response(
+                status=reply.status, headers=reply.headers, body=body, close_connection=close
+            )
 
     def _url(self, request: Request) -> URL:
         """Return where a request goes: to the session's own origin, whatever made the request."""
@@ -212,8 +234,9 @@ class Transport:
         return attrs.evolve(self._timeout, total=seconds)
 
     def _new_session(self) -> aiohttp.ClientSession:
+        self._resolver = _Resolver(self._timeout.sock_connect)
         return aiohttp.ClientSession(
-            connector=_Connector(limit=self._connections),
+            connector=_Connector(limit=self._connections, resolver=self._resolver),
             cookie_jar=aiohttp.DummyCookieJar(),  # nothing that one reply sets rides on the next
             trust_env=False,  # a netrc entry for the host would clash with our Authorization
             trace_configs=self._trace_configs,
@@ -247,8 +270,37 @@ class _Connector(aiohttp.TCPConnector):
         while connection.protocol is not None and connection.protocol.should_close:
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        _departed.get()()
+        try:
+            _departed.get()()
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+
+class _Resolver(AbstractResolver):
+    """aiohttp's own resolver within bounds, which its `sock_connect` does not set."""
+
+    def __init__(self, seconds: float | None) -> None:
+        """Allow so many seconds for one lookup."""
+        self._resolver = aiohttp.DefaultResolver()
+        self._seconds = seconds
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._resolver.resolve(host, port, family)
+        except TimeoutError:
+            pass
+        # It has a number, without which aiohttp would take it for a timeout of the connection.
+        raise OSError(errno.ETIMEDOUT, "lookup timed out")
+
+    async def close(self) -> None:
+        """Close what it asks."""
+        await self._resolver.close()
 
 
 def _after(turns: int, departed: Callable[[], None]) -> None:
@@ -258,19 +310,33 @@ def _after(turns: int, departed: Callable[[], None]) -> None:
         departed()
 
 
-async def _body(reply: aiohttp.ClientResponse, request: Request) -> bytes | bytearray:
+def _closer(reply: aiohttp.ClientResponse) -> Callable[[], object]:
+    """Return what closes the connection that a reply came on, for good and at once.
+
+    `reply.connection` is None as soon as the body is here, as it mostly is with the head: then the
+    connection may be idle in the pool, or another request's. The reply still knows the protocol.
+    """
+    transport = getattr(getattr(reply, "_protocol", None), "transport", None)
+    return cast("Callable[[], object]", getattr(transport, "abort", do_nothing))
+
+
+async def _body(
+    reply: aiohttp.ClientResponse, conference_sid: str, http: aiohttp.ClientSession
+) -> bytes | bytearray:
     """Read the reply to its end. Where it is a refusal, its status counts, even with no body."""
     try:
-        return await _read(reply, request)
-    except (aiohttp.ClientError, OSError, ResponseError) as error:
-        failure = error if isinstance(error, ResponseError) else _translated(error, request)
+        return await _read(reply, conference_sid)
+    except Exception as error:
+        failure = translated(error, conference_sid, closed=http.closed, replied=True)
+        if not isinstance(failure, InsightsError):
+            raise
     if reply.status != HTTPStatus.OK:
         return b""
     failure.request_id = Response(status=reply.status, headers=reply.headers, body=b"").request_id
     raise failure
 
 
-async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytearray:
+async def _read(reply: aiohttp.ClientResponse, conference_sid: str) -> bytearray:
     # Filled in rather than joined, as the chunks and what is joined of them would be there twice.
     body, size = bytearray(_room_for(reply)), 0
     async for chunk in reply.content.iter_chunked(_PIECE):
@@ -281,7 +347,7 @@ async def _read(reply: aiohttp.ClientResponse, request: Request) -> bytearray:
                 f"The body of the reply is larger than {LARGEST_BODY} bytes. "
                 "Set a smaller page_size."
             )
-            raise ResponseError(message, conference_sid=request.conference_sid)
+            raise ResponseError(message, conference_sid=conference_sid)
     del body[size:]
     return body
 
@@ -294,92 +360,3 @@ def _room_for(reply: aiohttp.ClientResponse) -> int:
     """
     announced = min(reply.content_length or 0, _LARGEST_ROOM)
     return -(-announced // _ROOM) * _ROOM if announced > _ROOM else announced
-
-
-_LATER: Final = "Try again later (https://status.twilio.com)."
-
-#: Errors of aiohttp and of the system: in words, what to do about it, and whether asking again may
-#: help. The order counts, as the classes overlap: TLS errors are ClientOSErrors, and TimeoutErrors
-#: are OSErrors.
-_FAULTS: Final[tuple[tuple[type[Exception], str, str, bool], ...]] = (
-    (
-        aiohttp.ClientConnectorCertificateError,
-        "the server's certificate was refused",
-        "Check this machine's CA certificates and clock, and who else may answer for the host.",
-        False,
-    ),
-    (
-        aiohttp.ClientConnectorSSLError,
-        "the TLS handshake failed",
-        "Check that TLS is spoken at that port, and which versions of it are allowed here.",
-        False,
-    ),
-    (
-        aiohttp.ClientConnectorDNSError,
-        "the host name could not be resolved",
-        "Check region, edge and base_url, and this machine's DNS.",
-        True,
-    ),
-    (
-        aiohttp.ClientProxyConnectionError,
-        "the proxy could not be reached",
-        "Check proxy=, and the network up to it.",
-        True,
-    ),
-    (
-        aiohttp.ClientConnectorError,
-        "the connection was refused or could not be made",
-        "Check base_url, firewalls, and whether this network needs proxy=.",
-        True,
-    ),
-    (
-        aiohttp.ServerDisconnectedError,
-        "the server closed the connection without a reply",
-        _LATER,
-        True,
-    ),
-    (
-        aiohttp.ClientPayloadError,
-        "the body of the reply was cut off or garbled",
-        _LATER,
-        True,
-    ),
-    (
-        aiohttp.ClientHttpProxyError,
-        "the proxy did not open a connection",
-        "Check proxy=, and what it allows.",
-        True,
-    ),
-    (
-        # Out of the call itself it means garbage on the wire; its status (400) is aiohttp's own.
-        aiohttp.ClientResponseError,
-        "the reply was not HTTP",
-        "Check base_url, and what stands between here and there.",
-        True,
-    ),
-    (OSError, "the connection was reset", _LATER, True),
-)
-
-
-def _translated(error: Exception, request: Request) -> InsightsError:
-    """Return our error for one of aiohttp's, with nothing of its text."""
-    sid, name = request.conference_sid, type(error).__name__
-    if isinstance(error, TimeoutError):
-        phase = "connecting" if isinstance(error, aiohttp.ConnectionTimeoutError) else "waiting"
-        return RequestTimeoutError(
-            f"The attempt timed out while {phase}; the session's `timeout` sets the seconds.",
-            conference_sid=sid,
-        )
-    for kind, words, remedy, transient in _FAULTS:
-        if isinstance(error, kind):
-            message = f"No usable reply: {words} ({name}). {remedy}"
-            return TransportError(message, transient=transient, conference_sid=sid)
-    if isinstance(error, (aiohttp.ClientConnectionError, RuntimeError)):
-        # "Connector is closed" and "Session is closed" have no class of their own.
-        message = "The aiohttp session was closed: give the cursor to another one."
-        return SessionClosedError(message, conference_sid=sid)
-    message = (
-        "aiohttp did not accept the request. A borrowed session must have no auth of its own, "
-        f"and no netrc entry for the host ({name})."
-    )
-    return InvalidRequestError(message, conference_sid=sid)

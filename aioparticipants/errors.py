@@ -8,7 +8,7 @@ InsightsError
 ├── DeadlineExceededError (TimeoutError)
 ├── APIStatusError                        Twilio answered, with a status that is not success
 │   ├── BadRequestError 400
-│   │   └── CursorExpiredError            the page that a list was to be resumed on is gone
+│   │   └── CursorExpiredError            the page token of a cursor was refused
 │   ├── AuthenticationError 401
 │   ├── PermissionDeniedError 403   NotFoundError 404
 │   ├── RateLimitError 429
@@ -20,10 +20,13 @@ Rules of this file:
 
 1. One class for each thing that a caller can do about it; builtin parents where they are natural.
 2. Every error survives `pickle` and `copy`: the message is the only positional argument, all else
-   lives in `__dict__`, so that `BaseException.__reduce__` restores it.
+   lives in `__dict__`, so that `BaseException.__reduce__` restores it. `copied` keeps its
+   `__cause__` as well, which is an exception of the user's own code.
 3. No error shows a credential, a phone number, a label or a query string. What the server said
    (`APIStatusError.message`, `.details`) can echo the caller's input; it is kept on attributes and
    stays out of `str` and `repr`.
+4. What a status means (its class, whether retrying may help, what to do) stands in one table, which
+   the errors' text, their `transient` and the retry policy all read.
 """
 
 from __future__ import annotations
@@ -53,15 +56,11 @@ __all__ = [
     "ResponseError",
     "ServerError",
     "SessionClosedError",
+    "StatusRule",
     "TransportError",
     "copied",
-    "status_error_class",
+    "status_rule",
 ]
-
-#: Asking again may help. 408 and 5xx are the usual transient statuses (RFC 9110, 15.5.9 and 15.6);
-#: 429 is Twilio's 20429, "not processed, safe to retry":
-#: https://www.twilio.com/docs/api/errors/20429
-TRANSIENT_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @attrs.frozen
@@ -127,7 +126,11 @@ class SessionClosedError(InsightsError, RuntimeError):
 class TransportError(InsightsError, ConnectionError):
     """No usable reply: refused, reset, cut off, unresolvable, or not HTTP.
 
-    `transient` is False where the certificate was refused: asking again cannot mend that.
+    So is what a part of the aiohttp session raises that is the user's own, such as a trace hook or
+    a connector: the message names its class, and `__cause__` is the exception itself.
+
+    `transient` is False where retrying cannot fix it: the certificate was refused, or the proxy
+    did not let the request through (407, 403).
     """
 
     def __init__(
@@ -183,7 +186,7 @@ class APIStatusError(InsightsError):
         self.more_info = more_info
         self.details: dict[str, object] = dict(details or {})
         self.retry_after = retry_after
-        self.transient: bool = status in TRANSIENT_STATUSES
+        self.transient: bool = status_rule(status).transient
 
 
 class BadRequestError(APIStatusError):
@@ -191,9 +194,10 @@ class BadRequestError(APIStatusError):
 
 
 class CursorExpiredError(BadRequestError):
-    """400 to the first request of a resumed list: Twilio does not accept its page token any more.
+    """400 on the first request of a resumed list: Twilio refused the cursor's page token.
 
-    Begin the conference anew, without `resume`.
+    Page tokens are Twilio's own, and it does not accept them for ever. Retrying cannot fix it:
+    begin the conference anew, without `resume`. Its records then come again from the first one on.
     """
 
 
@@ -206,7 +210,13 @@ class PermissionDeniedError(APIStatusError):
 
 
 class NotFoundError(APIStatusError):
-    """404: no such conference, or one that is older than 30 days."""
+    """404: no such conference, or one that is older than 30 days, or one that is too recent.
+
+    Twilio can take up to 30 minutes after the end of a conference to have its summaries. A 404
+    before that may just be early: try again later. It is not `transient`, as a wrong SID has the
+    same answer, and no retry within a minute or two would help.
+    https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
+    """
 
 
 class RateLimitError(APIStatusError):
@@ -214,7 +224,10 @@ class RateLimitError(APIStatusError):
 
 
 class ServerError(APIStatusError):
-    """5xx: the fault is Twilio's."""
+    """5xx: the fault is Twilio's, or that of a proxy or gateway in between.
+
+    A status from 600 on, which HTTP does not have, is treated as a 5xx (RFC 9110, 15).
+    """
 
 
 class ResponseError(InsightsError):
@@ -223,7 +236,7 @@ class ResponseError(InsightsError):
     Attributes:
         path: where in the JSON body, as in `participants[3].duration_seconds`; None where the
             body as a whole is meant.
-        cursor_after: where the list goes on behind a bad record, for `resume=`; None where no
+        cursor_after: where the list goes on behind the bad record, for `resume=`; None where no
             single record is meant, or what follows it cannot be read.
         transient: True where the body was cut off or was no JSON at all.
     """
@@ -260,16 +273,101 @@ def copied(error: E) -> E:
     return again
 
 
-_STATUS_CLASSES: Final[Mapping[int, type[APIStatusError]]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    429: RateLimitError,
+@attrs.frozen
+class StatusRule:
+    """What an HTTP status means here."""
+
+    kind: type[APIStatusError]
+    """The class that stands for it."""
+    remedy: str
+    """What to do about it, in whole sentences."""
+    transient: bool = False
+    """Whether the same request may well succeed later; what is transient is retried."""
+
+
+_SERVER: Final = "The fault is Twilio's; try again later (https://status.twilio.com)."
+
+#: Every status that is no success, by number; `_CLASSES` has those that are not in here.
+#: 408: the server gave up waiting for the request, and it may be sent again (RFC 9110, 15.5.9).
+#: 429: Twilio's 20429, "not processed, safe to retry".
+#: 5xx: the usual transient ones, and those that load balancers and CDNs add (509, 520 to 530, 529,
+#:     599). 501 and 505 say that the server will never do this.
+#: The causes are Twilio's own words:
+#: 401 https://www.twilio.com/docs/api/errors/20003 and, for Advanced Features,
+#:     https://www.twilio.com/docs/voice/voice-insights/frequently-asked-questions
+#: 404 https://www.twilio.com/docs/api/errors/20404 and, for summaries that are not there yet,
+#:     https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
+#: 429 https://www.twilio.com/docs/api/errors/20429
+_RULES: Final[Mapping[int, StatusRule]] = {
+    400: StatusRule(
+        BadRequestError, "Twilio did not accept a parameter of the request; see .code and .message."
+    ),
+    401: StatusRule(
+        AuthenticationError,
+        "Check the key and its secret, that the key belongs to this region, and that Voice "
+        "Insights Advanced Features were on for the account when the call was made "
+        "(https://www.twilio.com/docs/api/errors/20003).",
+    ),
+    403: StatusRule(
+        PermissionDeniedError,
+        "The credentials are known, but may not read this: check whether the key is restricted, or "
+        "the account suspended (https://www.twilio.com/docs/api/errors/20403).",
+    ),
+    404: StatusRule(
+        NotFoundError,
+        "Check the conference SID and the account it belongs to; Voice Insights keeps a conference "
+        "for 30 days. A summary can take up to 30 minutes after the end: if that is less ago, try "
+        "again later (https://www.twilio.com/docs/api/errors/20404).",
+    ),
+    407: StatusRule(
+        APIStatusError,
+        "A proxy in between wants credentials: give proxy='http://user:password@host:port'.",
+    ),
+    408: StatusRule(
+        APIStatusError,
+        "The server waited too long for the request; try again later.",
+        transient=True,
+    ),
+    429: StatusRule(
+        RateLimitError,
+        "Too many requests of the account were in flight at once; lower max_concurrency "
+        "(https://www.twilio.com/docs/api/errors/20429).",
+        transient=True,
+    ),
+    501: StatusRule(
+        ServerError,
+        "The server does not offer this: check base_url, and any proxy or gateway in between.",
+    ),
+    504: StatusRule(
+        ServerError,
+        f"The reply took too long: set a smaller page_size, which is answered sooner. {_SERVER}",
+        transient=True,
+    ),
+    505: StatusRule(
+        ServerError,
+        "The server does not speak HTTP/1.1: check base_url, and any proxy or gateway in between.",
+    ),
 }
+#: The first status of a class, and what those of it mean that are not above. What is past 599 is no
+#: status of HTTP: "A client that receives a response with an invalid status code SHOULD process
+#: the response as if it had a 5xx (Server Error) status code" (RFC 9110, 15).
+_CLASSES: Final = (
+    (500, StatusRule(ServerError, _SERVER, transient=True)),
+    (400, StatusRule(APIStatusError, "See .code and .message for what Twilio says of it.")),
+    (
+        300,
+        StatusRule(
+            APIStatusError, "Redirects are not followed, as they would take the credentials along."
+        ),
+    ),
+)
+_NO_ANSWER: Final = StatusRule(
+    APIStatusError,
+    "This is no answer to a request: check base_url, and any proxy or gateway in between.",
+)
 
 
-def status_error_class(status: int) -> type[APIStatusError]:
-    """Return the class that stands for an HTTP status."""
-    usual = ServerError if status in range(500, 600) else APIStatusError
-    return _STATUS_CLASSES.get(status, usual)
+def status_rule(status: int) -> StatusRule:
+    """Return what an HTTP status that is no success means."""
+    usual = (rule for first, rule in _CLASSES if status >= first)
+    return _RULES.get(status) or next(usual, _NO_ANSWER)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
+import threading
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 
@@ -161,6 +163,40 @@ async def raw(*replies, keep_alive=True, greeting=None, ssl=None):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await server.wait_closed()
+
+
+@contextmanager
+def handshaking(context):
+    """Yield the port of a host that does a TLS handshake as `context` says, alerts included.
+
+    In a thread, as asyncio closes the connection of a handshake that fails before its alert leaves.
+    """
+
+    def serve(listener):
+        with suppress(OSError):  # the listener is closed
+            while True:
+                plain, _ = listener.accept()
+                with plain, suppress(OSError):
+                    with context.wrap_socket(
+                        plain, server_side=True, do_handshake_on_connect=False
+                    ) as secure:
+                        with suppress(ssl.SSLError):
+                            secure.do_handshake()
+                        # A close with something unread would be a reset, which overtakes the alert.
+                        while socket.socket.recv(secure, 65536):
+                            pass
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join()
 
 
 @contextmanager

@@ -8,7 +8,15 @@ import pickle
 import pytest
 
 from aioparticipants import errors
-from aioparticipants.errors import APIStatusError, Attempt, InsightsError, status_error_class
+from aioparticipants.errors import (
+    APIStatusError,
+    Attempt,
+    BadRequestError,
+    InsightsError,
+    TransportError,
+    copied,
+    status_rule,
+)
 
 CLASSES = sorted(
     (
@@ -41,9 +49,9 @@ def full(kind: type[InsightsError]) -> InsightsError:
         )
     own = {}
     if kind is errors.ResponseError:
-        own = {"path": "participants[3].to", "transient": True}  # not by default
-    elif issubclass(kind, errors.TransportError):
-        own = {"transient": False}  # not by default, either
+        own = {"path": "participants[3].to", "cursor_after": "1.after", "transient": True}
+    elif issubclass(kind, TransportError):
+        own = {"transient": False}  # none of it by default
     return kind("summary", **own, **COMMON)
 
 
@@ -69,11 +77,12 @@ def test_errors_travel(kind, travel):
         ("InvalidRequestError", (InsightsError, ValueError)),
         ("SessionClosedError", (InsightsError, RuntimeError)),
         ("TransportError", (InsightsError, ConnectionError)),
-        ("RequestTimeoutError", (errors.TransportError, TimeoutError)),
+        ("RequestTimeoutError", (TransportError, TimeoutError)),
         ("DeadlineExceededError", (InsightsError, TimeoutError)),
         ("ResponseError", (InsightsError,)),
         ("PaginationError", (InsightsError,)),
         ("RateLimitError", (APIStatusError,)),
+        ("CursorExpiredError", (BadRequestError, APIStatusError)),
     ],
 )
 def test_tree(name, parents):
@@ -84,11 +93,14 @@ def test_tree(name, parents):
 @pytest.mark.parametrize(
     ("status", "name", "transient"),
     [
+        (0, "APIStatusError", False),
+        (101, "APIStatusError", False),
         (302, "APIStatusError", False),
         (400, "BadRequestError", False),
         (401, "AuthenticationError", False),
         (403, "PermissionDeniedError", False),
         (404, "NotFoundError", False),
+        (407, "APIStatusError", False),
         (408, "APIStatusError", True),
         (409, "APIStatusError", False),
         (429, "RateLimitError", True),
@@ -97,12 +109,25 @@ def test_tree(name, parents):
         (502, "ServerError", True),
         (503, "ServerError", True),
         (504, "ServerError", True),
-        (600, "APIStatusError", False),
+        (505, "ServerError", False),
+        *((status, "ServerError", True) for status in (506, 509, 520, 524, 529, 530, 598, 599)),
+        *((status, "ServerError", True) for status in (600, 999)),
     ],
 )
 def test_statuses(status, name, transient):
     """A status decides the class and whether asking again may help."""
-    error = status_error_class(status)("summary", status=status)
+    rule = status_rule(status)
+    error = rule.kind("summary", status=status)
 
     assert type(error).__name__ == name
-    assert error.transient is transient
+    assert error.transient is rule.transient is transient
+    assert rule.remedy.endswith(".")
+
+
+def test_copies_keep_their_cause():
+    """A copy that is made to be raised has the same cause, and one without a cause has none."""
+    error = TransportError("summary")
+    assert copied(error).__cause__ is None
+    error.__cause__ = KeyError("theirs")
+
+    assert copied(error).__cause__ is error.__cause__

@@ -332,7 +332,8 @@ async def test_stalled(name, limit):
 
     assert labels == ["a"]
     assert type(error) is RequestTimeoutError
-    assert "while waiting" in str(error)
+    assert "while waiting for the reply" in str(error)
+    assert "Set a smaller page_size" in str(error)
     assert error.transient
     assert len(server.heads) == 2
 
@@ -573,6 +574,7 @@ async def test_reply_that_comes_before_the_request():
         (502, ServerError),
         (503, ServerError),
         (504, ServerError),
+        *((status, ServerError) for status in (506, 509, *range(520, 531), 599, 600, 999)),
     ],
 )
 async def test_transient_statuses(status, kind):
@@ -600,8 +602,8 @@ async def test_transient_statuses(status, kind):
         (401, AuthenticationError),
         (403, PermissionDeniedError),
         (404, NotFoundError),
-        *((status, APIStatusError) for status in (405, 409, 410, 421, 422, 425, 600, 999)),
-        *((status, ServerError) for status in (501, 505, 520)),
+        *((status, APIStatusError) for status in (405, 407, 409, 410, 421, 422, 425)),
+        *((status, ServerError) for status in (501, 505)),
     ],
 )
 async def test_final_statuses(status, kind):
@@ -1276,7 +1278,7 @@ async def test_handshake_that_is_broken_off(greeting):
 
 
 async def test_handshake_with_a_host_that_speaks_no_tls():
-    """A host that answers the TLS handshake in plain text is refused, and not asked again."""
+    """A host that answers the TLS handshake in plain text is a transient fault that says so."""
     greeting = stalling(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     async with raw(greeting=greeting) as server:
         secure = server.base_url.replace("http:", "https:")
@@ -1285,9 +1287,10 @@ async def test_handshake_with_a_host_that_speaks_no_tls():
 
     assert labels == []
     assert type(error) is TransportError
-    assert "TLS handshake failed" in str(error)
-    assert not error.transient
-    assert (server.heads, server.connections) == ([], 1)
+    assert "does not speak TLS at that port: WRONG_VERSION_NUMBER" in str(error)
+    assert error.transient
+    assert outcomes(error) == ["TransportError"] * 2
+    assert (server.heads, server.connections) == ([], 2)
 
 
 @pytest.mark.parametrize(

@@ -151,9 +151,18 @@ def test_lying_status_in_body():
         (401, "Advanced Features"),
         (403, "key is restricted"),
         (404, "30 days"),
+        (404, "up to 30 minutes after the end: .* try again later"),
+        (407, "proxy='http://user:password@host:port'"),
+        (408, "try again later"),
         (409, "See .code and .message"),
         (429, "max_concurrency"),
         (500, "try again later"),
+        (501, "does not offer this"),
+        (504, "smaller page_size.* try again later"),
+        (505, "does not speak HTTP/1.1"),
+        (522, "The fault is Twilio's"),
+        (600, "The fault is Twilio's"),
+        (101, "no answer to a request"),
     ],
 )
 def test_remedies(status, words):

@@ -650,9 +650,9 @@ MUTANTS = [
         "refused certificate tried again",
         "faults",
         (
-            "_transport.py",
-            'who else may answer for the host.",\n        False,',
-            'who else may answer for the host.",\n        True,',
+            "_transport_errors.py",
+            '"the server\'s certificate was refused", remedy, False',
+            '"the server\'s certificate was refused", remedy, True',
         ),
     ),
     _mutant(
@@ -674,8 +674,8 @@ MUTANTS = [
         "session security",
         (
             "_transport.py",
-            "            failure = error if isinstance(error, InsightsError) else _translated(error, request)\n",
-            "            raise _translated(error, request) from error\n",
+            "            failure = translated(error, request.conference_sid, closed=http.closed)\n",
+            "            raise translated(error, request.conference_sid, closed=http.closed) from error\n",
         ),
     ),
     _mutant(
@@ -686,6 +686,89 @@ MUTANTS = [
             "            await self._tasks.aclose()\n",
             "            self._tasks.closed = True\n",
         ),
+    ),
+    _mutant(
+        "wire: gateways' 5xx taken for final",
+        "errors",
+        (
+            "errors.py",
+            "StatusRule(ServerError, _SERVER, transient=True)",
+            "StatusRule(ServerError, _SERVER)",
+        ),
+    ),
+    _mutant(
+        "wire: a trace hook's exception taken for aiohttp's",
+        "transport_errors",
+        (
+            "_transport_errors.py",
+            "if isinstance(each, Exception) and _is_of_hook(each):",
+            "if False:",
+        ),
+    ),
+    _mutant(
+        "wire: a connector's exception taken for aiohttp's",
+        "transport_errors",
+        (
+            "_transport_errors.py",
+            "return raised if raised is not None and _is_of_somebody_else(raised) else None",
+            "return None",
+        ),
+    ),
+    _mutant(
+        "wire: a trace hook's error swallows a cancellation",
+        "transport_errors",
+        (
+            "_transport_errors.py",
+            "return next(found, None) if _is_cancelled() else None",
+            "return None",
+        ),
+    ),
+    _mutant(
+        "wire: aiohttp's frames left in a user's exception",
+        "transport_errors",
+        ("_transport_errors.py", "each.__traceback__ = _users_frames(each.__traceback__)", "pass"),
+    ),
+    _mutant(
+        "wire: any RuntimeError taken for a closed session",
+        "transport_errors",
+        (
+            "_transport_errors.py",
+            "    if closed:\n",
+            "    if closed or isinstance(error, RuntimeError):\n",
+        ),
+    ),
+    _mutant(
+        "wire: our own defect taken for a fault of the wire",
+        "transport_errors",
+        (
+            "_transport_errors.py",
+            "return _top(_module(_frames(error)[-1])) == _PACKAGE",
+            "return False",
+        ),
+    ),
+    _mutant(
+        "wire: a lookup without a bound",
+        "transport_errors",
+        ("_transport.py", "asyncio.timeout(self._seconds)", "asyncio.timeout(None)"),
+    ),
+    _mutant(
+        "wire: the connection of a reply left open",
+        "transport_errors",
+        ("_transport.py", 'getattr(transport, "abort", do_nothing)', "do_nothing"),
+    ),
+    _mutant(
+        "wire: an int that no float can hold let through",
+        "numbers",
+        (
+            "_transport.py",
+            'cast("float", value) <= sys.float_info.max',
+            'cast("float", value) < float("inf")',
+        ),
+    ),
+    _mutant(
+        "wire: the cause lost in a copy",
+        "errors",
+        ("errors.py", "    again.__cause__ = error.__cause__\n", ""),
     ),
     # --- Records ---
     _mutant(
