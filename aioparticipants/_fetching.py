@@ -20,7 +20,7 @@ import attrs
 from ._responses import page_envelope
 from ._retrying import RetryRun
 from .errors import InsightsError
-from .events import RequestFinished, RequestStarted, RetryScheduled
+from .events import RequestFinished, RequestStarted, RetryDenied, RetryScheduled
 
 if TYPE_CHECKING:
     import random
@@ -94,6 +94,14 @@ class Fetcher:
                     )
             except (InsightsError, TimeoutError) as error:
                 failure = error
+        if run.denied is not None:
+            self.tell(
+                RetryDenied(
+                    conference_sid=request.conference_sid,
+                    attempt=len(run.attempts),
+                    reason=run.denied,
+                )
+            )
         raise run.verdict(failure)
 
     async def _attempt(
