@@ -21,7 +21,7 @@ import attrs
 from ._responses import page_envelope
 from ._retrying import RetryRun
 from .errors import BadRequestError, CursorExpiredError, InsightsError
-from .events import RequestFinished, RequestStarted, RetryScheduled
+from .events import RequestFinished, RequestStarted, RetryDenied, RetryScheduled
 
 if TYPE_CHECKING:
     import random
@@ -100,6 +100,14 @@ class Fetcher:
                     failure = error
                 else:
                     raise
+        if run.denied is not None:
+            self.tell(
+                RetryDenied(
+                    conference_sid=request.conference_sid,
+                    attempt=len(run.attempts),
+                    reason=run.denied,
+                )
+            )
         raise run.final_error(failure)
 
     async def _attempt(

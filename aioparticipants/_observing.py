@@ -28,6 +28,7 @@ from .events import (
     PageHandedOut,
     RequestFinished,
     RequestStarted,
+    RetryDenied,
     RetryScheduled,
     SessionStats,
 )
@@ -46,8 +47,8 @@ _LOGGER.addHandler(logging.NullHandler())
 
 #: Every request's, with the SID left out.
 _PATH: Final = "/v1/Conferences/{ConferenceSid}/Participants"
-#: What comes seldom, and explains a delay.
-_NOTABLE: Final = (RetryScheduled, LimitChanged)
+#: What comes seldom, and explains a delay or a failure.
+_NOTABLE: Final = (RetryScheduled, RetryDenied, LimitChanged)
 
 
 class Span(Protocol):
@@ -143,6 +144,8 @@ class Observer:
                 counts[_kind_of(event)] += 1
             case RetryScheduled():
                 counts["retries"] += 1
+            case RetryDenied():
+                counts["retries_denied"] += 1
             case LimitChanged():
                 self._limit = event.limit
             case PageHandedOut():

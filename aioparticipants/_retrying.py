@@ -8,11 +8,14 @@
    a worker can put the job back instead of holding it.
 3. A page ends after `max_attempts`, or before the wait that would pass its `budget`. Attempts and
    waits count; queueing for a slot does not, or a large fan-out would time itself out.
-4. A session's retries draw on one quota, so that an outage cannot multiply the load: a dead server
-   is asked once a call, and so often in all again as the quota allows. Successes fill it up. It is
-   the standard mode of AWS's SDKs, figures and all:
+4. A session's retries draw on one quota, so that an outage cannot multiply the load: a retry takes
+   one from it, a success earns one, up to the number it began with. AWS's SDKs have the like of it:
    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
-   A 429 costs nothing: it is the limiter's business, and a sign of life.
+   So a server that is down gets one request a call, and the quota once; one that fails at times
+   gets two a call at most, and the quota.
+   A call that begins after 30 s without a fault finds the quota full again. Only such quiet time
+   counts: a quota that filled steadily would feed a server that stays down while calls go on.
+   A 429 takes nothing: it is the limiter's business, and a sign of life.
 5. A `deadline` is the caller's, for a whole list, and all counts: queueing, attempts, waits, pages.
    A wait that would pass it is not begun, and an attempt gets no more than what is left.
 6. tenacity drives it from the first failure on: a fresh controller for the page (its state is not
@@ -36,7 +39,6 @@ from .errors import (
     InsightsError,
     InvalidRequestError,
     RateLimitError,
-    RequestTimeoutError,
     ResponseError,
     TransportError,
 )
@@ -52,20 +54,45 @@ T = TypeVar("T")
 # 2.0 to this power is past every max_delay that makes sense, and far from overflow.
 _LARGEST_EXPONENT: Final = 64
 
-#: Tokens: what a session may have, what a retry takes (more after a timeout, which has held a
-#: connection for long), and what a success at the first attempt brings.
-_QUOTA, _RETRY_COST, _TIMEOUT_COST, _INCOME = 500, 5, 10, 1
+# Chosen by `python tests/benchmarks/limiter.py quota`.
+
+#: Retries that a success earns. Five attempts alone fail 1.0 % of the calls where 40 % of the
+#: attempts fail, and 3.0 % where half do. Of 10,000 calls at once 0.2 (as AWS has it), 0.5, 0.7 and
+#: 1 fail 31, 13, 1.1 and 1.1 %, and 44, 32, 22 and 3.2 %.
+_EARNED: Final = 1.0
+#: Seconds without a fault that fill the quota. A minute after an outage a call has to have all its
+#: attempts, and the outage's last fault may come 30 s after its end, as an attempt takes so long at
+#: most by default. A server that is dead for an hour, while a call comes every 1, 10 or 20 s, gets
+#: 100 requests more than calls; with a quota that fills by ten a minute, quiet or not, 700.
+_QUIET_SECONDS: Final = 30.0
+
+_USED_UP: Final = (
+    "Not retried, as the session's retry quota is used up: none of its {} retries is left. Up to "
+    "that number, each success earns one, and 30 s without a fault restore all; "
+    "RetryPolicy(quota=...) sets it, None for no quota."
+)
+
+
+def _is_count(value: object, least: int) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and least <= cast("int", value) <= sys.maxsize
 
 
 def _count(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not _is_count(value, 1):
         message = f"{attribute.name} must be a whole number from 1."
+        raise InvalidRequestError(message)
+
+
+def _count_or_none(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if value is not None and not _is_count(value, 0):
+        message = f"{attribute.name} must be a whole number from 0, or None."
         raise InvalidRequestError(message)
 
 
 def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # An int can be more than a float can hold: 10**400 is less than infinity.
+    # Not infinity but the largest float, as an int can be larger than that.
     if not number or not 0 <= cast("float", value) <= sys.float_info.max:
         message = f"{attribute.name} must be a finite number of seconds from 0."
         raise InvalidRequestError(message)
@@ -89,28 +116,41 @@ class RetryPolicy:
     """Seconds: the longest `Retry-After` that is waited for; a longer one is raised at once."""
     budget: float = attrs.field(default=120.0, validator=_seconds)
     """Seconds that the attempts at one page and the waits between them may take together."""
+    quota: int | None = attrs.field(default=100, validator=_count_or_none)
+    """Retries that all lists of the session share, so that an outage cannot multiply the load.
+
+    Each success earns one, up to this number, and 30 seconds without a fault restore all. 0 retries
+    nothing but a 429, which is no fault and never draws on the quota; None sets no quota.
+    """
 
 
 class RetryQuota:
-    """The tokens that all of a session's retries draw on."""
+    """The retries that a session has left."""
 
-    def __init__(self) -> None:
-        """Begin with as many as there can be: a hundred retries."""
-        self.tokens: int = _QUOTA
+    def __init__(self, size: int | None) -> None:
+        """Begin with `size` retries; None for any number."""
+        self._size = self.left = math.inf if size is None else float(size)
+        self._last_fault = -math.inf
 
-    def take(self, error: BaseException | None) -> int | None:
-        """Take what a retry after `error` costs, and return it; None if there is too little."""
-        if isinstance(error, RateLimitError):
-            return 0
-        cost = _TIMEOUT_COST if isinstance(error, RequestTimeoutError) else _RETRY_COST
-        if cost > self.tokens:
-            return None
-        self.tokens -= cost
-        return cost
+    def failed(self, began: float, now: float) -> None:
+        """Note a fault at `now`, of a call that began at `began`; both of one clock, in seconds.
 
-    def give_back(self, taken: int) -> None:
-        """Note a success, after a retry that took so many tokens, or 0."""
-        self.tokens = min(_QUOTA, self.tokens + (taken or _INCOME))
+        Not from fault to fault: attempts that take long, and waits for a retry, are no quiet time.
+        """
+        if began - self._last_fault >= _QUIET_SECONDS:
+            self.left = self._size
+        self._last_fault = now
+
+    def take(self) -> bool:
+        """Take a retry; return whether there was one left."""
+        if self.left < 1.0:
+            return False
+        self.left -= 1.0
+        return True
+
+    def succeeded(self) -> None:
+        """Note a success."""
+        self.left = min(self._size, self.left + _EARNED)
 
 
 class Deadline:
@@ -156,13 +196,15 @@ class RetryRun:
         self._policy = policy
         self._deadline = deadline
         self._quota = quota
-        self._taken = 0
         self._clock = clock
+        self._made = clock()
         self._rng = rng
         self._began: float | None = None
         self._first_failure: InsightsError | None = None
         self._too_late = False
         self.attempts: list[Attempt] = []
+        #: What the attempt failed with that the quota had no retry left for; None where it had.
+        self.denied: str | None = None
 
     async def result_of(
         self,
@@ -189,7 +231,7 @@ class RetryRun:
             self._note(error)
             raise
         else:
-            self._quota.give_back(0)
+            self._quota.succeeded()
             return result
         return await self._controller(sleep, before_sleep)(self._next_attempt, attempt)
 
@@ -239,7 +281,7 @@ class RetryRun:
     def _again(self, state: tenacity.RetryCallState) -> bool:
         error = _error_of(state)
         if error is None:
-            self._quota.give_back(self._taken)
+            self._quota.succeeded()
         else:
             self._note(error)
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
@@ -255,6 +297,8 @@ class RetryRun:
             self._began = None
         if isinstance(error, InsightsError):
             error.attempts = tuple(self.attempts)
+            if error.transient and not isinstance(error, RateLimitError):
+                self._quota.failed(self._made, self._clock())
 
     def _delay(self, state: tenacity.RetryCallState) -> float:
         failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
@@ -268,9 +312,15 @@ class RetryRun:
         too_long = self._spent() + state.upcoming_sleep >= self._policy.budget
         if last or too_long or self._too_late:
             return True
-        taken = self._quota.take(_error_of(state))  # the last question, as asking it costs
-        self._taken = taken or 0
-        return taken is None
+        return not self._may_retry(_error_of(state))  # the last question, as asking it costs
+
+    def _may_retry(self, error: BaseException | None) -> bool:
+        """Take a retry from the quota; where none is left, say so in the error."""
+        if error is None or isinstance(error, RateLimitError) or self._quota.take():
+            return True
+        self.denied = _name(error)
+        error.args = (f"{error} {_USED_UP.format(self._policy.quota)}",)  # survives pickle and copy
+        return False
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:

@@ -151,14 +151,15 @@ class InsightsSession:
             proxy=checked_proxy(proxy, base_url=self._base_url),
             trace_configs=trace_configs,
         )
+        policy = RetryPolicy() if retry is None else retry
         self._fetcher = Fetcher(
             transport=self._transport,
             limiter=own,
             shared=(
                 contextlib.nullcontext if limiter is None else shared_limiter(limiter, self._tasks)
             ),
-            retry=RetryPolicy() if retry is None else retry,
-            quota=RetryQuota(),
+            retry=policy,
+            quota=RetryQuota(policy.quota),
             # Processes that are forked with a session would share the state of any other.
             rng=random.SystemRandom(),
             tell=tell,

@@ -23,6 +23,7 @@ __all__ = [
     "PageHandedOut",
     "RequestFinished",
     "RequestStarted",
+    "RetryDenied",
     "RetryScheduled",
     "SessionStats",
 ]
@@ -73,6 +74,21 @@ class RetryScheduled:
 
 
 @attrs.frozen(kw_only=True)
+class RetryDenied:
+    """An attempt failed, and no other follows, as the session's retry quota is used up.
+
+    The list fails with that attempt's error. `RetryPolicy.quota` sets how many retries there are.
+    """
+
+    conference_sid: str
+    """The conference it asked about."""
+    attempt: int
+    """Which attempt at its page failed, from 1."""
+    reason: str
+    """Why: `"HTTP 503"`, or the name of the failure."""
+
+
+@attrs.frozen(kw_only=True)
 class LimitChanged:
     """The adaptive limit moved: so many attempts may be in flight at once from now on."""
 
@@ -120,6 +136,7 @@ Event: TypeAlias = (
     RequestStarted
     | RequestFinished
     | RetryScheduled
+    | RetryDenied
     | LimitChanged
     | PageHandedOut
     | ConferenceFinished
@@ -146,6 +163,8 @@ class SessionStats:
     """Attempts that were cut off, as nobody waited for their answer any more."""
     retries: int = 0
     """Further attempts that were scheduled."""
+    retries_denied: int = 0
+    """Further attempts that were not made, as the session's retry quota was used up."""
     bytes: int = 0
     """Size of all bodies, decompressed."""
     pages: int = 0

@@ -87,6 +87,18 @@ def test_refusal_takes_it_down_to_below_what_was_in_flight():
     assert (full.limit, idle.limit) == (15, 7)
 
 
+def test_a_lone_refusal_costs_a_part():
+    """A refusal with one in flight leaves a third of the limit; more of them leave less."""
+    limit = at(32)
+    seen = []
+    for _ in range(4):
+        limit.refused(limit.epoch, 1)
+        seen.append(limit.limit)
+
+    assert seen == [12, 4, 1, 1]
+    assert limit.window < 1
+
+
 def test_one_decrease_a_round_trip():
     """Refusals of attempts admitted before the last decrease do not decrease it again."""
     limit = at(20)
@@ -134,15 +146,32 @@ def test_refusals_in_a_row_do_not_forget_the_limit():
     assert 12 < limit.limit < 40
 
 
-def test_refusals_after_a_success_do():
-    """A ceiling that fell is not climbed past: each refusal after a success moves the place."""
+@pytest.mark.parametrize("successes", [1, 3])
+def test_refusals_after_a_few_successes_do_not_either(successes):
+    """An outage that lets a few attempts through is followed by the same way back, or nearly."""
     limit = at(40)
-    for _ in range(40):
+    refused(limit, 40)
+    for _ in range(4):
+        used(limit, successes)
+        refused(limit, 40)
+    assert limit.window == 1 / 16
+    used(limit, 20)
+
+    assert 9 < limit.limit < 40
+
+
+def test_refusals_after_successes_do():
+    """A ceiling that fell is not climbed past: each success before a refusal moves the plateau."""
+    limit = at(40)
+    for _ in range(20):
+        while limit.limit < 5:
+            used(limit)
         refused(limit)
+    while limit.limit < 4:
         used(limit)
     used(limit, 10)
 
-    assert limit.limit == 1
+    assert limit.limit == 4
 
 
 def test_below_one_it_pauses():
@@ -232,6 +261,19 @@ def test_no_call_fails(simulator, scenario, refused_at_most):
     assert run.refused_share < refused_at_most
     if scenario.get("processes", 1) == 1 and "outage" not in scenario:
         assert run.ratio < 1.6
+
+
+@pytest.mark.parametrize("trickle", [0.0, 0.05, 0.2, 0.4])
+def test_it_is_soon_back_after_an_outage(simulator, trickle):
+    """After an outage, total or not, a limit of 32 is there again within virtual seconds."""
+    assert simulator.seconds_back(trickle, lasts=30)[-1] < 15
+
+
+def test_a_lone_refusal_does_not_hold_up_the_next_calls(simulator):
+    """After a refusal with one in flight, 500 calls take little longer than after none."""
+    times = [simulator.after_lone_refusals(times, 40, 1)[1].end for times in (0, 1, 3)]
+
+    assert max(times) < 2 * times[0]
 
 
 def test_full_jitter_alone_fails_calls(simulator):

@@ -183,3 +183,5 @@ async def test_a_dead_server_is_not_flooded(fake):
     assert {type(error) for error in errors} == {ServerError}
     assert len(fake.requests) == stats.requests == 1100
     assert (stats.retries, stats.failed, stats.conferences_failed) == (100, 1100, 1000)
+    denied = [error for error in errors if "the session's retry quota is used up" in str(error)]
+    assert len(denied) == stats.retries_denied > 900

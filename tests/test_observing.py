@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from aioparticipants import (
+    DeadlineExceededError,
     InsightsSession,
     InvalidRequestError,
     NotFoundError,
@@ -45,6 +46,7 @@ from aioparticipants.events import (
     PageHandedOut,
     RequestFinished,
     RequestStarted,
+    RetryDenied,
     RetryScheduled,
 )
 
@@ -56,7 +58,8 @@ from .watching import until
 SID = "CF" + "a" * 32
 ONCE = RetryPolicy(max_attempts=1)
 THRICE = RetryPolicy(max_attempts=3, base_delay=0.001)
-QUICK = RetryPolicy(max_attempts=4, base_delay=0.001)  # one page survives all faults of a storm
+# One page survives all faults of a storm but the last, which the quota denies a retry.
+QUICK = RetryPolicy(max_attempts=4, base_delay=0.001, quota=2)
 ALL_KINDS = set(events.Event.__args__)
 
 
@@ -339,6 +342,38 @@ async def test_a_list_whose_session_is_closed_has_failed(fake, records):
     assert told[-1] is finished
 
 
+async def test_a_retry_that_the_quota_denies_is_told(fake):
+    """A retry that the quota denies is told, after its attempt and before the end, and counted."""
+    sid, told = fake.add_conference(participants=1), []
+    fake.fail_next(503, times=5)
+    once = RetryPolicy(quota=1, base_delay=0.001)
+    async with watched(fake, told, retry=once) as session:
+        with pytest.raises(ServerError, match="the session's retry quota is used up: ") as caught:
+            await session.participants(sid)
+        stats = session.stats
+
+    assert told[-2] == RetryDenied(conference_sid=sid, attempt=2, reason="HTTP 503")
+    assert [type(each) for each in told] == [
+        *(RequestStarted, RequestFinished, RetryScheduled),
+        *(RequestStarted, RequestFinished, RetryDenied),
+        ConferenceFinished,
+    ]
+    assert [each.outcome for each in caught.value.attempts] == ["HTTP 503"] * 2
+    assert (stats.retries, stats.retries_denied) == (1, 1)
+
+
+async def test_a_retry_that_the_deadline_denies_is_not(fake):
+    """A retry that there is no time for is not told as one that the quota denied."""
+    sid, told = fake.add_conference(participants=1), []
+    fake.fail_next(503, retry_after=50)
+    none = RetryPolicy(quota=0)
+    async with watched(fake, told, retry=none) as session:
+        with pytest.raises(DeadlineExceededError):
+            await session.participants(sid, deadline=40)
+
+    assert of(RetryDenied, told) == []
+
+
 async def test_events_of_a_fan_out(fake):
     """Each conference of a fan-out is told once as finished; what is no SID is told without one."""
     good, told = [fake.add_conference(participants=3) for _ in range(3)], []
@@ -378,6 +413,9 @@ async def storm(fake, session):
     fake.fail_next(429)
     async for _ in session.fan_out([*sids, SID, "none"], page_size=2):
         pass
+    fake.fail_next(503, times=3)
+    with pytest.raises(ServerError):
+        await session.participants(sids[0])
     fake.latency = 3600
     async with session.participants(sids[0]) as stream:
         waiting = asyncio.ensure_future(anext(stream))
@@ -402,6 +440,7 @@ def counted(told, limit):
         failed=len(finished) - statuses[200] - statuses[429] - cancelled,
         cancelled=cancelled,
         retries=len(of(RetryScheduled, told)),
+        retries_denied=len(of(RetryDenied, told)),
         bytes=sum(each.bytes for each in finished),
         pages=len(of(PageHandedOut, told)),
         conferences=len(ended),
@@ -426,9 +465,10 @@ async def test_statistics_are_what_the_events_add_up_to(fake):
     assert before == SessionStats(limit=4)
     assert after == counted(told, 4)
     assert after.requests == len(fake.requests)
-    assert (after.succeeded, after.cancelled, after.retries) == (24, 1, 3)
-    assert (after.refused, after.failed) == (1, 3)
-    assert (after.conferences, after.conferences_failed) == (14, 2)
+    assert (after.succeeded, after.cancelled) == (24, 1)
+    assert (after.retries, after.retries_denied) == (5, 1)
+    assert (after.refused, after.failed) == (1, 6)
+    assert (after.conferences, after.conferences_failed) == (15, 3)
 
 
 async def test_statistics_need_no_callback(fake):
@@ -437,7 +477,7 @@ async def test_statistics_need_no_callback(fake):
         await storm(fake, session)
         stats = session.stats
 
-    assert (stats.succeeded, stats.cancelled, stats.retries, stats.conferences) == (24, 1, 3, 14)
+    assert (stats.succeeded, stats.cancelled, stats.retries, stats.conferences) == (24, 1, 5, 15)
 
 
 async def test_events_are_values(fake):
@@ -465,7 +505,8 @@ async def test_nothing_that_is_told_holds_a_secret(caplog):
     caplog.set_level(logging.DEBUG, "aioparticipants")
     link = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?Label={LABEL}&Page=1"
     page = last_page(RECORD, RECORD).replace(b"null", f'"{link}"'.encode())
-    replies = [http(b"{}", "503 Busy"), http(page), http(last_page(RECORD, {"label": 7}))]
+    busy = http(b"{}", "503 Busy")
+    replies = [busy, http(page), http(last_page(RECORD, {"label": 7})), *[busy] * 3]
     told, (provider, exported) = [], tracing()
     tracer = provider.get_tracer("tests")
     async with raw(*replies) as server, watched(server, told, tracer=tracer) as session:
@@ -473,11 +514,13 @@ async def test_nothing_that_is_told_holds_a_secret(caplog):
             await session.participants(SID, label=LABEL)
         async for _ in session.fan_out([SID, f"+{LABEL}"], label=LABEL):
             pass
+        with pytest.raises(ServerError):
+            await session.participants(SID, label=LABEL)
 
     assert any(LABEL in head for head in server.heads)
     assert {type(each) for each in told} == ALL_KINDS - {LimitChanged}
     spans = [each.to_json() for each in exported.get_finished_spans()]
-    assert len(spans) == 2
+    assert len(spans) == 3
     texts = [repr(told), *spans, *(pickle.dumps(e, protocol=0).decode("latin-1") for e in told)]
     for secret in (*OF_CREDENTIALS, *PERSONAL, "PageSize", "Label=", "Page="):
         assert not any(secret in text for text in texts)
@@ -604,8 +647,11 @@ async def test_log_lines(fake, caplog):
 
 
 async def test_log_levels(fake, caplog):
-    """At INFO there are only waits and changes of the limit, at WARNING nothing at all."""
-    for level, expected in ((logging.INFO, {"RetryScheduled", "LimitChanged"}), (30, set())):
+    """At INFO there are only waits, denied retries and changes of the limit; above it, nothing."""
+    for level, expected in (
+        (logging.INFO, {"RetryScheduled", "RetryDenied", "LimitChanged"}),
+        (30, set()),
+    ):
         caplog.clear()
         caplog.set_level(level, "aioparticipants")
         async with watched(fake, []) as session:

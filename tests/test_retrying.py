@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
+import pickle
 import random
 
 import pytest
@@ -23,6 +25,8 @@ from aioparticipants import (
 )
 from aioparticipants._retrying import Deadline, RetryQuota, RetryRun
 
+from .benchmarks import limiter as simulator
+
 
 class Largest(random.Random):
     """Jitter that always takes the upper bound."""
@@ -35,8 +39,8 @@ class Largest(random.Random):
 class Call:
     """A request whose attempts end as scripted, each after one second."""
 
-    def __init__(self, *outcomes, policy=None, rng=None, deadline=None, quota=None):
-        self.time = 1000.0
+    def __init__(self, *outcomes, policy=None, rng=None, deadline=None, quota=None, at=1000.0):
+        self.time = at
         self.left: list[float] = []
         self.slept: list[float] = []
         self.waits: list[Attempt] = []
@@ -45,7 +49,7 @@ class Call:
         self.run = RetryRun(
             policy or RetryPolicy(),
             self.deadline,
-            quota or RetryQuota(),
+            quota or RetryQuota((policy or RetryPolicy()).quota),
             clock=self.clock,
             rng=rng or Largest(),
         )
@@ -321,6 +325,16 @@ async def test_runs_do_not_share_state():
         {"max_delay": float("inf")},
         {"max_retry_after": "60"},
         {"budget": True},
+        {"quota": -1},
+        {"quota": 10.0},
+        {"quota": True},
+        {"quota": "100"},
+        {"base_delay": 10**400},
+        {"max_delay": 10**400},
+        {"max_retry_after": 10**400},
+        {"budget": 10**400},
+        {"max_attempts": 10**400},
+        {"quota": 10**400},
     ],
 )
 def test_bad_policies(fields):
@@ -329,9 +343,19 @@ def test_bad_policies(fields):
         RetryPolicy(**fields)
 
 
+# --- The quota ---
+
+
+def used_up(quota, at=1000.0):
+    """Note a fault that took the last retry."""
+    quota.failed(at, at)
+    while quota.take():
+        pass
+
+
 async def test_an_outage_does_not_multiply_the_load():
     """1000 calls to a dead server make 1000 attempts, and a hundred more: the quota of all."""
-    quota = RetryQuota()
+    quota = RetryQuota(100)
     calls = [Call(*[unavailable()] * 5, quota=quota) for _ in range(1000)]
 
     for call in calls:
@@ -339,61 +363,163 @@ async def test_an_outage_does_not_multiply_the_load():
             await call.result()
 
     assert sum(len(call.run.attempts) for call in calls) == 1100
-    assert quota.tokens == 0
+    assert quota.left == 0
 
 
 @pytest.mark.parametrize(
     ("error", "cost"),
     [
-        (unavailable(), 5),
-        (TransportError("reset"), 5),
-        (ResponseError("cut off", transient=True), 5),
-        (RequestTimeoutError("slow"), 10),
+        (unavailable(), 1),
+        (TransportError("reset"), 1),
+        (cut_off(), 1),
+        (RequestTimeoutError("slow"), 1),
         (limited(), 0),
     ],
 )
 async def test_what_a_retry_costs(error, cost):
-    """A retry draws on the quota by its reason, a 429 not at all, and its success pays it back."""
-    quota = RetryQuota()
+    """A retry draws one from the quota, whatever its reason; after a 429 it draws none."""
+    quota = RetryQuota(100)
 
     with pytest.raises(NotFoundError):
         await Call(error, NotFoundError("gone", status=404), quota=quota).result()
-    assert quota.tokens == 500 - cost
-    await Call(error, "page", quota=quota).result()
-    assert quota.tokens == 500 - cost + (cost == 0 and quota.tokens < 500)
+
+    assert quota.left == 100 - cost
 
 
 async def test_successes_fill_the_quota():
-    """A success brings one token, up to the most there can be; with too few, nothing is retried."""
-    quota = RetryQuota()
-    quota.tokens = 3
-    dead = Call(unavailable(), "page", quota=quota)
-    with pytest.raises(ServerError) as caught:
-        await dead.result()
-    assert (dead.slept, len(caught.value.attempts), quota.tokens) == ([], 1, 3)
+    """A success earns one retry, up to as many as there can be."""
+    quota = RetryQuota(2)
+    assert quota.left == 2
+    used_up(quota)
+    await Call("page", quota=quota).result()
+    assert quota.left == 1
 
-    await Call("page", quota=quota).result()
-    await Call("page", quota=quota).result()
-    assert quota.tokens == 5
     await Call(unavailable(), "page", quota=quota).result()
-    assert quota.tokens == 5
-    quota.tokens = 500
+    assert quota.left == 1
     await Call("page", quota=quota).result()
-    assert quota.tokens == 500
+    await Call("page", quota=quota).result()
+    assert quota.left == 2
 
 
-async def test_a_success_that_proves_bad_brings_nothing():
-    """What a success brought is taken back as it proves bad, and asking again costs as ever."""
-    quota = RetryQuota()
-    quota.tokens = 100
-    call = Call("bad", "good", quota=quota)
+@pytest.mark.parametrize(("quiet", "attempts"), [(0.0, 1), (29.0, 1), (30.0, 5), (3600.0, 5)])
+async def test_quiet_time_fills_the_quota(quiet, attempts):
+    """A call that begins after half a minute without a fault has all of its attempts again."""
+    quota = RetryQuota(100)
+    used_up(quota, at=1000.0)
+    call = Call(*[unavailable()] * 5, quota=quota, at=1000.0 + quiet)
 
-    await call.result()
-    assert quota.tokens == 101
-    with pytest.raises(NotFoundError):
-        call.outcomes = [NotFoundError("gone", status=404)]
-        await call.again(cut_off())
-    assert quota.tokens == 95
+    with pytest.raises(ServerError) as caught:
+        await call.result()
+
+    assert len(caught.value.attempts) == attempts
+
+
+@pytest.mark.parametrize("error", [unavailable(), unavailable(retry_after=55.0)])
+async def test_time_does_not_feed_a_dead_server(error):
+    """However long a server is dead, its calls get one attempt each, and the quota once."""
+    quota, now, attempts = RetryQuota(100), 1000.0, 0
+    for _ in range(500):
+        call = Call(*[error] * 5, quota=quota, at=now)
+        with pytest.raises(ServerError):
+            await call.result()
+        attempts += len(call.run.attempts)
+        now = call.time + 20.0
+
+    assert attempts == 500 + 100
+
+
+async def test_refusals_are_no_faults():
+    """A 429 is a sign of life: it does not put off that the quota is full again."""
+    quota = RetryQuota(100)
+    used_up(quota, at=1000.0)
+    with pytest.raises(RateLimitError):
+        await Call(*[limited()] * 5, quota=quota, at=1010.0).result()
+    call = Call(*[unavailable()] * 5, quota=quota, at=1030.0)
+
+    with pytest.raises(ServerError):
+        await call.result()
+
+    assert len(call.run.attempts) == 5
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        unavailable(request_id="RQ1", retry_after=0.0),
+        TransportError("reset", conference_sid="CF1"),
+        cut_off(),
+        RequestTimeoutError("slow"),
+    ],
+)
+async def test_an_error_tells_that_the_quota_was_used_up(error):
+    """What the quota denies a retry ends with its own error, which says so, also when copied."""
+    quota = RetryQuota(100)
+    used_up(quota)
+    was, fields = str(error), error.__dict__.copy()
+    call = Call(error, "page", quota=quota)
+
+    with pytest.raises(type(error)) as caught:
+        await call.result()
+
+    assert caught.value is error
+    assert call.run.denied == call.run.attempts[0].outcome
+    for each in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(each) is type(error)
+        assert str(each).startswith(f"{was} Not retried, as the session's retry quota is used up: ")
+        assert "none of its 100 retries" in str(each)
+        assert each.__dict__ == fields | {"attempts": (call.run.attempts[0],)}
+        assert each.transient
+
+
+async def test_errors_that_were_retried_do_not_blame_the_quota():
+    """An error after the last attempt says nothing of the quota, used up or not."""
+    quota = RetryQuota(4)
+    call = Call(*[unavailable()] * 5, quota=quota)
+
+    with pytest.raises(ServerError) as caught:
+        await call.result()
+
+    assert str(caught.value) == "unavailable"
+    assert (quota.left, call.run.denied) == (0, None)
+
+
+async def test_no_retries_in_an_outage():
+    """quota=0 retries no fault, however well it goes; a 429 is retried as ever."""
+    quota = RetryQuota(0)
+    for _ in range(3):
+        await Call("page", quota=quota).result()
+    call = Call(limited(), unavailable(), "page", quota=quota, policy=RetryPolicy(quota=0))
+
+    with pytest.raises(ServerError, match="none of its 0 retries is left"):
+        await call.result()
+
+    assert len(call.run.attempts) == 2
+
+
+async def test_no_quota():
+    """quota=None gives each call its five attempts, however long the outage."""
+    quota = RetryQuota(None)
+    for _ in range(300):
+        call = Call(*[unavailable()] * 5, quota=quota)
+        with pytest.raises(ServerError) as caught:
+            await call.result()
+        assert len(caught.value.attempts) == 5
+
+
+def test_random_faults_do_not_use_the_quota_up():
+    """Where 40 % of the attempts fail, hardly more calls fail than five attempts alone fail."""
+    world = simulator.at_random(0.4, lambda: RetryQuota(100), calls=3000)
+
+    assert world.calls == 3000
+    assert world.failed <= 2 * 0.4**5 * world.calls
+
+
+def test_random_faults_are_retried_twice_a_call_at_most():
+    """Where most attempts fail, the quota keeps the load to twice that of no retries at all."""
+    for share in (0.5, 0.7, 0.9):
+        world = simulator.at_random(share, lambda: RetryQuota(100), calls=1000)
+
+        assert world.requests <= 2 * world.calls + 100
 
 
 async def test_a_result_that_proves_bad():

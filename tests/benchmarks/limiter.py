@@ -1,7 +1,7 @@
 """The limiter beside what it is not, on a virtual clock: what `_limiter.py` was chosen by.
 
     python tests/benchmarks/limiter.py [policies] [ceilings] [latencies] [moves] [targets] [million]
-    python tests/benchmarks/limiter.py constants
+    python tests/benchmarks/limiter.py recovery quota constants
 
 The server takes `ceiling` attempts at a time, for 147 ms on average (exponential), and refuses the
 others at once; 10 ms are on the way there, 10 ms back. Each process starts with all its calls in
@@ -11,117 +11,40 @@ five runs. `failed` calls were refused five times. `makespan` is over that of a 
 idle; it means little where calls fail. `shares` is Jain's index of what each process had got when
 half was done: 1 is equal, 1/n is all for one.
 
-Policies. 2000 calls of one process (bound 100) or four (bound 25), ceiling 40; and 100,000 calls of
-50 (bound 64). A slot that is released while its call backs off is filled by another first attempt,
-so that the load never falls; and so it is by 50 processes that stop at a limit of 1.
+policies    why there is a limiter at all: ours beside a fixed bound, and beside other ways to wait
+ceilings    ours under 5 to 100 attempts at a time, by 1, 4 and 50 processes
+latencies   ours at 20 ms to 2 s an answer
+moves       a ceiling that rises or falls half-way, and an outage of 30 s
+targets     500 conferences as on loopback
+million     1,000,000 conferences of 50 processes; `refusals by attempt` tells how near to failing
+            it was: the last figure is the calls that failed
+recovery    how soon a limit of 32 is back after an outage and after a lone refusal, and what that
+            costs where many processes share a ceiling: `_KEEP` and `_IN_USE`
+quota       the retry quota, by the package's own `RetryRun` and `RetryQuota`: faults at random, a
+            dead server, and a call a minute after an outage: `_EARNED` and `_QUIET_SECONDS`
+constants   ours with one constant changed
+
+What matters of it, as the constants stand: a slot that is released while its call backs off is
+filled by another first attempt, so that the load never falls; and so it is by 50 processes that
+stop at a limit of 1.
 
                                                requests  refused  failed  makespan  shares
-    no backoff, 1 process                           8271    90.6%  1225.4      0.47
     full jitter, 1 process                          7908    78.3%   280.4      1.08
-    slot held, 1 process                            3009    33.7%       6      1.43
-    shared pause, 1 process                         4603    61.0%   206.2      7.71
-    bound of 16, 1 process                          2000     0.0%       0      2.88
     ours, 1 process                                 2019     0.9%       0      1.28
-    no backoff, 4 processes                         8028    88.9%  1106.8      0.53    0.78
     full jitter, 4 processes                        7774    78.0%   292.4      1.11    0.95
-    slot held, 4 processes                          2971    32.9%     5.4      1.34    0.99
-    shared pause, 4 processes                       2765    27.6%       0      1.86    0.82
-    bound of 16, 4 processes                        6171    68.8%      77      1.32    1.00
-    ours, 4 processes                               2035     1.7%       0      1.46    0.87
-    no backoff, 50 processes                      497208    99.7%   98691      0.01    0.03
+    ours, 4 processes                               2034     1.7%       0      1.42    0.90
     full jitter, 50 processes                     497493    99.5%   97751      0.03    0.11
     slot held, 50 processes                       442446    93.7%   72104      0.29    1.00
-    shared pause, 50 processes                    437868    91.0%   60760      0.62    0.81
-    bound of 16, 50 processes                     490604    99.0%   95233      0.05    0.16
-    ours, 50 processes                            103429     3.3%       0      1.26    0.81
-    ours, but floor 1, 50 processes               195520    49.6%    1375      1.03    1.00
-
-Ceilings. 2000 calls a process.
-
-                                               requests  refused  failed  makespan  shares
-    ceiling 5, 1 processes                          2027     1.3%       0      1.19
-    ceiling 5, 4 processes                          8211     2.6%       0      1.64    0.74
-    ceiling 5, 50 processes                       114684    12.8%       1      1.76    0.97
-    ceiling 12, 1 processes                         2020     1.0%       0      1.24
-    ceiling 12, 4 processes                         8147     1.8%       0      1.33    0.86
-    ceiling 12, 50 processes                      107130     6.7%       0      1.43    0.89
-    ceiling 40, 1 processes                         2019     0.9%       0      1.28
-    ceiling 40, 4 processes                         8124     1.5%       0      1.38    0.90
-    ceiling 40, 50 processes                      103429     3.3%       0      1.26    0.81
-    ceiling 100, 1 processes                        2000     0.0%       0      1.48
-    ceiling 100, 4 processes                        8093     1.2%       0      1.25    0.92
-    ceiling 100, 50 processes                     102321     2.3%       0      1.18    0.74
-
-Latencies. Ceiling 40; 4000 calls of one process, 100,000 of 50. Shares become equal with time
-(0.87 after half a million calls of 20 ms), except where all answers take exactly the same: 0.54.
-
-                                               requests  refused  failed  makespan  shares
-    0.02 s, lognormal, 1 processes                  4079     1.9%       0      1.52
-    0.02 s, lognormal, 50 processes               103018     2.9%       0      2.02    0.65
-    0.05 s, lognormal, 1 processes                  4047     1.2%       0      1.35
-    0.05 s, lognormal, 50 processes               102942     2.9%       0      1.35    0.74
-    0.147 s, lognormal, 1 processes                 4028     0.7%       0      1.24
-    0.147 s, lognormal, 50 processes              103529     3.4%       0      1.29    0.86
-    0.147 s, fixed, 1 processes                     4062     1.5%       0      1.23
-    0.147 s, fixed, 50 processes                  106245     5.9%       0      2.56    0.60
-    0.6 s, lognormal, 1 processes                   4017     0.4%       0      1.14
-    0.6 s, lognormal, 50 processes                105126     4.9%       0      1.15    0.89
-    2.0 s, lognormal, 1 processes                   4016     0.4%       0      1.12
-    2.0 s, lognormal, 50 processes                108557     7.9%       0      1.12    0.93
-
-Moves. 4000 calls of one process; the ceiling moves half-way, or all is refused for 30 s, which
-alone makes 1.6 of the ideal makespan.
-
-                                               requests  refused  failed  makespan  shares
-    full jitter, 12 to 40                          19218    96.5%  3325.8      0.28
-    full jitter, 40 to 12                          16455    86.8%    1828      0.31
-    slot held, 12 to 40                             8157    53.9%   240.4      1.11
-    slot held, 40 to 12                             7841    51.5%   198.8      1.04
-    bound of 16, 12 to 40                           7544    47.0%       0      1.46
-    bound of 16, 40 to 12                           6930    44.2%     131      1.44
-    ours, 12 to 40                                  4037     0.9%       0      1.26
-    ours, 40 to 12                                  4055     1.4%       0      1.24
-    full jitter, 12, none for 30 s                 19218    96.5%  3325.8      0.18
-    slot held, 12, none for 30 s                   11815    75.5%  1104.6      1.42
-    bound of 16, 12, none for 30 s                 16780    95.2%    3195      0.59
-    ours, 12, none for 30 s                         4064     1.6%       0      1.93
-
-Targets. 500 conferences, max_concurrency=64, fixed service time, 2 ms on the way: as on loopback.
-The last refused call waits up to half a second, which is much of the shortest runs.
-
-                                               requests  refused  failed  makespan  shares
-    0.02 s, 1 pages, 12 to 12                        508     1.6%       0      1.39
-    0.02 s, 1 pages, 12 to 40                        511     2.2%       0      2.11
-    0.02 s, 2 pages, 12 to 12                       1012     1.2%       0      1.21
-    0.02 s, 2 pages, 12 to 40                       1016     1.6%       0      1.62
-    0.05 s, 1 pages, 12 to 12                        508     1.6%       0      1.15
-    0.05 s, 1 pages, 12 to 40                        511     2.2%       0      1.55
-    0.05 s, 2 pages, 12 to 12                       1012     1.2%       0      1.14
-    0.05 s, 2 pages, 12 to 40                       1016     1.6%       0      1.32
-
-A million conferences from 50 processes; each has begun 64 or all of its 20,000. `refusals by
-attempt` tells how near to failing it was: the last figure is the calls that failed. With six seeds,
-none of six million fails under 40, and four of six million under 12: a quarter of a slot each.
-
-                                               requests  refused  failed  makespan  shares
-    ceiling 12, 64 begun                         1070174     6.6%       0      1.39    0.99
-        4.73 h; refusals by attempt [65183, 4647, 324, 20, 0]
-    ceiling 12, all begun                        1070297     6.6%       1      1.39    0.99
-        4.71 h; refusals by attempt [66974, 3202, 116, 5, 1]
-    ceiling 40, 64 begun                         1033737     3.3%       0      1.16    0.97
-        1.19 h; refusals by attempt [32636, 1051, 49, 1, 0]
-    ceiling 40, all begun                        1033501     3.2%       0      1.16    0.97
-        1.18 h; refusals by attempt [32746, 738, 16, 1, 0]
-    ceiling 100, 64 begun                        1023121     2.3%       0      1.10    0.93
-        0.45 h; refusals by attempt [22634, 476, 11, 0, 0]
-    ceiling 100, all begun                       1023216     2.3%       0      1.09    0.93
-        0.45 h; refusals by attempt [22799, 412, 4, 1, 0]
+    ours, 50 processes                            103391     3.3%       0      1.24    0.85
+    ours, but floor 1, 50 processes               194785    49.3%    1329      1.03    1.00
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import heapq
 import itertools
 import math
@@ -129,8 +52,9 @@ import random
 import time
 from collections import deque
 
-from aioparticipants import RetryPolicy, _limiter
+from aioparticipants import RetryPolicy, ServerError, _limiter, _retrying
 from aioparticipants._limiter import AdaptiveLimit
+from aioparticipants._retrying import Deadline, RetryQuota, RetryRun
 
 POLICY = RetryPolicy()
 
@@ -148,7 +72,8 @@ class Scenario:
     service: float = 0.147  # seconds, on average
     spread: str = "exponential"  # or lognormal, or fixed
     trip: float = 0.02  # seconds there and back; a refusal takes no more
-    outage: tuple[float, float] = (math.inf, math.inf)  # from when to when all is refused
+    outage: tuple[float, float] = (math.inf, math.inf)  # from when to when all is refused, but
+    trickle: float = 0.0  # this share of it
     seed: int = 1
 
     def ideal(self):
@@ -289,12 +214,15 @@ class Simulation:
             self.later(self.scenario.trip / 2, self.arrives, process, attempt, limit.epoch)
 
     def arrives(self, process, attempt, epoch):
-        begins, ends = self.scenario.outage
-        if self.busy >= self.ceiling or begins <= self.now < ends:
+        if self.busy >= self.ceiling or self.is_out():
             self.later(self.scenario.trip / 2, self.refused, process, attempt, epoch)
         else:
             self.busy += 1
             self.later(self.draw(), self.served, process, epoch)
+
+    def is_out(self):
+        begins, ends = self.scenario.outage
+        return begins <= self.now < ends and self.rng.random() >= self.scenario.trickle
 
     def served(self, process, epoch):
         self.busy -= 1
@@ -493,10 +421,250 @@ def million():
         print(f"    {hours:.2f} h; refusals by attempt {run.refusals}; took {took:.0f} s")
 
 
+LEVEL = 32  # the default of max_concurrency
+
+
+class Recovery(Simulation):
+    """It ends as the limit of its one process is `LEVEL` again after the outage."""
+
+    def __init__(self, policy, scenario):
+        super().__init__(policy, scenario)
+        self.back = math.nan  # seconds from the end of the outage
+
+    def succeeded(self, process, epoch):
+        super().succeeded(process, epoch)
+        since = self.now - self.scenario.outage[1]
+        if since >= 0 and process.limit.limit >= LEVEL:
+            self.back = since
+            self.events.clear()
+
+
+def seconds_back(trickle, lasts):
+    """Return the seconds from the ends of ten outages until it is back, shortest first."""
+    return sorted(
+        Recovery(
+            Ours,
+            Scenario(
+                calls=1_000_000,
+                active=500,
+                ceilings=((0.0, 2 * LEVEL),),
+                bound=LEVEL,
+                outage=(20.0, 20.0 + lasts),
+                trickle=trickle,
+                seed=seed,
+            ),
+        )
+        .run()
+        .back
+        for seed in range(1, 11)
+    )
+
+
+def refused_by_many(ceiling):
+    """Return the share of attempts that is refused where 50 processes share a ceiling."""
+    scenario = Scenario(ceilings=((0.0, ceiling),), processes=50, bound=64, calls=100_000)
+    return Simulation(Ours, scenario).run().refused_share
+
+
+def after_lone_refusals(times, ceiling, processes):
+    """Return the limit after so many refusals at 32 with one in flight, and a run of 500 calls."""
+    scenario = Scenario(
+        calls=500 * processes, ceilings=((0.0, ceiling),), processes=processes, bound=LEVEL
+    )
+    run = Simulation(Ours, scenario)
+    for process in run.processes:
+        adaptive = process.limit
+        while adaptive.limit < LEVEL:
+            adaptive.succeeded(adaptive.epoch, adaptive.limit)
+        for _ in range(times):
+            adaptive.refused(adaptive.epoch, 1)
+    window = run.processes[0].limit.window
+    return window, run.run()
+
+
+@contextlib.contextmanager
+def constant(module, name, value):
+    """Have another value of a constant for a while."""
+    chosen = getattr(module, name)
+    setattr(module, name, value)
+    yield " (chosen)" if value == chosen else ""
+    setattr(module, name, chosen)
+
+
+def recovery():
+    """After an outage, and after a lone refusal; seconds to 32, median and longest of ten."""
+    shares = (0.0, 0.05, 0.1, 0.2, 0.4)
+    print("seconds:", *(f"{share:>10.0%}" for share in shares), "  refused under 5, 12 and 40")
+    for keep in (0.0, 0.9, 0.95, 0.97):
+        with constant(_limiter, "_KEEP", keep) as note:
+            print(f"_KEEP {keep}{note}")
+            for lasts in (30, 300):
+                backs = [seconds_back(share, lasts) for share in shares]
+                cells = [f"{back[5]:>5.0f} {back[-1]:>4.0f}" for back in backs]
+                many = (refused_by_many(each) for each in (5, 12, 40)) if lasts == 30 else ()
+                print(f"  {lasts:>4} s ", *cells, *(f"{each:>7.1%}" for each in many), flush=True)
+    for in_use in (0.0, 0.25, 0.5, 1.0):
+        with constant(_limiter, "_IN_USE", in_use) as note:
+            print(f"_IN_USE {in_use}{note}: 500 calls after refusals with one in flight")
+            for times, ceiling, processes in itertools.product((1, 3), (40, 5), (1, 50)):
+                window, run = after_lone_refusals(times, ceiling, processes)
+                print(
+                    f"  {times} refused, ceiling {ceiling:>2}, {processes:>2} processes:"
+                    f" window {window:>4.1f}, {run.end:>6.1f} s,"
+                    f" {run.refused_share:.1%} refused, {run.failed} failed",
+                    flush=True,
+                )
+
+
+class Pause:
+    """Awaited for so many seconds of a `World`; None until it is woken."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __await__(self):
+        yield self.seconds
+
+
+class World:
+    """Calls that fail, on a virtual clock, by the package's own `RetryRun` and `RetryQuota`.
+
+    Args:
+        share: tells the share of attempts that fail at a time.
+        quota: what all calls share.
+        slots: attempts in flight at once.
+        fault: seconds until an attempt that fails has failed.
+    """
+
+    SERVICE = 0.167
+
+    def __init__(self, share, quota, *, slots=32, fault=SERVICE, seed=1):
+        self.share, self.quota, self.free, self.fault = share, quota, slots, fault
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.events, self.order, self.parked = [], itertools.count(), deque()
+        self.requests = self.calls = self.failed = 0
+        self.attempts = []  # that each call took
+
+    def at(self, when, calls):
+        """Have so many calls begin at a time; return the world."""
+        for _ in range(calls):
+            heapq.heappush(self.events, (when, next(self.order), self.call()))
+        return self
+
+    def run(self):
+        while self.events:
+            self.now, _, call = heapq.heappop(self.events)
+            try:
+                seconds = call.send(None)
+            except StopIteration:
+                continue
+            if seconds is None:
+                self.parked.append(call)
+            else:
+                heapq.heappush(self.events, (self.now + seconds, next(self.order), call))
+        return self
+
+    async def call(self):
+        until = Deadline(None, clock=lambda: self.now)
+        run = RetryRun(POLICY, until, self.quota, clock=lambda: self.now, rng=self.rng)
+        self.calls += 1
+        try:
+            await run.result_of(
+                functools.partial(self.attempt, run), sleep=Pause, before_sleep=lambda _: None
+            )
+        except ServerError as error:
+            self.failed += 1
+            self.attempts.append(len(error.attempts))
+        else:
+            self.attempts.append(len(run.attempts) + 1)
+
+    async def attempt(self, run):
+        if self.free:
+            self.free -= 1
+        else:
+            await Pause(None)
+        run.begin()
+        self.requests += 1
+        fails = self.rng.random() < self.share(self.now)
+        await Pause(self.fault if fails else self.SERVICE)
+        if self.parked:
+            heapq.heappush(self.events, (self.now, next(self.order), self.parked.popleft()))
+        else:
+            self.free += 1
+        if fails:
+            message = "down"
+            raise ServerError(message, status=503)
+
+
+class Steady(RetryQuota):
+    """Ours, but filled by all time, not by quiet time: ten a minute."""
+
+    def failed(self, began, now):
+        self.left = min(self._size, self.left + (now - max(self._last_fault, 0.0)) / 6.0)
+        self._last_fault = now
+
+
+class Timeless(RetryQuota):
+    """Ours, but filled by successes alone."""
+
+    def failed(self, began, now):
+        """Learn nothing."""
+
+
+def at_random(share, quota, calls):
+    """Return the world of a fan-out of so many calls, of which a share of the attempts fails."""
+    return World(lambda _now: share, quota()).at(0.0, calls).run()
+
+
+def dead(quota, every, *, fault):
+    """Return the requests beyond one a call, to a dead server."""
+    world = World(lambda _now: 1.0, quota(), fault=fault)
+    for number in range(3600 // every):
+        world.at(number * every, 1)
+    return world.run().requests - world.calls
+
+
+def minute_later(quota):
+    """Return how many attempts a call gets a minute after an outage that used the quota up."""
+    world = World(lambda _now: 1.0, quota(), fault=30.0).at(0.0, 1000)
+    last = world.run().now  # the outage ended 30 s before its last fault was told
+    world.fault = World.SERVICE
+    return world.at(last - 30.0 + 60.0, 1).run().attempts[-1]
+
+
+def quota():
+    """The retry quota: faults at random, a dead server, and a minute after an outage."""
+    shares = (0.1, 0.3, 0.4, 0.5, 0.7, 0.9)
+    print("10,000 calls at once: failed calls / requests a call, where so many attempts fail")
+    print(f"{'':24}", *(f"{share:>13.0%}" for share in shares))
+    ours = functools.partial(RetryQuota, POLICY.quota)
+    for earned in (None, 0.2, 0.5, 0.7, 1.0, 1.5):
+        made = functools.partial(RetryQuota, None) if earned is None else ours
+        with constant(_retrying, "_EARNED", earned or 1.0) as note:
+            worlds = [at_random(share, made, 10_000) for share in shares]
+        label = "no quota" if earned is None else f"_EARNED {earned}{note}"
+        cells = (f"{w.failed / w.calls:>7.1%} {w.requests / w.calls:>5.2f}" for w in worlds)
+        print(f"{label:24}", *cells, flush=True)
+    print("A dead server: requests beyond one a call in an hour of a call every so many seconds,")
+    print("where a fault takes 0.2 or 30 s; and the attempts of a call a minute after an outage")
+    every = (1, 10, 20, 60)
+    figures = (*(f"{each} s" for each in every), *(f"{each}, 30" for each in every), "later")
+    print(f"{'':24}", *(f"{each:>6}" for each in figures))
+    for label, made in (
+        ("filled by 30 quiet s", ours),
+        ("filled by 10 a minute", functools.partial(Steady, POLICY.quota)),
+        ("by successes alone", functools.partial(Timeless, POLICY.quota)),
+        ("no quota", functools.partial(RetryQuota, None)),
+    ):
+        extra = [dead(made, each, fault=fault) for fault in (0.2, 30.0) for each in every]
+        print(f"{label:24}", *(f"{each:>6}" for each in (*extra, minute_later(made))), flush=True)
+
+
 CONSTANTS = {
     "_START": (2, 4, 10, 16),
     "_DECREASE": (0.1, 0.2, 0.3, 0.5),
-    "_JUST_BELOW": (0.8, 0.9, 1.0),
+    "_JUST_BELOW": (0.75, 0.8, 0.9, 1.0),
     "_QUIET": (12, 24, 48),
     "_ROUNDS": (1, 3, 6),
     "_PACE": (0.05, 0.25, 0.5),
@@ -507,34 +675,47 @@ CONSTANTS = {
 def constants():
     """Ours with one constant changed, in the scenarios that it matters in."""
     for name, values in CONSTANTS.items():
-        chosen = getattr(_limiter, name)
         for value in values:
-            setattr(_limiter, name, value)
-            print(f"{name} {value:.3g}" + " (chosen)" * (value == chosen))
-            row("  ceiling 12, 1 process", Ours, ceilings=((0.0, 12),), calls=4000)
-            row("  ceiling 40, 1 process", Ours, calls=4000)
-            row("  ceiling 100, 1 process, 200 calls", Ours, calls=200, ceilings=((0.0, 100),))
-            row("  ceiling 12 to 40, 1 process", Ours, ceilings=((0.0, 12), (0.5, 40)), calls=1000)
-            row("  ceiling 40, 4 processes", Ours, processes=4, calls=8000)
-            for ceiling in (5, 12, 40):
+            with constant(_limiter, name, value) as note:
+                print(f"{name} {value:.3g}{note}")
+                row("  ceiling 12, 1 process", Ours, ceilings=((0.0, 12),), calls=4000)
+                row("  ceiling 40, 1 process", Ours, calls=4000)
+                row("  ceiling 100, 1 process, 200 calls", Ours, calls=200, ceilings=((0.0, 100),))
                 row(
-                    f"  ceiling {ceiling}, 50 processes",
+                    "  ceiling 12 to 40, 1 process",
                     Ours,
-                    ceilings=((0.0, ceiling),),
-                    processes=50,
-                    calls=100_000,
+                    ceilings=((0.0, 12), (0.5, 40)),
+                    calls=1000,
                 )
-            row(
-                "  ceiling 12, none for 30 s",
-                Ours,
-                ceilings=((0.0, 12),),
-                calls=4000,
-                outage=(10.0, 40.0),
-            )
-        setattr(_limiter, name, chosen)
+                row("  ceiling 40, 4 processes", Ours, processes=4, calls=8000)
+                for ceiling in (5, 12, 40):
+                    row(
+                        f"  ceiling {ceiling}, 50 processes",
+                        Ours,
+                        ceilings=((0.0, ceiling),),
+                        processes=50,
+                        calls=100_000,
+                    )
+                row(
+                    "  ceiling 12, none for 30 s",
+                    Ours,
+                    ceilings=((0.0, 12),),
+                    calls=4000,
+                    outage=(10.0, 40.0),
+                )
 
 
-TABLES = (policies, ceilings, latencies, moves, targets, million, constants)
+TABLES = (
+    policies,
+    ceilings,
+    latencies,
+    moves,
+    targets,
+    million,
+    recovery,
+    quota,
+    constants,
+)
 
 
 def main():
@@ -544,7 +725,8 @@ def main():
     for table in TABLES:
         if table.__name__ in (wanted or [each.__name__ for each in TABLES[:-1]]):
             print(f"\n{table.__name__}: {table.__doc__}")
-            show(HEADER)
+            if table not in {recovery, quota}:
+                show(HEADER)
             table()
 
 

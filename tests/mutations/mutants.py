@@ -167,15 +167,6 @@ MUTANTS = [
         ),
     ),
     _mutant(
-        "bad body not counted as an attempt",
-        "retrying faults",
-        (
-            "_retrying.py",
-            "        self._quota.revoke(self._given)\n        self._damage = damage\n",
-            "        self._quota.revoke(self._given)\n",
-        ),
-    ),
-    _mutant(
         "refetched page taken for a circle",
         "paging faults",
         (
@@ -570,6 +561,79 @@ MUTANTS = [
         ("_paging.py", 'if "next_page_url" not in meta:', "if False:"),
     ),
     # --- Retries ---
+    _mutant(
+        "quota never filled by time",
+        "retrying",
+        ("_retrying.py", "began - self._last_fault >= _QUIET_SECONDS", "False"),
+    ),
+    _mutant(
+        "quota filled by time that is not quiet",
+        "retrying",
+        ("_retrying.py", "if began - self._last_fault >=", "if now - self._last_fault >="),
+    ),
+    _mutant(
+        "successes earn too little",
+        "retrying",
+        ("_retrying.py", "_EARNED: Final = 1.0", "_EARNED: Final = 0.5"),
+    ),
+    _mutant(
+        "429 drawn from the quota",
+        "retrying",
+        (
+            "_retrying.py",
+            "error is None or isinstance(error, RateLimitError) or self._quota.take()",
+            "error is None or self._quota.take()",
+        ),
+    ),
+    _mutant(
+        "429 taken for a fault",
+        "retrying",
+        (
+            "_retrying.py",
+            "error.transient and not isinstance(error, RateLimitError)",
+            "error.transient",
+        ),
+    ),
+    _mutant(
+        "used up quota not told in the error",
+        "retrying",
+        ("_retrying.py", "error.args = (f", "error.__dict__['why'] = (f"),
+    ),
+    _mutant(
+        "denied retry told although the deadline denied it",
+        "observing",
+        (
+            "_retrying.py",
+            "        if last or too_long or self._too_late:\n            return True\n",
+            "        if last or too_long:\n            return True\n",
+        ),
+    ),
+    _mutant(
+        "denied retry not told",
+        "observing",
+        ("_fetching.py", "if run.denied is not None:", "if False:"),
+    ),
+    # --- The limiter ---
+    _mutant(
+        "plateau forgotten at the first success",
+        "limiter",
+        ("_limiter.py", "max(refused_at, self._plateau * _KEEP**self._quiet)", "refused_at"),
+    ),
+    _mutant(
+        "plateau never lowered by successes",
+        "limiter",
+        ("_limiter.py", "self._plateau * _KEEP**self._quiet", "self._plateau"),
+    ),
+    _mutant(
+        "a lone refusal costs all",
+        "limiter",
+        ("_limiter.py", "_IN_USE: Final = 0.5", "_IN_USE: Final = 0.0"),
+    ),
+    _mutant(
+        "a lone refusal costs next to nothing",
+        "limiter",
+        ("_limiter.py", "_IN_USE: Final = 0.5", "_IN_USE: Final = 1.0"),
+    ),
     _mutant(
         "budget ignored",
         "retrying",
