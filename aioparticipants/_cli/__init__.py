@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
-import sys
 from typing import TYPE_CHECKING
 
 from ..errors import InsightsError, InvalidRequestError
@@ -33,16 +33,13 @@ _DONE, _FAILED, _MISUSED = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code."""
     fill_descriptors()
-    stdout: object = sys.stdout
-    if isinstance(stdout, io.TextIOWrapper):
-        stdout.reconfigure(errors="replace")  # what it cannot encode
     output = Output()
     interruption = Interruption(output)
     with interruption.installed(), asyncio.Runner() as runner:
         code, why = _run(arguments, output, interruption, runner)
+        interruption.ended_with = code
         if why:
             say(f"aioparticipants: {why}{output.way_on()}")
-        interruption.ended_with = code
     return code
 
 
@@ -69,7 +66,10 @@ def _run(
 
 
 def _parsed(arguments: Sequence[str] | None, output: Output) -> argparse.Namespace:
+    shown = io.StringIO()
     try:
-        return parser().parse_args(arguments)
-    finally:  # a help goes to stdout, and a failure to write it must not wait for Python's end
-        output.flush()
+        with contextlib.redirect_stdout(shown):  # argparse ignores a failure to write its help
+            return parser().parse_args(arguments)
+    finally:
+        if text := shown.getvalue():
+            output.write(text)

@@ -2,9 +2,9 @@
 
 1. The first signal cancels the command, which cleans up as whatever is cancelled does.
 2. A second one, or one while stdout is written to (a pipe can block for ever), raises
-   `KeyboardInterrupt` where the program is.
-3. Once it was told how the command ended, the process has nothing of worth to do any more, and may
-   still wait for a thread that looks up a host name: a further signal ends it on the spot.
+   `KeyboardInterrupt` where the program is; a third one ends the process on the spot.
+3. So does any once it is known how the command ended: the process has nothing of worth to do any
+   more then, and may still wait for a thread that looks up a host name.
 4. A signal that the parent has the process ignore, as `nohup` and `&` do, is ignored.
 """
 
@@ -34,9 +34,10 @@ class Interruption:
 
     def __init__(self, output: Output) -> None:
         self.ended_with: int | None = None
-        """The exit code, once it was told how the command ended."""
+        """The exit code, once it is known how the command ended."""
         self._output = output
         self._signal: signal.Signals | None = None
+        self._has_raised = False
         self._task: asyncio.Task[object] | None = None
 
     @property
@@ -70,11 +71,16 @@ class Interruption:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.ended_with is not None:
             os._exit(self.ended_with)
-        again, self._signal = self._signal is not None, signal.Signals(number)
-        if again or self._task is None or self._output.is_writing:
+        if self._has_raised:  # that is on its way out, and a second one would be told by nobody
+            os._exit(_BASE + number)
+        again = self._signal is not None
+        self._signal = self._signal or signal.Signals(number)
+        task = self._task
+        if task is None or (not task.done() and (again or self._output.is_writing)):
+            self._has_raised = True
             raise KeyboardInterrupt
-        self._task.cancel()
-        self._task.get_loop().call_soon_threadsafe(_nothing)  # it may sleep in its selector
+        task.cancel()
+        task.get_loop().call_soon_threadsafe(_nothing)  # it may sleep in its selector
 
 
 def _nothing() -> None:

@@ -11,10 +11,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TextIO
 
 from .._sanitize import printable
 
@@ -47,16 +48,6 @@ class Output:
             message = "stdout is closed, so there is nothing to write to."
             raise StdoutError(message)
 
-    def flush(self) -> None:
-        """Write what somebody else left in its buffer, if it is there.
-
-        Raises:
-            StdoutError: it cannot be written.
-            BrokenPipeError: nobody reads it any more.
-        """
-        if not _is_missing(sys.stdout):
-            self.write("")
-
     def write(self, text: str) -> None:
         """Write a text to its end.
 
@@ -64,10 +55,10 @@ class Output:
             StdoutError: it cannot be written.
             BrokenPipeError: nobody reads it any more.
         """
+        self.check()
         self.is_writing = True
         try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            _write_all(sys.stdout, text)
         except BaseException as error:
             self._is_cut = True
             _discard(sys.stdout)
@@ -115,6 +106,23 @@ def fill_descriptors(below: int = _STANDARD) -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < below:
         pass
     os.close(descriptor)
+
+
+def _write_all(stream: TextIO, text: str) -> None:
+    stream.flush()  # what somebody else wrote comes first
+    binary: Any = getattr(stream, "buffer", None)
+    if binary is None:  # a StringIO in its place
+        stream.write(text)
+        return
+    rest = memoryview(text.encode(stream.encoding, "replace"))
+    while rest:
+        # Where Python runs unbuffered, this can write a part, and a text stream would not notice
+        # that the rest is missing.
+        count: int | None = binary.write(rest)
+        if count is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        rest = rest[count:]
+    binary.flush()
 
 
 def _is_missing(stream: IO[str] | None) -> bool:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import unicodedata
@@ -39,7 +40,8 @@ class Column(Generic[T]):
     heading: str
     cell: Callable[[T], str]
     rank: int = 0
-    """0 where it is always there; of the others those with a lower rank come first."""
+    """0 where it is always there; of the others those with a lower rank come first, and those with
+    the same come together."""
     cap: int = 10
     """Terminal columns that are enough for it where they are scarce."""
     is_text: bool = False
@@ -92,11 +94,14 @@ def _fitted(columns: Sequence[Column[T]], natural: dict[str, int], width: int) -
     }
     widths: dict[str, int] = {}
     left = width + len(_GAP)
-    for column in sorted(columns, key=lambda column: column.rank):
-        needed = least[column.heading] + len(_GAP)
-        if column.rank == 0 or needed <= left:
-            widths[column.heading] = least[column.heading]
-            left -= needed
+    by_rank = sorted(columns, key=lambda column: column.rank)
+    for rank, group in itertools.groupby(by_rank, key=lambda column: column.rank):
+        needed = {column.heading: least[column.heading] for column in group}
+        room = sum(needed.values()) + len(_GAP) * len(needed)
+        if rank and room > left:
+            break
+        widths |= needed
+        left -= room
     for column in sorted(columns, key=lambda column: -column.rank):  # SIDs say least, so come last
         if column.heading in widths:
             more = max(0, min(left, natural[column.heading] - widths[column.heading]))
@@ -199,5 +204,5 @@ _PARTICIPANTS: Final[tuple[Column[Participant], ...]] = (
     Column(heading="jitter in", cell=lambda each: _jitter(_inbound(each)), rank=5),
     Column(heading="mos out", cell=lambda each: _mos(_outbound(each)), cap=7),
     Column(heading="loss out", cell=lambda each: _loss(_outbound(each)), cap=8),
-    Column(heading="jitter out", cell=lambda each: _jitter(_outbound(each)), rank=6),
+    Column(heading="jitter out", cell=lambda each: _jitter(_outbound(each)), rank=5),
 )
