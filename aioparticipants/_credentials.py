@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials", "credentials_from", "credentials_from_env"]
 
-#: The pairs of environment variables that are looked for, in this order.
+#: The pairs of environment variables that are looked for, in this order: a username, and a password
+#: that can have more than one name. Twilio's documents call an API key's secret by both of these.
 _PAIRS = (
-    ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
-    ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+    ("TWILIO_API_KEY", ("TWILIO_API_SECRET", "TWILIO_API_KEY_SECRET")),
+    ("TWILIO_ACCOUNT_SID", ("TWILIO_AUTH_TOKEN",)),
 )
 
 #: Characters: what is shorter is no secret, and common enough to garble a body. Twilio's have 32.
@@ -99,11 +100,17 @@ def credentials_from(given: Any) -> Credentials:
 
 
 def credentials_from_env(environ: Mapping[str, str]) -> Credentials:
-    """Return the first complete pair of variables; name what is missing if there is none."""
-    for username, password in _PAIRS:
-        if environ.get(username) and environ.get(password):
+    """Return the first complete pair of variables; name what is missing if there is none.
+
+    A variable that is empty counts as missing.
+    """
+    wanted: list[str] = []
+    for username, passwords in _PAIRS:
+        password = next((name for name in passwords if environ.get(name)), passwords[0])
+        missing = [name for name in (username, password) if not environ.get(name)]
+        if not missing:
             return Credentials(environ[username], environ[password])
-    wanted = [" and ".join(name for name in pair if not environ.get(name)) for pair in _PAIRS]
+        wanted.append(" and ".join(missing))
     # The pair that is half there is the one that was meant, so it alone is named.
     halves = [names for names in wanted if " and " not in names]
     message = f"No Twilio credentials in the environment: set {', or '.join(halves or wanted)}."

@@ -12,18 +12,29 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from ._messages import Request
 from .errors import InvalidRequestError
 
-__all__ = ["LARGEST_PAGE", "base_url_from", "checked_limit", "checked_proxy", "first_page"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "LARGEST_PAGE",
+    "base_url_from",
+    "base_url_from_env",
+    "checked_limit",
+    "checked_proxy",
+    "first_page",
+]
 
 #: https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-participant-summary-resource
 LARGEST_PAGE: Final = 1000
 
 _HOST: Final = "insights.twilio.com"
+_PUBLIC_REGION: Final = "us1"
 # `[0-9]`, not `\d`, which takes Arabic digits too; `fullmatch`, as `$` allows a newline at the end.
 _SID: Final = re.compile(r"(CF|CP|AC)[0-9a-fA-F]{32}")
 _HOST_WORD: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -72,6 +83,7 @@ def base_url_from(base_url: str | None, *, region: str | None, edge: str | None)
 
     A region has its own host, `insights.{edge}.{region}.twilio.com`, and its own API keys:
     https://www.twilio.com/docs/global-infrastructure/understanding-twilio-regions
+    The region us1 is where the public host is, so that it needs no edge.
 
     Raises:
         InvalidRequestError: the parts name no safe origin.
@@ -81,14 +93,36 @@ def base_url_from(base_url: str | None, *, region: str | None, edge: str | None)
             message = "Give base_url, or region and edge: not both."
             raise InvalidRequestError(message)
         return _origin(base_url)
-    if region is None and edge is None:
+    if edge is None and region in (None, _PUBLIC_REGION):  # a tuple, as it may be unhashable
         return f"https://{_HOST}"
     if edge is None:
         # Hosts with a region and no edge were switched off on 2026-04-28.
         message = "A region needs its edge too: region='ie1', edge='dublin'."
         raise InvalidRequestError(message)
-    region_word = _host_word("us1" if region is None else region, "region")
+    region_word = _host_word(_PUBLIC_REGION if region is None else region, "region")
     return f"https://insights.{_host_word(edge, 'edge')}.{region_word}.twilio.com"
+
+
+def base_url_from_env(environ: Mapping[str, str]) -> str:
+    """Return the origin that the environment names, as `base_url_from` does.
+
+    `TWILIO_INSIGHTS_BASE_URL`, else `TWILIO_REGION` and `TWILIO_EDGE`. A variable that is empty
+    counts as missing.
+
+    Raises:
+        InvalidRequestError: they name no safe origin; the variables are named.
+    """
+    base_url = environ.get("TWILIO_INSIGHTS_BASE_URL") or None
+    region, edge = environ.get("TWILIO_REGION") or None, environ.get("TWILIO_EDGE") or None
+    if base_url is not None:  # the more exact of the two wins: the others serve Twilio's own SDKs
+        region = edge = None
+    try:
+        return base_url_from(base_url, region=region, edge=edge)
+    except InvalidRequestError as error:
+        message = str(error)
+    read = "TWILIO_REGION and TWILIO_EDGE" if base_url is None else "TWILIO_INSIGHTS_BASE_URL"
+    message = f"{message} It was read from {read}."
+    raise InvalidRequestError(message)
 
 
 def checked_proxy(proxy: str | None, *, base_url: str) -> str | None:

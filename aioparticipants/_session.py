@@ -21,7 +21,13 @@ from ._limiter import Limiter
 from ._observing import ListWatch, Observer, checked_tracer
 from ._paging import Pager
 from ._prefetching import PagesAhead
-from ._requests import base_url_from, checked_limit, checked_proxy, first_page
+from ._requests import (
+    base_url_from,
+    base_url_from_env,
+    checked_limit,
+    checked_proxy,
+    first_page,
+)
 from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._shared_limiter import shared_limiter
 from ._speed import decode_participants
@@ -87,7 +93,8 @@ class InsightsSession:
             secret; or `Credentials`.
         base_url: the origin to talk to, https, or http on a loopback host; default
             `https://insights.twilio.com`.
-        region: a Twilio region (`"ie1"`), whose keys the credentials must be; needs `edge`.
+        region: a Twilio region (`"ie1"`), whose keys the credentials must be; needs `edge`, but
+            for us1, which is the default.
         edge: a Twilio edge (`"dublin"`); alone it means region us1.
         retry: when a failed request is tried again.
         timeout: seconds for one attempt in all, or an `aiohttp.ClientTimeout` with a total;
@@ -168,19 +175,26 @@ class InsightsSession:
 
     @classmethod
     def from_env(
-        cls, environ: Mapping[str, str] = os.environ, **options: Unpack[SessionOptions]
+        cls, environ: Mapping[str, str] | None = None, **options: Unpack[SessionOptions]
     ) -> Self:
         """Return a session for the credentials in the environment.
 
-        `TWILIO_API_KEY` and `TWILIO_API_SECRET`, else `TWILIO_ACCOUNT_SID` and
-        `TWILIO_AUTH_TOKEN`; `TWILIO_REGION` and `TWILIO_EDGE` unless `options` say where to go.
+        `TWILIO_API_KEY` and `TWILIO_API_SECRET` (or `TWILIO_API_KEY_SECRET`), else
+        `TWILIO_ACCOUNT_SID` and `TWILIO_AUTH_TOKEN`. Unless `base_url`, `region` or `edge` say
+        where to go: `TWILIO_INSIGHTS_BASE_URL`, else `TWILIO_REGION` and `TWILIO_EDGE`.
+
+        Args:
+            environ: the variables; None for those of the process.
+            options: what the class takes.
 
         Raises:
             InvalidRequestError: a variable is missing, and is named; or an option cannot be used.
         """
-        if not {"base_url", "region", "edge"} & options.keys():
-            options["region"] = environ.get("TWILIO_REGION") or None
-            options["edge"] = environ.get("TWILIO_EDGE") or None
+        if environ is None:  # as a default it would show its secrets in help() and in signatures
+            environ = os.environ
+        named = (options.get("base_url"), options.get("region"), options.get("edge"))
+        if named == (None, None, None):
+            options["base_url"] = base_url_from_env(environ)
         return cls(credentials_from_env(environ), **options)
 
     def participants(

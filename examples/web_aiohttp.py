@@ -1,6 +1,7 @@
 """Answer who was in a conference: `python web_aiohttp.py`, then GET /conferences/CF…."""
 
 import math
+import os
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
@@ -68,4 +69,9 @@ def make_app(open_session: Callable[[], InsightsSession]) -> web.Application:
 
 if __name__ == "__main__":
     # A client that leaves ends its handler, and that the requests to Twilio.
-    web.run_app(make_app(InsightsSession.from_env), handler_cancellation=True)
+    web.run_app(
+        make_app(InsightsSession.from_env),
+        host="127.0.0.1",
+        port=int(os.environ.get("PORT", "8080")),
+        handler_cancellation=True,
+    )

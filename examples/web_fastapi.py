@@ -1,6 +1,7 @@
 """Answer who was in a conference: `python web_fastapi.py`, then GET /conferences/CF…."""
 
 import math
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -73,4 +74,4 @@ def make_app(open_session: Callable[[], InsightsSession]) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(make_app(InsightsSession.from_env))
+    uvicorn.run(make_app(InsightsSession.from_env), port=int(os.environ.get("PORT", "8000")))

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from aioparticipants import Credentials, InvalidRequestError
+from aioparticipants import Credentials, InsightsSession, InvalidRequestError
 from aioparticipants._credentials import credentials_from, credentials_from_env
 
 SECRET = "s3cret-t0ken"
@@ -82,6 +82,8 @@ KEY = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "secret"}
         (KEY, "SK1"),
         (ACCOUNT | KEY, "SK1"),
         (ACCOUNT | {"TWILIO_API_KEY": "SK1"}, "AC1"),
+        (ACCOUNT | {"TWILIO_API_KEY": "", "TWILIO_API_SECRET": "secret"}, "AC1"),
+        ({"TWILIO_API_KEY": "SK1", "TWILIO_API_KEY_SECRET": "secret"}, "SK1"),
     ],
 )
 def test_from_env(environ, username):
@@ -90,11 +92,27 @@ def test_from_env(environ, username):
 
 
 @pytest.mark.parametrize(
+    ("secrets", "password"),
+    [
+        ({"TWILIO_API_SECRET": "a"}, "a"),
+        ({"TWILIO_API_KEY_SECRET": "b"}, "b"),
+        ({"TWILIO_API_SECRET": "", "TWILIO_API_KEY_SECRET": "b"}, "b"),
+        ({"TWILIO_API_SECRET": "a", "TWILIO_API_KEY_SECRET": "b"}, "a"),
+    ],
+)
+def test_names_of_a_secret(secrets, password):
+    """The secret of an API key is read by either of the names that Twilio's documents use."""
+    assert credentials_from_env({"TWILIO_API_KEY": "SK1", **secrets}).password == password
+
+
+@pytest.mark.parametrize(
     ("environ", "words"),
     [
         ({}, "TWILIO_API_KEY and TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN"),
         ({"TWILIO_ACCOUNT_SID": "AC1"}, "set TWILIO_AUTH_TOKEN."),
         ({"TWILIO_API_SECRET": "x", "TWILIO_API_KEY": ""}, "set TWILIO_API_KEY."),
+        ({"TWILIO_API_KEY_SECRET": "x"}, "set TWILIO_API_KEY."),
+        ({"TWILIO_API_KEY": "SK1", "TWILIO_API_KEY_SECRET": ""}, "set TWILIO_API_SECRET."),
     ],
 )
 def test_missing_variables_are_named(environ, words):
@@ -103,3 +121,53 @@ def test_missing_variables_are_named(environ, words):
         credentials_from_env(environ)
 
     assert words in str(caught.value)
+
+
+PLACE = ("TWILIO_INSIGHTS_BASE_URL", "TWILIO_REGION", "TWILIO_EDGE")
+OTHER = "https://a.example"
+PUBLIC = "https://insights.twilio.com"
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "url"),
+    [
+        (("", "", ""), {}, PUBLIC),
+        ((OTHER, "", ""), {}, OTHER),
+        ((OTHER, "ie1", "dublin"), {}, OTHER),
+        ((OTHER, "ie1", ""), {}, OTHER),
+        (("", "us1", ""), {}, PUBLIC),
+        (("", "us1", "ashburn"), {}, "https://insights.ashburn.us1.twilio.com"),
+        (("", "", "dublin"), {}, "https://insights.dublin.us1.twilio.com"),
+        (("", "ie1", "dublin"), {}, "https://insights.dublin.ie1.twilio.com"),
+        ((OTHER, "", ""), {"region": "us1"}, PUBLIC),
+        ((OTHER, "", ""), {"edge": "sydney"}, "https://insights.sydney.us1.twilio.com"),
+        (("", "ie1", "dublin"), {"base_url": OTHER}, OTHER),
+        ((OTHER, "", ""), {"base_url": None, "region": None}, OTHER),
+    ],
+)
+def test_place(monkeypatch, place, options, url):
+    """A base URL comes before a region, and what the caller says before the environment."""
+    environ = ACCOUNT | dict(zip(PLACE, place, strict=True))
+
+    assert f" of {url}: " in repr(InsightsSession.from_env(environ, **options))
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    for name in KEY:
+        monkeypatch.delenv(name, raising=False)
+    assert f" of {url}: " in repr(InsightsSession.from_env(**options))
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (("http://a.example", "", ""), "It was read from TWILIO_INSIGHTS_BASE_URL."),
+        (("", "ie1", ""), "It was read from TWILIO_REGION and TWILIO_EDGE."),
+        (("", "us1\n", "dublin"), "It was read from TWILIO_REGION and TWILIO_EDGE."),
+    ],
+)
+def test_places_that_are_none(place, words):
+    """A place that cannot be used is refused with the variables that named it."""
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        InsightsSession.from_env(ACCOUNT | dict(zip(PLACE, place, strict=True)))
+
+    assert caught.value.__context__ is None

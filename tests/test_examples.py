@@ -749,6 +749,78 @@ async def test_nightly_job_writes_all_there_is(fake, tmp_path):
     assert found["metrics"]["inbound"]["mos"] == record["metrics"]["inbound"]["mos"]
 
 
+# --- As they are, from a shell, beside the fake ---
+
+#: Asks a service that is about to start, and prints what it answers.
+ASK = """\
+import sys, time, urllib.error, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+while True:
+    try:
+        sys.exit(print(opener.open(sys.argv[1]).read().decode()))
+    except urllib.error.URLError:
+        time.sleep(0.05)
+"""
+SERVICE = 'python $EXAMPLE & ID=$!; python ask.py "$URL/$CONFERENCE_SID"; kill $ID; wait $ID; true'
+#: What to do with each example, as its first line has it.
+SCRIPTS = {
+    "one_conference": 'python $EXAMPLE "$CONFERENCE_SID"',
+    "by_page": 'python $EXAMPLE "$CONFERENCE_SID"',
+    "nightly_job": (
+        'printf "%s\\n" $CONFERENCE_SIDS > sids.txt; python $EXAMPLE sids.txt out.ndjson'
+        " && cat out.ndjson"
+    ),
+    "queue_worker": (
+        "python $EXAMPLE $CONFERENCE_SIDS 2> log & ID=$!;"
+        'until [ "$(grep -c done log)" = 2 ]; do sleep 0.05; done; kill $ID; wait $ID'
+    ),
+    "web_aiohttp": SERVICE,
+    "web_fastapi": SERVICE,
+}
+#: What it then says, for two conferences of three participants.
+SAID = {
+    "one_conference": r"(CP[0-9a-f]{32} [a-z0-9]+ [0-9.]+\n){3}",
+    "by_page": r"page 0: [0-3] of 3 bad lines\n",
+    "nightly_job": r'(\{"conference_sid": "CF[0-9a-f]{32}", "error": null, .*\}\n){2}',
+    "queue_worker": r"(CF[0-9a-f]{32} 3 complete\n){2}",
+    **dict.fromkeys(SERVICES, r'(.*\n)*\[(\{"participant_sid": ?"CP[^}]*\},? ?){3}\]\n(.*\n)*'),
+}
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "examples").glob("*.py")], ids=lambda path: path.stem)
+def test_examples_beside_the_fake(path, tmp_path):
+    """Each example runs as it is in a shell that has the variables of `--env`."""
+    (tmp_path / "ask.py").write_text(ASK, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = (
+        'eval "$(python -m aioparticipants.testing --env --conferences 2 --participants 3 &)"\n'
+        f"trap 'kill \"$FAKE_INSIGHTS_PID\"' EXIT\n{SCRIPTS[path.stem]}"
+    )
+    ran = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+            "EXAMPLE": str(path),
+            "PORT": str(port),
+            "URL": f"http://127.0.0.1:{port}/conferences",
+            # A key of the user's own would come first, and must not be sent to the fake.
+            "TWILIO_API_KEY": "SK1",
+            "TWILIO_API_SECRET": "real",
+            "TWILIO_REGION": "ie1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(SAID[path.stem], ran.stdout)
+
+
 # --- The README ---
 
 

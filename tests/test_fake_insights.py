@@ -6,17 +6,26 @@ import asyncio
 import base64
 import json
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import types
+from array import array
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 
+from aioparticipants import InsightsSession, NotFoundError, models
+from aioparticipants._credentials import credentials_from_env
 from aioparticipants._structuring import participant, unstructure_participant
 from aioparticipants.testing import FakeInsights
 from aioparticipants.testing.__main__ import main
+
+SID = "CF" + "0" * 32
 
 
 @pytest.fixture
@@ -180,6 +189,91 @@ async def test_records_are_whole_and_varied(fake):
     assert fake.records(sid)[0]
 
 
+async def test_participants_of_a_test(fake, session, ask):
+    """Participants and mappings are served as they were when they were given, by any iterable."""
+    own = fake.add_conference(participants=2)
+    records = fake.records(own)
+    given = [*await session.participants(own), types.MappingProxyType(records[0]), records[1]]
+    records[1]["label"] = "given"
+    sid = fake.add_conference(each for each in given)
+    wanted = [*fake.records(own), fake.records(own)[0], {**fake.records(own)[1], "label": "given"}]
+
+    records[1]["label"] = "changed"
+    records[1]["metrics"]["inbound"].clear()
+
+    _, body, _ = await ask(collection(sid))
+    assert body["participants"] == wanted == fake.records(sid)
+    nested = fake.add_conference([{"metrics": models.FrozenMapping({"inbound": None})}])
+    assert fake.records(nested) == [{"metrics": {"inbound": None}}]
+
+
+NO_PARTICIPANTS = [
+    (True, TypeError, "participants must be a number"),
+    (1.5, TypeError, "participants must be a number .* not float"),
+    (None, TypeError, "participants must be a number .* not NoneType"),
+    ("CP1", TypeError, "participants must be a number .* not str"),
+    ({"label": "a"}, TypeError, "participants must be a number .* not dict"),
+    (models.Participant(), TypeError, "participants must be a number .* not Participant"),
+    ([{}, "CP1"], TypeError, r"participants\[1\] must be a Participant or a mapping, not str"),
+    ([{"join_time": datetime.now(UTC)}], TypeError, r"participants\[0\] cannot be JSON: datetime"),
+    ([{}, {("a", 1): 2}], TypeError, r"participants\[1\] cannot be JSON: keys must be str"),
+    ([RING := {}], ValueError, r"participants\[0\] cannot be JSON: Circular"),
+    (-1, ValueError, "must be a whole number from 0"),
+]
+RING["metrics"] = RING
+
+
+@pytest.mark.parametrize(("given", "error", "words"), NO_PARTICIPANTS)
+async def test_participants_that_are_none(fake, session, given, error, words):
+    """What cannot be served is refused where it is given, and nothing is added."""
+    with pytest.raises(error, match=words):
+        fake.add_conference(given, conference_sid=SID)
+
+    with pytest.raises(NotFoundError):
+        await session.participants(SID)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda each: array("B", each)])
+async def test_bodies_of_bytes(fake, ask, kind):
+    """A fault's body can be any object that holds bytes, and is sent as it was given."""
+    sid = fake.add_conference(participants=1)
+    body = kind(b'{"a": 1}')
+    fake.fail_next(502, body=body)
+
+    assert (await ask(collection(sid)))[:2] == (502, {"a": 1})
+
+
+async def test_bodies_that_are_none(fake):
+    """A fault's body that is neither bytes nor JSON is refused where it is given."""
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        fake.fail_next(502, body={1, 2})
+
+
+async def test_restart():
+    """After a restart all links and addresses lead to the new port, those that were cached, too."""
+    fake = FakeInsights()
+    async with fake:
+        sid = fake.add_conference(participants=3)
+        elsewhere = fake.add_conference([{"url": "https://a.example/x"}, {"url": 7}, {}])
+        async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+            before = [page.meta async for page in session.participants(sid, page_size=2).pages()]
+        old = fake.base_url
+    with socket.create_server(("127.0.0.1", int(old.rpartition(":")[2]))):  # not to be had again
+        async with fake:
+            async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+                stream = session.participants(sid, page_size=2)
+                pages = [page async for page in stream.pages()]
+            assert fake.base_url != old
+            assert repr(fake.records(sid)).count(fake.base_url) == 3
+            assert fake.records(elsewhere) == [{"url": "https://a.example/x"}, {"url": 7}, {}]
+            links = [page.meta.next_page_url or page.meta.previous_page_url for page in pages]
+            assert [link.replace(fake.base_url, old) for link in links] == [
+                meta.next_page_url or meta.previous_page_url for meta in before
+            ]
+            found = [each for page in pages for each in page.records]
+    assert all(not each.url.startswith(old) for each in found)
+
+
 async def test_the_log_keeps_labels_out_of_sight(fake, ask):
     """A request that was seen shows no label in its repr."""
     await ask(collection("CF0", "?Label=zebra"))
@@ -220,7 +314,62 @@ def test_as_a_process():
     assert said["account_sid"].startswith("AC")
 
 
-def test_main_in_process(capsys):
+def exported(lines):
+    """Return the variables that lines for a shell set."""
+    found = {}
+    for line in lines:
+        word, assignment = shlex.split(line)
+        assert word == "export"
+        name, _, found[name] = assignment.partition("=")
+    return found
+
+
+@pytest.mark.parametrize("conferences", [0, 1, 2])
+def test_variables_for_a_shell(conferences):
+    """With --env stdout is all that from_env() reads, and then ends, while the server goes on."""
+    command = [sys.executable, "-m", "aioparticipants.testing", "--env"]
+    command += ["--conferences", str(conferences)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        variables = exported(process.stdout.read().splitlines())  # to its end
+        assert process.poll() is None
+        os.kill(int(variables["FAKE_INSIGHTS_PID"]), signal.SIGTERM)
+        assert process.wait() == 0
+
+    sids = variables["CONFERENCE_SIDS"].split()
+    assert len(sids) == conferences
+    assert [variables["CONFERENCE_SID"]] == (sids or [""])[:1]
+    session = InsightsSession.from_env({"TWILIO_API_SECRET": "real", **variables})
+    assert f" of {variables['TWILIO_INSIGHTS_BASE_URL']}: " in repr(session)
+    environ = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "real"} | variables
+    assert credentials_from_env(environ).username == variables["TWILIO_ACCOUNT_SID"]
+
+
+@pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN])
+def test_interrupts_of_a_process(ignored):
+    """SIGINT ends the process, unless its parent has it ignored, as a shell does in `&`."""
+    code = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.SIGINT, signal.{ignored.name})\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'aioparticipants.testing'])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        if ignored is signal.SIG_IGN:
+            process.terminate()
+        assert process.wait() == 0
+
+
+def test_help_of_the_process(capsys):
+    """Its help shows how to use it from a shell."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+
+    assert 'eval "$(python -m aioparticipants.testing --env &)"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--env"]], ids=str)
+def test_main_in_process(capsys, arguments):
     """The process's main serves until it is told to stop."""
     ready = threading.Event()
 
@@ -232,6 +381,7 @@ def test_main_in_process(capsys):
     thread = threading.Timer(0, stop)
     thread.start()
 
-    assert main(["--participants", "1"]) == 0
+    assert main(["--participants", "1", *arguments]) == 0
     thread.join()
-    assert json.loads(capsys.readouterr().out)["auth_token"]
+    out = capsys.readouterr().out
+    assert exported(out.splitlines()) if arguments else json.loads(out)["auth_token"]

@@ -104,6 +104,7 @@ def test_good_limits(limit):
     ("arguments", "url"),
     [
         ({}, "https://insights.twilio.com"),
+        ({"region": "us1"}, "https://insights.twilio.com"),
         ({"edge": "sydney"}, "https://insights.sydney.us1.twilio.com"),
         ({"edge": "dublin", "region": "ie1"}, "https://insights.dublin.ie1.twilio.com"),
         ({"base_url": "https://Proxy.example:8443/"}, "https://proxy.example:8443"),
@@ -121,6 +122,7 @@ def test_origins(arguments, url):
     "arguments",
     [
         {"region": "ie1"},
+        {"region": ["us1"]},
         {"region": "x@evil.example/", "edge": "dublin"},
         {"edge": "evil.example/"},
         {"edge": "dublin\n"},

@@ -1,82 +1,208 @@
-"""Participants as a table: by rich where it is installed, in plain text otherwise."""
+"""Tables that fit the terminal; bad lines stand out in colour where rich is installed.
+
+1. Piped, a table has all of its columns, and each value is whole.
+2. On a terminal it has the columns that fit, the most telling ones first. Where even those do not,
+   or a value is longer than any that Twilio sends, it is cut, and ends with an ellipsis.
+3. Nothing in it makes a terminal do anything.
+"""
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import sys
-from typing import TYPE_CHECKING
+import unicodedata
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import attrs
+
+from .._sanitize import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..models import AvgMax, MediaMetrics, Participant
 
-__all__ = ["print_table"]
+__all__ = ["Column", "is_bad", "participants_table", "render", "short_number", "terminal_width"]
 
-_HEADINGS = (
-    "participant", "label", "call", "region", "joined (UTC)", "seconds",
-    "in: mos", "loss %", "jitter ms", "out: mos", "loss %", "jitter ms",
-)  # fmt: skip
-_FIRST_NUMBER = _HEADINGS.index("seconds")
+T = TypeVar("T")
 
-
-def print_table(participants: Sequence[Participant]) -> None:
-    """Print a table of participants with the quality of their lines to stdout."""
-    rows = [_row(participant) for participant in participants]
-    try:
-        from ._rich import print_rows  # noqa: PLC0415 - needs the extra `cli`, which may be missing
-    except ImportError:
-        _print_plain(rows)
-    else:
-        print_rows(rows, _HEADINGS, _FIRST_NUMBER)
+#: A mean opinion score below which many callers are dissatisfied (ITU-T G.107, Annex B).
+_BAD: Final = 3.6
+_GAP: Final = "  "
+_ELLIPSIS: Final = "…"
 
 
-def _print_plain(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    for row in (_HEADINGS, *rows):
-        cells = [
-            cell.ljust(width) if index < _FIRST_NUMBER else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+@attrs.frozen(kw_only=True)
+class Column(Generic[T]):
+    """A column of a table of `T`s."""
+
+    heading: str
+    cell: Callable[[T], str]
+    rank: int = 0
+    """0 where it is always there; of the others those with a lower rank come first, and those with
+    the same come together."""
+    cap: int = 10
+    """Terminal columns that are enough for it where they are scarce."""
+    is_text: bool = False
+    """Text begins at the left, a number ends at the right."""
 
 
-def _row(participant: Participant) -> tuple[str, ...]:
-    metrics = participant.metrics
-    joined = participant.join_time
-    return (
-        _shortened(participant.participant_sid),
-        _printable(participant.label),
-        f"{_printable(participant.call_type)} {_printable(participant.call_direction)}",
-        _printable(participant.participant_region),
-        f"{joined:%Y-%m-%d %H:%M:%S}" if joined else "-",
-        _number(participant.duration_seconds),
-        *_quality(metrics.inbound if metrics else None),
-        *_quality(metrics.outbound if metrics else None),
-    )
+def terminal_width() -> int | None:
+    """Return the width of the terminal that stdout is, None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _quality(media: MediaMetrics | None) -> tuple[str, str, str]:
-    if media is None:
-        return "-", "-", "-"
-    return _number(media.mos), _number(media.packet_loss_percentage), _average(media.jitter)
+def render(
+    items: Sequence[T],
+    columns: Sequence[Column[T]],
+    *,
+    width: int | None,
+    stands_out: Callable[[T], bool],
+) -> str:
+    """Return a table of items, with headings, at most so wide where a width is given."""
+    cells = {
+        column.heading: [column.heading, *(printable(column.cell(item)) for item in items)]
+        for column in columns
+    }
+    natural = {heading: max(map(_width, column)) for heading, column in cells.items()}
+    widths = natural if width is None else _fitted(columns, natural, width)
+    shown = [column for column in columns if column.heading in widths]
+    lines = [
+        _GAP.join(
+            _padded(cells[column.heading][row], widths[column.heading], is_text=column.is_text)
+            for column in shown
+        ).rstrip()
+        for row in range(len(items) + 1)
+    ]
+    styles = ["bold", *("red" if stands_out(item) else "" for item in items)]
+    if width is not None:
+        try:
+            from ._rich import coloured  # noqa: PLC0415 - needs the extra `cli`
+        except ImportError:
+            pass
+        else:
+            return coloured(zip(lines, styles, strict=True))
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _average(figures: AvgMax | None) -> str:
-    return _number(figures.avg if figures else None)
+def _fitted(columns: Sequence[Column[T]], natural: dict[str, int], width: int) -> dict[str, int]:
+    """Return the widths of the columns that there is room for."""
+    least = {
+        column.heading: min(natural[column.heading], max(column.cap, len(column.heading)))
+        for column in columns
+    }
+    widths: dict[str, int] = {}
+    left = width + len(_GAP)
+    by_rank = sorted(columns, key=lambda column: column.rank)
+    for rank, group in itertools.groupby(by_rank, key=lambda column: column.rank):
+        needed = {column.heading: least[column.heading] for column in group}
+        room = sum(needed.values()) + len(_GAP) * len(needed)
+        if rank and room > left:
+            break
+        widths |= needed
+        left -= room
+    for column in sorted(columns, key=lambda column: -column.rank):  # SIDs say least, so come last
+        if column.heading in widths:
+            more = max(0, min(left, natural[column.heading] - widths[column.heading]))
+            widths[column.heading] += more
+            left -= more
+    return widths
 
 
-def _number(value: float | None) -> str:
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(map(_width_of, text)) if not text.isascii() else len(text)
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def _padded(text: str, width: int, *, is_text: bool) -> str:
+    if _width(text) > width:
+        text = _cut(text, width - 1) + _ELLIPSIS
+    padding = " " * (width - _width(text))
+    return text + padding if is_text else padding + text
+
+
+def _cut(text: str, width: int) -> str:
+    text = text[:width]  # it can be very long; no character takes less than none
+    while _width(text) > width:
+        text = text[:-1]
+    return text
+
+
+# --- Participants ---
+
+
+def participants_table(participants: Sequence[Participant], *, width: int | None) -> str:
+    """Return a table of participants with the quality of their lines."""
+    return render(participants, _PARTICIPANTS, width=width, stands_out=is_bad)
+
+
+def is_bad(participant: Participant) -> bool:
+    """Tell whether a line of a participant is bad, in either direction."""
+    scores = [each.mos for each in (_inbound(participant), _outbound(participant)) if each]
+    return any(score is not None and score < _BAD for score in scores)
+
+
+def short_number(value: float | None, unit: str = "") -> str:
+    """Return a figure in a few characters."""
     if value is None:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+    return (str(value) if isinstance(value, int) else f"{value:.2f}") + unit
 
 
-def _shortened(sid: str | None) -> str:
-    return "-" if sid is None else f"{sid[:10]}…"
+def _inbound(participant: Participant) -> MediaMetrics | None:
+    return participant.metrics.inbound if participant.metrics else None
 
 
-def _printable(text: str | None) -> str:
-    """Return a text with nothing in it that a terminal would obey."""
-    if text is None:
-        return "-"
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+def _outbound(participant: Participant) -> MediaMetrics | None:
+    return participant.metrics.outbound if participant.metrics else None
+
+
+def _text(value: str | None) -> str:
+    return "-" if value is None else value
+
+
+def _mos(media: MediaMetrics | None) -> str:
+    return short_number(media.mos if media else None)
+
+
+def _loss(media: MediaMetrics | None) -> str:
+    return short_number(media.packet_loss_percentage if media else None, "%")
+
+
+def _jitter(media: MediaMetrics | None) -> str:
+    figures: AvgMax | None = media.jitter if media else None
+    return short_number(figures.avg if figures else None)
+
+
+def _joined(participant: Participant) -> str:
+    time = participant.join_time
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+_PARTICIPANTS: Final[tuple[Column[Participant], ...]] = (
+    Column(heading="participant", cell=lambda each: _text(each.participant_sid), is_text=True),
+    Column(heading="label", cell=lambda each: _text(each.label), rank=2, is_text=True),
+    Column(
+        heading="call",
+        cell=lambda each: f"{_text(each.call_type)} {_text(each.call_direction)}",
+        rank=4,
+        cap=16,
+        is_text=True,
+    ),
+    Column(heading="region", cell=lambda each: _text(each.participant_region), cap=6, is_text=True),
+    Column(heading="joined (UTC)", cell=_joined, rank=3, cap=19, is_text=True),
+    Column(heading="seconds", cell=lambda each: short_number(each.duration_seconds), rank=1),
+    Column(heading="mos in", cell=lambda each: _mos(_inbound(each)), cap=6),
+    Column(heading="loss in", cell=lambda each: _loss(_inbound(each)), cap=7),
+    Column(heading="jitter in", cell=lambda each: _jitter(_inbound(each)), rank=5),
+    Column(heading="mos out", cell=lambda each: _mos(_outbound(each)), cap=7),
+    Column(heading="loss out", cell=lambda each: _loss(_outbound(each)), cap=8),
+    Column(heading="jitter out", cell=lambda each: _jitter(_outbound(each)), rank=5),
+)

@@ -1,11 +1,11 @@
-"""Twilio's error bodies, in their legacy form: `{code, message, more_info, status}`."""
+"""Bodies of answers; Twilio's errors in their legacy form, `{code, message, more_info, status}`."""
 
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, cast
 
-__all__ = ["error_body"]
+__all__ = ["as_bytes", "error_body"]
 
 #: https://www.twilio.com/docs/api/errors: the code and words that go with a status.
 _WORDS: Final = {
@@ -31,3 +31,11 @@ def error_body(status: int, message: str | None = None, *, code: int | None = No
         "status": status,
     }
     return json.dumps(body).encode()
+
+
+def as_bytes(body: object) -> bytes:
+    """Return the bytes of anything that has bytes, and the JSON of anything else."""
+    try:
+        return bytes(memoryview(cast("bytes", body)))
+    except TypeError:
+        return json.dumps(body).encode()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import itertools
 import json
 import random
 from typing import TYPE_CHECKING, Final, Self
@@ -20,11 +21,13 @@ import attrs
 from aiohttp import web
 
 from .._credentials import Credentials
-from ._bodies import error_body
-from ._records import make_participants, make_sid
+from ._bodies import as_bytes, error_body
+from ._records import copied_participants, make_participants, make_sid, moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from ..models import Participant
 
 __all__ = ["FakeInsights", "SeenRequest"]
 
@@ -108,12 +111,13 @@ class FakeInsights:
         )
         """Account SID and Auth Token that it accepts; made up, like all the rest."""
         self._authorization = Credentials(*self.credentials).authorization()
-        self._conferences: dict[str, list[Mapping[str, object]]] = {}
+        self._conferences: dict[str, list[dict[str, object]]] = {}
         self._pages: dict[tuple[str, str], bytes] = {}
         self._faults: list[_Fault] = []
         self._in_flight = 0
         self._runner: web.AppRunner | None = None
         self._base_url = ""
+        self._last_base_url = ""
 
     @property
     def base_url(self) -> str:
@@ -125,35 +129,39 @@ class FakeInsights:
 
     def add_conference(
         self,
-        participants: int | Iterable[Mapping[str, object]] = 130,
+        participants: int | Iterable[Participant | Mapping[str, object]] = 130,
         *,
         conference_sid: str | None = None,
     ) -> str:
         """Add a conference, and return its SID.
 
         Args:
-            participants: how many to make up, or their JSON, which is served as it is.
+            participants: how many to make up; or the participants, as `Participant`s or as their
+                JSON, which is served as it is. They are copied.
             conference_sid: the SID to give it, instead of a made-up one.
+
+        Raises:
+            TypeError: `participants` is something else, or one of them cannot be JSON.
+            ValueError: their number is negative, or one of them cannot be JSON.
         """
         sid = conference_sid or make_sid(self._rng, "CF")
-        if isinstance(participants, int):
-            self._conferences[sid] = [
-                *make_participants(
-                    self._rng,
-                    participants,
-                    base_url=self.base_url,
-                    account_sid=self.credentials[0],
-                    conference_sid=sid,
-                )
-            ]
+        if isinstance(participants, int) and not isinstance(participants, bool):
+            records = make_participants(
+                self._rng,
+                participants,
+                base_url=self.base_url,
+                account_sid=self.credentials[0],
+                conference_sid=sid,
+            )
         else:
-            self._conferences[sid] = [*participants]
+            records = copied_participants(participants)
+        self._conferences[sid] = records
         self._pages.clear()
         return sid
 
     def records(self, conference_sid: str) -> list[Mapping[str, object]]:
-        """Return the JSON of a conference's participants, as it is served."""
-        return copy.deepcopy(self._conferences[conference_sid])
+        """Return the JSON of a conference's participants, as it is served; a copy."""
+        return [*copy.deepcopy(self._conferences[conference_sid])]
 
     def fail_next(
         self,
@@ -171,18 +179,21 @@ class FakeInsights:
             status: the HTTP status.
             times: how many requests.
             retry_after: the `Retry-After` header.
-            body: bytes, or anything that is JSON; None for Twilio's error body of the status.
+            body: bytes (or `bytearray`, `memoryview`, …), sent as they are; or anything that can
+                be JSON; None for Twilio's error body of the status.
             headers: further headers.
             disconnect: drop the connection instead of answering. aiohttp's client repeats a GET
                 once by itself then, so one attempt takes two of these.
+
+        Raises:
+            TypeError: the body is neither bytes nor can be JSON.
         """
-        if body is None:
-            body = error_body(status)
-        elif not isinstance(body, bytes):
-            body = json.dumps(body).encode()
         named = {} if retry_after is None else {"Retry-After": str(retry_after)}
         fault = _Fault(
-            status=status, body=body, headers={**named, **(headers or {})}, disconnect=disconnect
+            status=status,
+            body=error_body(status) if body is None else as_bytes(body),
+            headers={**named, **(headers or {})},
+            disconnect=disconnect,
         )
         self._faults += [fault] * times
 
@@ -201,6 +212,7 @@ class FakeInsights:
         self._runner = runner
         host, port = runner.addresses[0][:2]
         self._base_url = f"http://{host}:{port}"
+        self._lead_here()
 
     async def aclose(self) -> None:
         """Stop listening, and drop what is in flight."""
@@ -216,6 +228,13 @@ class FakeInsights:
     async def __aexit__(self, *_exc: object) -> None:
         """Stop it."""
         await self.aclose()
+
+    def _lead_here(self) -> None:
+        """Let links and addresses lead to this start's port, and not to an earlier one's."""
+        self._pages.clear()
+        for record in itertools.chain.from_iterable(self._conferences.values()):
+            record.update(moved(record, self._last_base_url, self._base_url))
+        self._last_base_url = self._base_url
 
     async def _serve(self, request: web.Request) -> web.Response:
         self._in_flight += 1

@@ -1,14 +1,19 @@
-"""Participants that could be real, made from a seed."""
+"""Participants: made from a seed, so that they could be real, or taken from a test."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from .._structuring import unstructure_participant
+from ..models import Participant
 
 if TYPE_CHECKING:
     import random
 
-__all__ = ["make_participants", "make_sid"]
+__all__ = ["copied_participants", "make_participants", "make_sid", "moved"]
 
 #: A day in the past, so that a seed gives the same records for ever.
 _DAY: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -30,12 +35,66 @@ def make_participants(
     rng: random.Random, count: int, *, base_url: str, account_sid: str, conference_sid: str
 ) -> list[dict[str, object]]:
     """Return that many participants of one conference, as the API's JSON has them."""
+    if count < 0:
+        message = "The number of participants must be a whole number from 0."
+        raise ValueError(message)
     region = rng.choice(_REGIONS)
     began = _DAY + timedelta(seconds=rng.randrange(8 * 3600))
     return [
         _participant(rng, index, base_url, account_sid, conference_sid, region, began)
         for index in range(count)
     ]
+
+
+def copied_participants(given: object) -> list[dict[str, object]]:
+    """Return participants as JSON has them: a copy, as the caller may go on to change its own.
+
+    Raises:
+        TypeError: it is no iterable of `Participant`s and mappings, or one cannot be JSON.
+        ValueError: one cannot be JSON.
+    """
+    kind = _kind(given)
+    if isinstance(given, Iterable) and not isinstance(given, (Mapping, str, bytes)):
+        each_given = cast("Iterable[object]", given)
+        return [_copied(each, index) for index, each in enumerate(each_given)]
+    message = (
+        "participants must be a number of them to make up, or an iterable of Participants and "
+        f"mappings, not {kind}."
+    )
+    raise TypeError(message)
+
+
+def _copied(given: object, index: int) -> dict[str, object]:
+    if not isinstance(given, (Participant, Mapping)):
+        message = f"participants[{index}] must be a Participant or a mapping, not {_kind(given)}."
+        raise TypeError(message)
+    try:
+        if isinstance(given, Participant):
+            given = unstructure_participant(given)
+        copied: dict[str, object] = json.loads(json.dumps(given, default=_as_dict))
+    except (TypeError, ValueError) as error:
+        message = f"participants[{index}] cannot be JSON: {error}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from error
+    return copied
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _as_dict(value: object) -> dict[str, object]:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, object]", value))
+    message = f"{_kind(value)} is nothing that JSON has."
+    raise TypeError(message)
+
+
+def moved(record: Mapping[str, object], old: str, new: str) -> dict[str, object]:
+    """Return the address of a record of a server that moved; nothing where it led elsewhere."""
+    url = record.get("url")
+    if not old or not isinstance(url, str) or not url.startswith(f"{old}/"):
+        return {}
+    return {"url": new + url.removeprefix(old)}
 
 
 def _participant(

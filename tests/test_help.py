@@ -1,0 +1,73 @@
+"""What the package says of itself holds nothing of the process that it runs in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+#: Renders what `help()`, IPython and Sphinx show of each public name, and of what belongs to it.
+SHOW = """
+import importlib, inspect, json, pydoc
+
+PUBLIC = ("", ".errors", ".events", ".models", ".testing")
+
+
+def help_of(thing):
+    # Of a text, pydoc would show what it names.
+    return thing if isinstance(thing, str) else pydoc.render_doc(thing, renderer=pydoc.plaintext)
+
+
+def members(name, thing):
+    yield name, thing
+    if inspect.isclass(thing):
+        for each, value in inspect.getmembers(thing):
+            yield f"{name}.{each}", value
+
+
+shown = {}
+for suffix in PUBLIC:
+    module = importlib.import_module("aioparticipants" + suffix)
+    shown[module.__name__] = help_of(module)
+    for name in module.__all__:
+        for each, value in members(name, getattr(module, name)):
+            place = f"{module.__name__}.{each}"
+            shown[place] = help_of(value)
+            try:
+                shown[place] += str(inspect.signature(value))
+            except (TypeError, ValueError):  # what has none
+                pass
+            shown[place] += repr(getattr(value, "__defaults__", "")) + repr(value)
+print(json.dumps(shown))
+"""
+
+#: Nothing of the environment belongs into a help, so any value that is unlike a word will do.
+PLANTED = {
+    name: f"planted-{number}-s3cret"
+    for number, name in enumerate(
+        [
+            *("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_API_KEY", "TWILIO_API_SECRET"),
+            *("TWILIO_API_KEY_SECRET", "TWILIO_INSIGHTS_BASE_URL", "TWILIO_REGION", "TWILIO_EDGE"),
+            *("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "NO_PROXY", "DATABASE_URL", "COLUMNS"),
+        ]
+    )
+}
+
+
+def test_help_holds_no_secret():
+    """No help, signature or default of a public name shows anything of the environment."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SHOW],
+        env=os.environ | PLANTED,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+
+    shown = json.loads(ran.stdout)
+    assert len(shown) > 500
+    assert "from_env" in shown["aioparticipants.InsightsSession"]
+    assert "add_conference" in shown["aioparticipants.testing.FakeInsights"]
+    leaking = [name for name, text in shown.items() if "planted-" in text or "environ(" in text]
+    assert leaking == []
