@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aioparticipants import InvalidRequestError, NotFoundError, ResponseError, TransportError
 from aioparticipants._cursors import cursor_of
-from aioparticipants._fan_out import FanOut
+from aioparticipants._fan_out import _TURNS, FanOut
 from aioparticipants._paging import Pager
 from aioparticipants._requests import first_page
 from aioparticipants._structuring import participant
@@ -79,11 +79,6 @@ def conferences(draw):
     return made
 
 
-async def never(damage, departed):
-    """Fetch no page again: none of these bodies proves bad."""
-    raise AssertionError(damage)
-
-
 class Server:
     """Serves made-up conferences, and opens their lists as a session does."""
 
@@ -101,7 +96,7 @@ class Server:
             departed()
             await turns(self.made[sid].pace)
             number = 0 if request == first else int(request.query)
-            return pager.page(request, read(self.made[sid].body(number)), None, again=never)
+            return pager.page(request, read(self.made[sid].body(number)), None)
 
         return list_of(
             first,
@@ -134,6 +129,25 @@ async def drained(items, data, look):
         with pytest.raises(ending):
             await anext(items)
     return found, ending
+
+
+def accounted_turns(fan_out):
+    """Count the turns to be decoded that are free, those of tasks, and those of ready results.
+
+    A turn that is none of these is lost, and whoever waits for one waits for ever.
+    """
+    crew = fan_out._crew
+    ready = [taken.args[0] for _, taken in crew._ready if isinstance(taken, functools.partial)]
+    held = sum(turn.come for turn in {*crew._running.values(), *ready})
+    # One that is given back to somebody who waits is his before he runs.
+    return crew._turns._value + held + granted(crew._turns)
+
+
+def granted(semaphore):
+    """Count the waiters of a semaphore that were woken, and have not run yet."""
+    return sum(
+        waiter.done() and not waiter.cancelled() for waiter in getattr(semaphore, "_waiters") or ()
+    )
 
 
 def judge_results(results, expected, *, whole):
@@ -196,10 +210,12 @@ def test_any_fan_out_gives_what_the_reference_gives(
         def look():
             assert fan_out.in_flight <= concurrency
             assert fan_out.total in {None, len(made)}
+            assert accounted_turns(fan_out) == _TURNS
 
         items = fan_out.participants() if merging else fan_out
         found, ending = await drained(items, data, look)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert fan_out._crew._turns._value == _TURNS  # all of them are free again
         assert ending in endings
         whole = ending is StopAsyncIteration
         if merging:
