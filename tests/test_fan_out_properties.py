@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import gc
+import json
+import os
+from contextlib import asynccontextmanager
 
 import attrs
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioparticipants import InvalidRequestError, NotFoundError, ResponseError, TransportError
+from aioparticipants import (
+    InsightsSession,
+    InvalidRequestError,
+    NotFoundError,
+    ResponseError,
+    RetryPolicy,
+    ServerError,
+    SessionClosedError,
+    TransportError,
+)
 from aioparticipants._cursors import cursor_of
-from aioparticipants._fan_out import FanOut
+from aioparticipants._fan_out import _TURNS, FanOut
 from aioparticipants._paging import Pager
 from aioparticipants._requests import first_page
 from aioparticipants._structuring import participant
 from aioparticipants._tasks import SessionTasks
 
+from . import watchdog
 from .bodies import read
 from .lists import list_of
+from .sweeps import STYLES, Canceller, held, own_tasks
+from .sweeps import turns as turns_of
 from .test_properties import SETTINGS, run, turns
+from .watching import until
 
 BAD = {"label": 7}
 
@@ -79,11 +98,6 @@ def conferences(draw):
     return made
 
 
-async def never(damage, departed):
-    """Fetch no page again: none of these bodies proves bad."""
-    raise AssertionError(damage)
-
-
 class Server:
     """Serves made-up conferences, and opens their lists as a session does."""
 
@@ -101,7 +115,7 @@ class Server:
             departed()
             await turns(self.made[sid].pace)
             number = 0 if request == first else int(request.query)
-            return pager.page(request, read(self.made[sid].body(number)), None, again=never)
+            return pager.page(request, read(self.made[sid].body(number)), None)
 
         return list_of(
             first,
@@ -134,6 +148,25 @@ async def drained(items, data, look):
         with pytest.raises(ending):
             await anext(items)
     return found, ending
+
+
+def accounted_turns(fan_out):
+    """Count the turns to be decoded that are free, those of tasks, and those of ready results.
+
+    A turn that is none of these is lost, and whoever waits for one waits for ever.
+    """
+    crew = fan_out._crew
+    ready = [taken.args[0] for _, taken in crew._ready if isinstance(taken, functools.partial)]
+    held = sum(turn.come for turn in {*crew._running.values(), *ready})
+    # One that is given back to somebody who waits is his before he runs.
+    return crew._turns._value + held + granted(crew._turns)
+
+
+def granted(semaphore):
+    """Count the waiters of a semaphore that were woken, and have not run yet."""
+    return sum(
+        waiter.done() and not waiter.cancelled() for waiter in semaphore._waiters or ()
+    )
 
 
 def judge_results(results, expected, *, whole):
@@ -196,10 +229,12 @@ def test_any_fan_out_gives_what_the_reference_gives(
         def look():
             assert fan_out.in_flight <= concurrency
             assert fan_out.total in {None, len(made)}
+            assert accounted_turns(fan_out) == _TURNS
 
         items = fan_out.participants() if merging else fan_out
         found, ending = await drained(items, data, look)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert fan_out._crew._turns._value == _TURNS  # all of them are free again
         assert ending in endings
         whole = ending is StopAsyncIteration
         if merging:
@@ -215,3 +250,242 @@ def test_any_fan_out_gives_what_the_reference_gives(
         await fan_out.aclose()
 
     run(check())
+
+
+# --- Over real sockets, and with all that can go wrong at once ---
+
+#: What a page can fail with, and what that is told as.
+FAILURES = {
+    "404": NotFoundError,
+    "503": ServerError,
+    "bad record": ResponseError,
+    "bad body": ResponseError,
+    "cut off": TransportError,
+}
+
+
+@attrs.frozen
+class Faulty(Conference):
+    """A conference that a real server serves."""
+
+    fault: str | None = None
+
+    async def reply(self, request, number):
+        """Answer a request for a page, after some turns of the loop."""
+        await turns(self.pace)
+        if number == self.failing and self.fault in {"404", "503"}:
+            return web.json_response({"message": "no"}, status=int(self.fault))
+        text = json.dumps(self.body(number))
+        if number == self.failing and self.fault == "bad body":
+            text = text.replace(json.dumps(BAD), "!")
+        if number == self.failing and self.fault == "cut off":
+            response = web.StreamResponse(headers={"Content-Length": str(len(text))})
+            await response.prepare(request)
+            await response.write(text.encode()[:-9])
+            request.transport.abort()
+            raise asyncio.CancelledError
+        return web.json_response(text=text)
+
+    def body(self, number):
+        """Return the body of a page; the faults of the wire are the reply's."""
+        wired = self.failure is not ResponseError and number == self.failing
+        return super(Faulty, attrs.evolve(self, failing=None) if wired else self).body(number)
+
+
+@st.composite
+def faulty_conferences(draw):
+    """Make up some conferences as `conferences()` does, each with a fault of its own kind."""
+    made = []
+    for each in draw(conferences()):
+        fault = None if each.failing is None else draw(st.sampled_from([*FAILURES]))
+        failure = FAILURES.get(fault, each.failure)
+        made.append(Faulty(each.sid, each.sizes, each.pace, each.failing, failure, fault=fault))
+    return made
+
+
+@attrs.frozen
+class Plan:
+    """How a fan-out is read, and what happens meanwhile."""
+
+    concurrency: int
+    on_error: str
+    mode: str
+    """Iterated, merged, or awaited."""
+    opened: bool
+    """By `async with`."""
+    source: str
+    stops_after: int
+    """SIDs after which a source fails that does."""
+    pace: int
+    """Turns of the loop that the consumer takes for each item."""
+    event: str | None
+    """What happens meanwhile."""
+    at: int
+    """In which turn of the loop."""
+
+
+PLANS = st.builds(
+    Plan,
+    concurrency=st.integers(1, 4),
+    on_error=st.sampled_from(["isolate", "raise"]),
+    mode=st.sampled_from(["iterated", "merged", "awaited"]),
+    opened=st.booleans(),
+    source=st.sampled_from(["list", "generator", "failing"]),
+    stops_after=st.integers(0, 5),
+    pace=st.integers(0, 3),
+    event=st.sampled_from([None, "aclose", "session", "drop", *STYLES]),
+    at=st.integers(0, 120),
+)
+
+
+class SourceError(Exception):
+    """What a source of SIDs fails with."""
+
+
+def source_of(plan, sids):
+    """Return a source of SIDs."""
+
+    async def generator():
+        for number, sid in enumerate(sids):
+            await turns(1)
+            if plan.source == "failing" and number == plan.stops_after:
+                raise SourceError
+            yield sid
+
+    return sids if plan.source == "list" else generator()
+
+
+class Reading:
+    """A fan-out that is read, and what came of it."""
+
+    def __init__(self, plan, session, sids):
+        self.plan = plan
+        self.found = []
+        self.failures = ()
+        self.ended = False
+        self.holder = [
+            session.fan_out(
+                source_of(plan, sids), concurrency=plan.concurrency, on_error=plan.on_error
+            )
+        ]
+
+    async def read(self):
+        fan_out = self.holder.pop()
+        self.closed = fan_out.aclose
+        try:
+            await self._read(fan_out)
+        finally:
+            self.failures = fan_out.failures
+
+    async def _read(self, fan_out):
+        if self.plan.mode == "awaited":
+            self.found += await fan_out
+        else:
+            items = fan_out.participants() if self.plan.mode == "merged" else fan_out
+            async with items if self.plan.opened else contextlib.nullcontext():
+                async for each in items:
+                    self.found.append(each)
+                    await turns(self.plan.pace)
+        self.ended = True
+
+    def judge(self, task, expected):
+        """Look whether what came is right, and how it ended is true."""
+        plan, whole = self.plan, self.ended
+        errors = {error for _, error, _ in expected.values() if error is not None}
+        if plan.mode == "merged":
+            judge_records(self.found, self.failures, expected, whole=whole)
+        else:
+            self.judge_results(expected, whole=whole)
+        if whole:
+            # What was stopped is not told as the end.
+            assert plan.source != "failing" or plan.stops_after >= len(expected)
+            assert plan.on_error == "isolate" or not errors
+        if task.cancelled():
+            assert plan.event in {*STYLES, "drop"}
+            return
+        failure = task.exception()
+        assert (failure is None) == whole
+        allowed = {type(None)}
+        allowed |= errors if plan.on_error == "raise" else set()
+        allowed |= {SourceError} if plan.source == "failing" else set()
+        allowed |= {InvalidRequestError} if plan.event == "aclose" else set()
+        allowed |= {SessionClosedError} if plan.event == "session" else set()
+        assert type(failure) in allowed
+
+    def judge_results(self, expected, *, whole):
+        sids = [each.conference_sid for each in self.found]
+        assert len({*sids}) == len(sids)
+        assert not whole or {*sids} == {*expected}
+        for each in self.found:
+            labels, error, _ = expected[each.conference_sid]
+            came = [record.label for record in each.participants]
+            kind = each.error and type(each.error)
+            assert kind in {error, SessionClosedError} if self.plan.event == "session" else {error}
+            assert came == (labels if kind is error else labels[: len(came)])
+
+
+async def happens(plan, reading, session, task):
+    """Let happen meanwhile what is planned."""
+    match plan.event:
+        case None:
+            pass
+        case "aclose" if reading.holder == []:
+            await reading.closed()
+        case "session":
+            await session.aclose()
+        case "drop":
+            task.cancel()
+        case style if style in STYLES:
+            await Canceller(task).end(style)
+
+
+@asynccontextmanager
+async def a_server(made):
+    """Serve made-up conferences over real sockets; give the address."""
+    conferences = {each.sid: each for each in made}
+
+    async def answer(request):
+        number = int(request.query_string) if request.query_string.isdecimal() else 0
+        return await conferences[request.match_info["sid"]].reply(request, number)
+
+    app = web.Application()
+    app.router.add_get("/v1/Conferences/{sid}/Participants", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@settings(SETTINGS, max_examples=int(os.environ.get("AIOPARTICIPANTS_TEST_EXAMPLES", "250")))
+@given(faulty_conferences(), PLANS)
+def test_whatever_happens_a_fan_out_ends_and_tells_the_truth(made, plan):
+    """However it is fed, failed, closed or cancelled: it ends, loses nothing, leaves nothing."""
+    expected = {each.sid: each.expected() for each in made}
+
+    async def check():
+        async with a_server(made) as base_url:
+            session = InsightsSession(
+                ("AC1", "x"),
+                base_url=base_url,
+                retry=RetryPolicy(max_attempts=2, base_delay=0.0001),
+            )
+            reading = Reading(plan, session, [*expected])
+            task = asyncio.create_task(reading.read())
+            await turns_of(plan.at, task=task)
+            await happens(plan, reading, session, task)
+            if not task.done():
+                await asyncio.wait([task])
+            reading.judge(task, expected)
+            # What is dropped rather than closed is gone some turns of the loop later.
+            del task
+            reading.closed = None
+            await turns(1)
+            gc.collect()
+            await until(lambda: own_tasks() == [])
+            assert held(session) == (0, 0, 0)
+            await session.aclose()
+
+    watchdog.run(check(), describe=lambda: f"{plan}, {made};")
