@@ -51,6 +51,7 @@ from ._tasks import (
 from .errors import (
     InsightsError,
     InvalidRequestError,
+    ResponseError,
     SessionClosedError,
     TransportError,
     copied,
@@ -475,6 +476,8 @@ def _from_the_start(error: InsightsError) -> InsightsError:
     """Return the error of a conference of which nothing was handed out, and nothing will be."""
     error = copied(error)
     error.cursor = None
+    if isinstance(error, ResponseError):
+        error.cursor_after = None
     return error
 
 

@@ -260,6 +260,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             del self._problems[problems:]
             failure = error if isinstance(error, InsightsError) else _given_up()
             failure.cursor = self.cursor
+            if isinstance(failure, ResponseError):
+                failure.cursor_after = None  # it leads past good records that were not delivered
             self._closed, self._error = False, copied(failure)
             raise
         return records

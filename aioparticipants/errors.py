@@ -236,8 +236,9 @@ class ResponseError(InsightsError):
     Attributes:
         path: where in the JSON body, as in `participants[3].duration_seconds`; None where the
             body as a whole is meant.
-        cursor_after: where the list goes on behind the bad record, for `resume=`; None where no
-            single record is meant, or what follows it cannot be read.
+        cursor_after: where the list goes on behind a bad record, for `resume=`; None where no
+            single record is meant, what follows it cannot be read, or the good records before it
+            were not delivered (`await`, `all()`, and a fan-out with `on_error="raise"`).
         transient: True where the body was cut off or was no JSON at all.
     """
 

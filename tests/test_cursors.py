@@ -523,7 +523,7 @@ async def test_resume_a_list_that_was_awaited(failing, before):
                 await stream
             assert caught.value.cursor == stream.cursor
         await stream.aclose()
-        with pytest.raises(InvalidRequestError) as closed:
+        with pytest.raises(InvalidRequestError, match="closed before its end") as closed:
             await stream
         assert closed.value.cursor == stream.cursor
     async with raw(*pages_of(20, 5)[0]) as server:
@@ -573,6 +573,24 @@ async def test_resume_at_every_bad_record(fake, session, bad, by_page):
     assert stream.cursor == caught.value.cursor
     fake.add_conference(records, conference_sid=sid)  # mended
     assert found + await taken(session.participants(sid, resume=stream.cursor)) == sids(records)
+
+
+@pytest.mark.parametrize("bad", range(3))
+async def test_what_is_all_or_none_leads_past_no_good_record(fake, session, bad):
+    """Where no record was delivered, no cursor leads past a bad one and those before it."""
+    records = [{"participant_sid": f"CP{index}"} for index in range(3)]
+    records[bad] |= {"duration_seconds": "12"}
+    sid = fake.add_conference(records)
+    stream = session.participants(sid)
+    for _ in range(2):
+        with pytest.raises(ResponseError) as caught:
+            await stream
+        assert (caught.value.cursor, caught.value.cursor_after) == (stream.cursor, None)
+        with pytest.raises(ResponseError) as caught:
+            await session.fan_out([sid], on_error="raise")
+        assert (caught.value.cursor, caught.value.cursor_after) == (None, None)
+    assert place_of(first_page(sid), stream.cursor)[1] == 0
+    await stream.aclose()
 
 
 async def test_resume_by_page(fake, session):
@@ -672,15 +690,15 @@ async def test_a_page_in_another_order(fake, session, count):
 
 async def test_a_loop_is_found_after_resuming():
     """A next link to the list's first page is a loop, wherever the list was resumed."""
-    links = ("Page=1", "Page=2", "Page=2", "PageSize=1000")  # the second is asked for ahead
-    pages = [page_before(link, {"participant_sid": f"CP{n}"}) for n, link in enumerate(links)]
-    async with raw(*map(http, pages)) as server:
+    links = (("Page=1", "CP1"), *[("Page=2", "CP2")] * 2, ("PageSize=1000", "CP3"))
+    pages = (http(page_before(link, {"participant_sid": sid})) for link, sid in links)
+    async with raw(*pages) as server:  # the second is asked for ahead
         async with InsightsSession(ANYONE, base_url=server.base_url) as session:
             async with session.participants(SID) as stream:
                 await taken(stream, 1)
             async with session.participants(SID, resume=stream.cursor) as rest:
                 await taken(rest, 2)
-                with pytest.raises(PaginationError, match="loop"):
+                with pytest.raises(PaginationError, match="round in a loop"):
                     await taken(rest)
 
 

@@ -164,9 +164,7 @@ def accounted_turns(fan_out):
 
 def granted(semaphore):
     """Count the waiters of a semaphore that were woken, and have not run yet."""
-    return sum(
-        waiter.done() and not waiter.cancelled() for waiter in semaphore._waiters or ()
-    )
+    return sum(waiter.done() and not waiter.cancelled() for waiter in semaphore._waiters or ())
 
 
 def judge_results(results, expected, *, whole):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import json
 import logging
 import pickle
 import subprocess
@@ -51,11 +52,11 @@ from aioparticipants.events import (
 )
 
 from .servers import http, last_page, raw, resetting
-from .sweeps import SIZE, half_bad
 from .test_security import CREDENTIALS, LABEL, OF_CREDENTIALS, PERSONAL, RECORD, logged
 from .watching import until
 
 SID = "CF" + "a" * 32
+BAD = "CF" + "b" * 32
 ONCE = RetryPolicy(max_attempts=1)
 THRICE = RetryPolicy(max_attempts=3, base_delay=0.001)
 # One page survives all faults of a storm but the last, which the quota denies a retry.
@@ -68,6 +69,11 @@ def watched(server, told, **options):
     options = {"retry": QUICK, "on_event": told.append} | options
     credentials = getattr(server, "credentials", CREDENTIALS)
     return InsightsSession(credentials, base_url=server.base_url, **options)
+
+
+def copied(records):
+    """Return records of a conference as those of the one with bad records."""
+    return [{**each, "conference_sid": BAD} for each in records]
 
 
 def of(kind, told):
@@ -127,17 +133,24 @@ async def test_a_page_is_told_as_it_is_left(fake):
     assert [(e.pages, e.records) for e in of(ConferenceFinished, told)] == [(2, 4)]
 
 
-async def test_a_page_that_proves_bad_is_told_in_pieces(fake):
-    """A page that is fetched again half-way is told in pieces; no record counts twice."""
-    sid, told = fake.add_conference(participants=3, conference_sid=SID), []
-    fake.fail_next(200, body=half_bad(fake))
+@pytest.mark.parametrize("by_page", [False, True])
+async def test_a_body_that_proves_bad_is_told_once(fake, by_page):
+    """A body that breaks behind some records is one attempt, and one page with those records."""
+    sid, told = fake.add_conference(participants=3), []
+    whole = {"participants": fake.records(sid), "meta": {"next_page_url": None}}
+    before, last = json.dumps(whole).rsplit('{"participant_sid"', 1)
+    fake.fail_next(200, body=f'{before}!{{"participant_sid"{last}'.encode())
     async with watched(fake, told) as session:
-        assert len([record async for record in session.participants(sid, page_size=SIZE)]) == 3
+        stream = session.participants(sid)
+        with pytest.raises(ResponseError, match="JSON"):
+            [_ async for _ in (stream.pages() if by_page else stream)]
+        await stream.aclose()
 
-    assert sum(each.records for each in of(PageHandedOut, told)) == 3
-    assert [each.reason for each in of(RetryScheduled, told)] == ["ResponseError"]
-    [finished] = of(ConferenceFinished, told)
-    assert (finished.records, finished.error) == (3, None)
+    assert [type(each) for each in told] == [
+        *(RequestStarted, RequestFinished, PageHandedOut, ConferenceFinished)
+    ]
+    finished = told[-1]
+    assert (told[2].records, finished.records, finished.error) == (2, 2, "ResponseError")
 
 
 async def test_retries_are_told(fake):
@@ -179,7 +192,7 @@ async def cut_off(session, server):
     waiting = asyncio.ensure_future(anext(stream))
     await until(lambda: server.heads)
     await stream.aclose()
-    with pytest.raises(StopAsyncIteration):
+    with pytest.raises(InvalidRequestError, match="closed before its end"):
         await waiting
 
 
@@ -269,7 +282,9 @@ async def test_limit_changes_are_told(fake):
 async def test_the_end_of_a_list_is_told(fake):
     """A complete, a limited, an empty and a failed list are told once each, with what they gave."""
     sid, told = fake.add_conference(participants=5), []
-    bad = fake.add_conference([*fake.records(sid)[:3], {"label": 7}, {}])
+    bad = fake.add_conference(
+        [*copied(fake.records(sid)[:3]), {"label": 7}, {}], conference_sid=BAD
+    )
     empty = fake.add_conference(participants=0)
     async with watched(fake, told) as session:
         whole = session.participants(sid, page_size=2)
@@ -313,7 +328,7 @@ async def test_a_list_that_is_left_early_is_not_told(fake):
             break
         async with session.participants(sid, page_size=2) as stream:
             await anext(stream)
-        with pytest.raises(StopAsyncIteration):
+        with pytest.raises(InvalidRequestError, match="closed before its end"):
             await anext(stream)
         async with session.fan_out([sid, sid], page_size=2).participants() as merged:
             await anext(merged)
@@ -785,7 +800,8 @@ async def test_a_list_that_was_never_asked_has_no_span(fake, spans):
 async def test_the_span_of_a_list_that_failed(fake, spans):
     """A failure ends the span, with the error's name and message, and the status ERROR."""
     tracer, ended = spans
-    sid = fake.add_conference([*fake.records(fake.add_conference(1)), {"label": 7}, {}])
+    records = copied(fake.records(fake.add_conference(1)))
+    sid = fake.add_conference([*records, {"label": 7}, {}], conference_sid=BAD)
     async with watched(fake, [], tracer=tracer) as session:
         with pytest.raises(ResponseError) as caught:
             [_ async for _ in session.participants(sid)]

@@ -26,9 +26,10 @@ def page(link=None, records=(), pager=None, asked=FIRST):
     )
 
 
-def test_last_page():
-    """A page with a next link of null is the last."""
-    last = page(records=[{}, {}])
+@pytest.mark.parametrize("link", [None, ""])
+def test_last_page(link):
+    """A page with a next link of null is the last, and one that is empty means the same."""
+    last = page(link, records=[{}, {}])
 
     assert (all_of(last.records), last.following, last.request_id) == ([{}, {}], None, "RQ1")
     assert last.meta.page == 0
@@ -52,9 +53,17 @@ def test_next_request(origin):
     assert following == Request(path=PATH, query=query, conference_sid=SID)
 
 
+@pytest.mark.parametrize("path", [PATH.lower(), PATH.upper(), PATH.replace("aaaa", "AaAa")])
+def test_the_case_of_a_link(path):
+    """A link's path may be written in either case; the next request keeps that of the first."""
+    following = page(f"{HOST}{path}?Page=1&PageToken=aB").following
+
+    assert following == Request(path=PATH, query="Page=1&PageToken=aB", conference_sid=SID)
+
+
 HOSTILE = [
-    "",
     "null",
+    " ",
     PATH,
     f"{PATH}?Page=1",
     f"//evil.example{PATH}?Page=1",
@@ -102,25 +111,158 @@ def test_hostile_links(link):
 
 
 @pytest.mark.parametrize("query", ["PageSize=2", "Page=1"])
-def test_circles(query):
-    """A query seen before is a circle, the very first one included."""
+def test_loops(query):
+    """A query seen before is a loop, the very first one included."""
     pager = Pager(FIRST, FIRST, key="participants")
     second = page(f"{HOST}{PATH}?Page=1", pager=pager).following
 
-    circle = page(f"{HOST}{PATH}?{query}", pager=pager, asked=second).following
+    loop = page(f"{HOST}{PATH}?{query}", pager=pager, asked=second).following
 
-    assert isinstance(circle, PaginationError)
-    assert "circle" in str(circle)
+    assert isinstance(loop, PaginationError)
+    assert "round in a loop" in str(loop)
 
 
 @pytest.mark.parametrize("query", ["Page=1", "Page=2"])
-def test_a_page_fetched_again(query):
-    """The next link of a page that is fetched again is no circle, be it the same one or another."""
+def test_another_attempt_at_a_page(query):
+    """The next link of another attempt at a page is no loop, be it the same one or another."""
     pager = Pager(FIRST, FIRST, key="participants")
-    page(f"{HOST}{PATH}?Page=1", pager=pager)
+    page(f"{HOST}{PATH}?Page=1", RECORDS, pager)
 
-    assert page(f"{HOST}{PATH}?{query}", pager=pager).following.query == query
-    assert isinstance(page(f"{HOST}{PATH}?PageSize=2", pager=pager).following, PaginationError)
+    assert page(f"{HOST}{PATH}?{query}", RECORDS, pager).following.query == query
+    loop = page(f"{HOST}{PATH}?PageSize=2", RECORDS, pager).following
+    assert isinstance(loop, PaginationError)
+
+
+RECORDS = [{"participant_sid": f"CP{number}", "label": "x" * 600} for number in range(10)]
+
+
+def page_after(records, then, pager=None):
+    """Return the second page of a list, the first of which has other records, or the same."""
+    pager = pager or Pager(FIRST, FIRST, key="participants")
+    second = page(f"{HOST}{PATH}?Page=1", records, pager).following
+    return page(f"{HOST}{PATH}?Page=2", then, pager, second)
+
+
+def test_a_page_that_repeats_the_one_before():
+    """A page whose records are those of the page before is an error, before they are delivered."""
+    with pytest.raises(PaginationError, match="repeats the one before") as caught:
+        page_after(RECORDS, RECORDS)
+
+    assert (caught.value.conference_sid, caught.value.request_id) == (SID, "RQ1")
+
+
+@pytest.mark.parametrize("index", [0, 9])
+def test_a_page_that_is_like_the_one_before(index):
+    """A page that differs from the page before in one record is a page like any other."""
+    others = [*RECORDS]
+    others[index] = {**others[index], "label": "y" * 600}
+
+    assert all_of(page_after(RECORDS, others).records) == others
+    assert all_of(page_after(RECORDS, RECORDS[:9]).records) == RECORDS[:9]
+    assert all_of(page_after([], []).records) == []
+
+
+def test_a_page_that_repeats_an_earlier_one():
+    """Only the page right before counts: records may well come back later in a list."""
+    pager = Pager(FIRST, FIRST, key="participants")
+    second = page(f"{HOST}{PATH}?Page=1", RECORDS, pager).following
+    third = page(f"{HOST}{PATH}?Page=2", RECORDS[1:], pager, second).following
+
+    assert all_of(page(None, RECORDS, pager, third).records) == RECORDS
+
+
+def after_empty_pages(count, *, interrupted_by=None):
+    """Return what follows so many empty pages, one of which may have records after all."""
+    pager = Pager(FIRST, FIRST, key="participants")
+    following = FIRST
+    for number in range(count):
+        records = RECORDS if number == interrupted_by else []
+        following = page(f"{HOST}{PATH}?Page={number + 1}", records, pager, following).following
+    return following
+
+
+def test_empty_pages():
+    """250 empty pages in a row go on, and the next one is an error that can be resumed behind."""
+    assert after_empty_pages(250).query == "Page=250"
+    assert after_empty_pages(400, interrupted_by=200).query == "Page=400"
+    found = after_empty_pages(251)
+
+    assert isinstance(found, PaginationError)
+    assert "250 pages in a row were empty" in str(found)
+    assert (found.conference_sid, found.request_id) == (SID, "RQ1")
+
+
+def test_the_end_after_empty_pages():
+    """The last page may be empty as well, after whatever number of them."""
+    pager = Pager(FIRST, FIRST, key="participants")
+    asked = FIRST
+    for number in range(250):
+        asked = page(f"{HOST}{PATH}?Page={number + 1}", (), pager, asked).following
+
+    assert page(None, (), pager, asked).following is None
+
+
+# --- Another conference's page ---
+
+OTHER = "CF" + "b" * 32
+OWN = {"participant_sid": "CP1", "conference_sid": SID}
+ALIEN = {"participant_sid": "CP2", "conference_sid": OTHER}
+OTHER_URL = f"{HOST}/v1/Conferences/{OTHER}/Participants?PageSize=2"
+
+
+@pytest.mark.parametrize(
+    ("records", "meta"),
+    [
+        ([ALIEN], {}),
+        ([{"label": "x", **ALIEN}], {}),
+        ([{"extra": {"conference_sid": OTHER}, **ALIEN}], {}),
+        ([], {"url": OTHER_URL}),
+        ([], {"first_page_url": OTHER_URL}),
+        ([OWN], {"url": OTHER_URL}),
+        ([{}], {"url": OTHER_URL.partition("?")[0]}),
+        ([{}], {"url": f"/v1/Conferences/{OTHER}/Participants"}),
+        ([{}], {"url": f"https://proxy.example/twilio/v1/Conferences/{OTHER}?x"}),
+    ],
+)
+def test_pages_of_another_conference(records, meta):
+    """A page that says it is of another conference is a transient error, and is not delivered."""
+    whole = {"participants": records, "meta": {"next_page_url": None, **meta}}
+    with pytest.raises(ResponseError, match="another conference") as caught:
+        Pager(FIRST, FIRST, key="participants").page(FIRST, read(whole), "RQ1")
+
+    assert caught.value.transient
+    assert (caught.value.conference_sid, caught.value.request_id) == (SID, "RQ1")
+    assert OTHER not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("records", "meta"),
+    [
+        ([OWN], {}),
+        ([{**OWN, "conference_sid": "CF" + "A" * 32}], {}),
+        ([{**OWN, "conference_sid": None}], {}),
+        ([{**OWN, "conference_sid": "unknown"}], {}),
+        ([{**OWN, "conference_sid": 7}], {}),
+        ([{"extra": ALIEN, **OWN}], {}),
+        ([{"label": '"conference_sid": "' + OTHER + '"'}], {}),
+        ([{"participant_sid": "CP1", "extra": ALIEN}], {}),
+        ([7, ALIEN], {}),
+        ([], {}),
+        ([], {"url": f"{HOST}{PATH}", "first_page_url": f"{HOST}{PATH.upper()}?Page=0"}),
+        ([], {"url": f"{HOST}{PATH.replace('Conferences', 'conferences')}"}),
+        ([], {"url": f"{HOST}{PATH}?Label=/Conferences/{OTHER}"}),
+        ([], {"url": f"{HOST}/v1/Elsewhere?Label=/Conferences/{OTHER}"}),
+        ([], {"url": None, "first_page_url": ""}),
+        ([], {"url": "no URL"}),
+        ([], {"url": f"{HOST}/v1/Conferences/{OTHER}x/Participants"}),
+    ],
+)
+def test_pages_that_name_no_other_conference(records, meta):
+    """A page that names its own conference, or none, is good, whatever else is in it."""
+    whole = {"participants": records, "meta": {"next_page_url": None, **meta}}
+    found = Pager(FIRST, FIRST, key="participants").page(FIRST, read(whole), "RQ1")
+
+    assert all_of(found.records) == records
 
 
 @pytest.mark.parametrize(

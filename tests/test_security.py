@@ -39,6 +39,7 @@ from aioparticipants import (
     PaginationError,
     PermissionDeniedError,
     RateLimitError,
+    RecordStream,
     RequestTimeoutError,
     ResponseError,
     RetryPolicy,
@@ -204,7 +205,6 @@ MORE_HOSTILE = [
     f"https://evil.example{PATH}?Page=1 HTTP/1.1",
     f"https://evil.example{PATH}?Page=1\x7f",
     f"https://evil.example{PATH}?Page=1\n",
-    f"https://evil.example{PATH.lower()}?Page=1",
     f"ws://evil.example{PATH}?Page=1",
     f"blob:https://evil.example{PATH}?Page=1",
     f"view-source:https://evil.example{PATH}?Page=1",
@@ -273,12 +273,13 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize(("origin", "query"), ELSEWHERE)
-async def test_next_links_to_another_host_are_asked_for_here(guard, thief, origin, query):
+@pytest.mark.parametrize("path", [PATH, PATH.lower()])
+async def test_next_links_to_another_host_are_asked_for_here(guard, thief, origin, query, path):
     """Of a link to another host the query goes, byte for byte, to the session's own origin."""
     place = URL(thief.base_url)
     origin = origin.format(thief=place.authority, port=place.port)
     query = query.format()
-    first = http(linked(f"{origin}{PATH}?{query}", {"label": "a"}))
+    first = http(linked(f"{origin}{path}?{query}", {"label": "a"}))
     async with raw(first, http(last_page({"label": "b"}))) as own:
         async with guard.session(own.base_url) as session:
             found = await session.participants(SID)
@@ -831,6 +832,38 @@ async def two_at_once(guard):
                 await asyncio.wait([first])
 
 
+def asked_after(*replies, end):
+    """Return what takes a record of a stream, does something to it, and asks it for a list."""
+
+    async def provoke(guard):
+        async with raw(*replies) as own, guard.session(own.base_url) as session:
+            stream = session.participants(SID, label=LABEL)
+            await anext(stream)
+            await end(stream)
+            await stream
+
+    return provoke
+
+
+async def read_to_its_end(stream):
+    assert [each async for each in stream] == []
+
+
+def resumed_on(reply):
+    """Return what resumes on the second page of a list, behind its first record."""
+
+    async def provoke(guard):
+        link = f"https://a.example{PATH}?Label={LABEL}&PageToken=PT1"
+        second = http(last_page({"participant_sid": "CP1"} | RECORD, RECORD))
+        replies = [http(linked(link, RECORD)), second, reply]
+        async with raw(*replies) as own, guard.session(own.base_url) as session:
+            async with session.participants(SID, label=LABEL, limit=2) as stream:
+                assert len([each async for each in stream]) == 2
+            await session.participants(SID, label=LABEL, resume=stream.cursor)
+
+    return provoke
+
+
 def refused_call(**arguments):
     """Return what calls with an argument that cannot be used."""
 
@@ -938,20 +971,54 @@ PROVOKED = {
         next_link(f"https://{LABEL}:{PHONE}@{LABEL}/{LABEL}#Label={LABEL}"),
         PaginationError, "its host was not contacted",
     ),
-    "circle": (
+    "loop": (
         wire(
             http(linked(f"https://insights.twilio.com{PATH}?Label={LABEL}&PageSize=1000", RECORD)),
             None,
         ),
-        PaginationError, "round in a circle",
+        PaginationError, "page already seen: the list goes round in a loop",
     ),
-    "circle of two": (
+    "loop of two": (
         wire(
             http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD)),
-            http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD)),
+            http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD, RECORD)),
             None,
         ),
-        PaginationError, "round in a circle",
+        PaginationError, "page already seen: the list goes round in a loop",
+    ),
+    "repeated page": (
+        wire(
+            http(linked(f"https://a.example{PATH}?Label={LABEL}&Page=1", RECORD)),
+            http(linked(f"https://a.example{PATH}?Label={LABEL}&Page=2", RECORD)),
+            None,
+        ),
+        PaginationError, "repeats the one before it",
+    ),
+    "empty pages": (
+        wire(*(http(linked(f"https://a.example{PATH}?Page={each}")) for each in range(251))),
+        PaginationError, "250 pages in a row were empty",
+    ),
+    "another conference": (
+        page(RECORD | {"conference_sid": "CF" + "b" * 32}), ResponseError, "another conference",
+    ),
+    "page token refused": (
+        resumed_on(http(json.dumps({"message": ECHO}).encode(), f"400 {ECHO}")),
+        CursorExpiredError, "does not accept the page token of the cursor",
+    ),
+    "changed list": (
+        resumed_on(http(last_page({"participant_sid": "CP2"} | RECORD, RECORD))),
+        PaginationError, "another record stands before the place",
+    ),
+    "shorter list": (
+        resumed_on(http(last_page())), PaginationError, "the page to resume on is shorter",
+    ),
+    "closed by another": (
+        asked_after(http(last_page(RECORD, RECORD)), end=RecordStream.aclose),
+        InvalidRequestError, "closed before its end",
+    ),
+    "used up": (
+        asked_after(http(last_page(RECORD)), end=read_to_its_end),
+        InvalidRequestError, "used up",
     ),
     "refused": (refused, TransportError, "refused or could not be made"),
     "no such name": (unresolved, TransportError, "could not be resolved"),
@@ -1029,7 +1096,7 @@ async def test_no_error_shows_a_secret(guard, caplog, name):
 
 #: What to do about it: an instruction, or what an argument must be.
 REMEDY = re.compile(
-    r"\b(check|give|go on|lower|make|try|see|let|set|sets|must)\b|Redirects are not followed",
+    r"\b(begin|check|give|go on|lower|make|try|see|let|set|sets|must)\b|Redirects are not followed",
     re.IGNORECASE,
 )
 
@@ -1167,7 +1234,7 @@ async def test_reprs_show_no_secret(guard):
     meta = dict.fromkeys(("first_page_url", "previous_page_url", "url", "next_page_url"), link)
     sent = RECORD | {"caller_name": LABEL, "properties": {"number": PHONE}}
     body = json.dumps({"participants": [sent], "meta": meta | {"label": LABEL}}).encode()
-    async with raw(http(body), http(last_page(sent))) as own:
+    async with raw(http(body), http(last_page(sent | {"duration_seconds": 7}))) as own:
         async with guard.session(own.base_url) as session:
             stream = session.participants(SID, label=LABEL)
             held = [session, stream, session.participants, ONCE, Credentials(*CREDENTIALS)]
@@ -1192,13 +1259,13 @@ async def test_debug_mode_tells_no_secret(guard, caplog):
     link = f"https://a.example{PATH}?Label={LABEL}&Page=1"
     replies = [
         http(linked(link, RECORD)),
-        http(last_page(RECORD)),
+        http(last_page(RECORD, RECORD)),
         http(b"", "404 Not Found"),
         None,
     ]
     try:
         async with raw(*replies) as own, guard.session(own.base_url) as session:
-            assert len(await session.participants(SID, label=LABEL)) == 2
+            assert len(await session.participants(SID, label=LABEL)) == 3
             for kind in (NotFoundError, TransportError):
                 with pytest.raises(kind):
                     await session.participants(SID, label=LABEL)

@@ -1,4 +1,4 @@
-"""A limiter that is not ours, taken by each attempt: context managers, and what acquires and releases."""
+"""A limiter that is not ours, taken by each attempt: context managers, and acquire and release."""
 
 from __future__ import annotations
 
@@ -142,19 +142,21 @@ async def test_shared_acquire_cancelled():
 class Broken(Pool):
     """One whose parts raise what a Redis client would."""
 
+    secret = "10.0.0.7 does not answer"
+
     def __init__(self, *broken):
         super().__init__()
         self.broken = broken
 
     async def acquire(self):
         if "acquire" in self.broken:
-            raise TimeoutError("10.0.0.7 does not answer")
+            raise TimeoutError(self.secret)
         await super().acquire()
 
     async def release(self):
         super().release()
         if "release" in self.broken:
-            raise ConnectionResetError("10.0.0.7 has gone")
+            raise ConnectionResetError(self.secret)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ async def test_shared_limiter_that_fails(verb, kind):
             pass
     assert caught.value.transient
     assert type(caught.value.__cause__) is kind
-    assert "10.0.0.7" not in str(caught.value)
+    assert Broken.secret not in str(caught.value)
 
 
 async def test_shared_release_that_fails_after_the_attempt(caplog):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import gc
 import threading
 import weakref
 from collections.abc import AsyncGenerator
 
-import attrs
 import pytest
 
 from aioparticipants import (

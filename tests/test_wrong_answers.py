@@ -71,7 +71,7 @@ async def test_a_surplus_reply_shifts_no_answer(borrowed):
     ids=["record", "both", "address", "upper case", "empty page"],
 )
 async def test_the_page_of_another_conference(wrong):
-    """A page that says it is of another conference is a failed attempt, and no record of it comes."""
+    """A page that says it is of another conference is a failed attempt; no record of it comes."""
     async with raw(wrong, page(B, "b")) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
             assert labels(await session.participants(B)) == ["b"]
