@@ -48,7 +48,7 @@ __all__ = ["AdaptiveLimit", "Limiter", "Slot"]
 # Chosen by `python tests/benchmarks/limiter.py constants`. "1.24" is a makespan over the ideal one.
 
 #: Attempts at once in the beginning; the fifth round trip has 64. 16 would let 200 calls through in
-#: 4.0 instead of 4.9 (ceiling 100), but has more refused where 50 processes begin together: 5.6 %
+#: 4.0 instead of 4.9 (ceiling 100), but has more refused where 50 processes begin together: 6.2 %
 #: of 100,000 instead of 3.3 % (ceiling 40).
 _START: Final = 4
 #: How far a refusal takes it down. 0.1, 0.2, 0.3 and 0.5: 1.21, 1.24, 1.28, 1.38 (ceiling 12). A
@@ -74,17 +74,17 @@ _KEEP: Final = 0.95
 #: processes had such a refusal they have 2.5, 6.5, 13 and 25 % of such calls refused, and none of
 #: them fails.
 _IN_USE: Final = 0.5
-#: Successes from a decrease to there: so many, and so many round trips. A refusal comes about every
-#: 1.7 times that. The former decides where there are many processes: 12, 24 and 48 have 20, 12.8
-#: and 8.1 % refused under a ceiling of 5, and take 1.51, 1.76 and 2.03. The latter, where there is
-#: one: 1, 3 and 6 have 2.5, 1.4 and 0.8 % refused, and find 40 above 12 in 1.38, 1.42 and 1.50.
-#: Below a window of 1 they become fewer with its root, so that a small share grows sooner: that is
-#: what makes shares equal in the end.
+#: Successes from a decrease to the plateau: so many, and so many round trips. A refusal comes about
+#: every 1.7 times that. The former decides where there are many processes: 12, 24 and 48 have 21,
+#: 13.6 and 9.1 % refused under a ceiling of 5, and take 1.48, 1.72 and 2.04. The latter, where
+#: there is one: 1, 3 and 6 have 2.5, 1.4 and 0.8 % refused, and find 40 above 12 in 1.38, 1.42 and
+#: 1.50. Below a window of 1 they become fewer with its root, so that a small share grows sooner:
+#: that is what makes shares equal in the end.
 _QUIET: Final = 24
 _ROUNDS: Final = 3
 #: Seconds that a window of 1/2 pauses on average; a window of 1/n, n - 1 times that. 0.05 has half
-#: of all refused, and fails 2.7 % of the calls of 50 processes under a ceiling of 5; 0.5 makes
-#: everybody slower (1.35 instead of 1.26 under 40).
+#: of all refused, and fails 2.9 % of the calls of 50 processes under a ceiling of 5; 0.5 makes
+#: everybody slower (1.43 instead of 1.24 under 40).
 _PACE: Final = 0.25
 #: The smallest window: 3.75 s of pause on average. 1/4 fails as many as the shorter pause does.
 _LEAST: Final = 1 / 16
