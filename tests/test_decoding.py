@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from aioparticipants import ResponseError
 from aioparticipants._decoding import decoded, envelope
-from aioparticipants._structuring import participant, unstructure_participant
+from aioparticipants._structuring import (
+    participant,
+    participant_keeping,
+    unstructure_participant,
+)
 
 from .bodies import PARTICIPANTS, WAYS, all_of, decode_records, page_of, read, steps
 from .test_properties import ANYTHING, RECORDS, SETTINGS, places, replaced, touch, wrong_values
@@ -763,11 +767,11 @@ def test_what_is_wrong_behind_the_last_record_is_final(tail, decode):
 # --- Participants ---
 
 
-def participant_of(body, decode):
+def participant_of(body, decode, structure):
     """Return all that can be seen of the only participant in a body."""
     records = read(body, decode=decode).records
     try:
-        record = participant(records.at(0), "participants", 0)
+        record = structure(records.at(0), "participants", 0)
     except ResponseError as error:
         return str(error), error.path, error.transient, error.__context__
     written = json.dumps(unstructure_participant(record), sort_keys=True)
@@ -777,10 +781,10 @@ def participant_of(body, decode):
 
 
 def same_participant(body):
-    """Return the participant of a body, which must be the same in both ways."""
-    plain, fast = (participant_of(body, decode) for decode in PARTICIPANTS.values())
-    assert plain == fast
-    return plain
+    """Demand that the participant of a body is the same in both ways, and kept or not."""
+    for structure in (participant, participant_keeping):
+        plain, fast = (participant_of(body, decode, structure) for decode in PARTICIPANTS.values())
+        assert plain == fast
 
 
 @SETTINGS

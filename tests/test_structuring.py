@@ -626,7 +626,10 @@ WRONG_BY_HAND = [
         r"events.mute\[0\]: expected an integer",
     ),
     ({"events": {"mute": [2**70]}}, r"events.mute\[0\]: expected milliseconds"),
-    ({"events": {"mute": [datetime.min]}}, r"events.mute\[0\]: expected a time with an"),
+    (
+        {"events": {"mute": [datetime.fromisoformat("2021-01-01T00:00")]}},
+        r"events.mute\[0\]: expected a time with an",
+    ),
     (
         {"events": {"mute": [datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))]}},
         r"events.mute\[0\]: expected a time with an offset",

@@ -227,6 +227,47 @@ MUTANTS = [
         ("_decoding.py", "            self._singly = range(at, end)\n", ""),
     ),
     _mutant(
+        "malformed record told as transient",
+        "decoding",
+        (
+            "_decoding.py",
+            'return Fault(f"{words} at {path}", path, transient=False)',
+            'return Fault(f"{words} at {path}", path)',
+        ),
+    ),
+    _mutant(
+        "record passed whose strings do not fit together",
+        "decoding",
+        (
+            "_decoding.py",
+            "        elif mark != _COMMA and (over or found[0] == b'\"'):\n            return None\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "record passed whose brackets do not fit together",
+        "decoding",
+        (
+            "_decoding.py",
+            "            if closing.pop() != mark:\n                return None\n",
+            "            closing.pop()\n",
+        ),
+    ),
+    _mutant(
+        "search for a record's end without a bound",
+        "decoding",
+        ("_decoding.py", "at + _LONGEST_SEARCH), _MOST_TOKENS)", "at), None)"),
+    ),
+    _mutant(
+        "looking ahead passes records",
+        "decoding",
+        (
+            "_decoding.py",
+            "        yield from ahead.walk(count - passed)",
+            "        yield from self.walk(count)",
+        ),
+    ),
+    _mutant(
         "msgspec's refusal is the last word",
         "decoding",
         (
@@ -858,6 +899,35 @@ MUTANTS = [
         "unknown members dropped",
         "structuring",
         ("_structuring.py", "            plan = _keeping_extra(plan, unknown)", "            pass"),
+    ),
+    _mutant(
+        "value that does not fit dropped",
+        "structuring",
+        (
+            "_structuring.py",
+            "            kept[key], remark = _kept(item)",
+            "            _, remark = _kept(item)",
+        ),
+    ),
+    _mutant(
+        "problems not told",
+        "structuring",
+        ("_structuring.py", "problems=problems)", "problems=())"),
+    ),
+    _mutant(
+        "next link of a wrong type taken for the end",
+        "structuring",
+        ("_structuring.py", "if meta is not None and link is None:", "if meta is not None:"),
+    ),
+    _mutant(
+        "what is made by hand not checked",
+        "structuring",
+        ("_structuring.py", "        put(record, check(value))", "        put(record, value)"),
+    ),
+    _mutant(
+        "names in paths as they came",
+        "structuring",
+        ("_structuring.py", "    if name.isprintable():\n", "    if name:\n"),
     ),
     _mutant(
         "label shown",
