@@ -8,6 +8,7 @@ import functools
 import gc
 import json
 import os
+import random
 from contextlib import asynccontextmanager
 
 import attrs
@@ -252,6 +253,8 @@ def test_any_fan_out_gives_what_the_reference_gives(
 
 # --- Over real sockets, and with all that can go wrong at once ---
 
+EXAMPLES = int(os.environ.get("AIOPARTICIPANTS_TEST_EXAMPLES", "150"))
+
 #: What a page can fail with, and what that is told as.
 FAILURES = {
     "404": NotFoundError,
@@ -290,14 +293,22 @@ class Faulty(Conference):
         return super(Faulty, attrs.evolve(self, failing=None) if wired else self).body(number)
 
 
-@st.composite
-def faulty_conferences(draw):
-    """Make up some conferences as `conferences()` does, each with a fault of its own kind."""
+def faulty_conferences(rng, *, late):
+    """Make up some conferences, with pages that take several turns of the loop to be decoded.
+
+    With `late`, none fails before its second page: else the first one to fail would mostly be all
+    that there is to see where that ends the others.
+    """
     made = []
-    for each in draw(conferences()):
-        fault = None if each.failing is None else draw(st.sampled_from([*FAILURES]))
-        failure = FAILURES.get(fault, each.failure)
-        made.append(Faulty(each.sid, each.sizes, each.pace, each.failing, failure, fault=fault))
+    for number in range(rng.randrange(4 * late, 8)):
+        sizes = [rng.choice([0, 1, 3, 40, 70]) for _ in range(rng.randrange(1 + late, 6))]
+        failing = rng.choice([None, None, rng.randrange(late, len(sizes))])
+        fault = None if failing is None else rng.choice([*FAILURES])
+        prefix = "CF" if late else rng.choice(["CF", "CF", "CF", "XX"])
+        failure = FAILURES.get(fault, TransportError)
+        made.append(
+            Faulty(f"{prefix}{number:032x}", sizes, rng.randrange(4), failing, failure, fault=fault)
+        )
     return made
 
 
@@ -322,18 +333,23 @@ class Plan:
     """In which turn of the loop."""
 
 
-PLANS = st.builds(
-    Plan,
-    concurrency=st.integers(1, 4),
-    on_error=st.sampled_from(["isolate", "raise"]),
-    mode=st.sampled_from(["iterated", "merged", "awaited"]),
-    opened=st.booleans(),
-    source=st.sampled_from(["list", "generator", "failing"]),
-    stops_after=st.integers(0, 5),
-    pace=st.integers(0, 3),
-    event=st.sampled_from([None, "aclose", "session", "drop", *STYLES]),
-    at=st.integers(0, 120),
-)
+MODES = ["iterated", "merged", "awaited"]
+EVENTS = ["aclose", "session", "drop", *STYLES]
+
+
+def planned(rng, *, events):
+    """Make up a plan."""
+    return Plan(
+        concurrency=rng.randrange(1, 8),
+        on_error=rng.choice(["isolate", "raise"]),
+        mode=rng.choice(MODES),
+        opened=rng.choice([True, False]),
+        source=rng.choice(["list", "generator", "failing"]),
+        stops_after=rng.randrange(6),
+        pace=rng.randrange(4),
+        event=rng.choice(events),
+        at=rng.randrange(120),
+    )
 
 
 class SourceError(Exception):
@@ -457,33 +473,70 @@ async def a_server(made):
         await runner.cleanup()
 
 
-@settings(SETTINGS, max_examples=int(os.environ.get("AIOPARTICIPANTS_TEST_EXAMPLES", "250")))
-@given(faulty_conferences(), PLANS)
-def test_whatever_happens_a_fan_out_ends_and_tells_the_truth(made, plan):
+@pytest.mark.parametrize("events", [[None], EVENTS], ids=["by itself", "meanwhile"])
+@settings(SETTINGS, max_examples=EXAMPLES)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_a_fan_out_ends_and_tells_the_truth(events, seed):
     """However it is fed, failed, closed or cancelled: it ends, loses nothing, leaves nothing."""
+    rng = random.Random(seed)
+    made = faulty_conferences(rng, late=rng.choice([True, False]))
+    plan = planned(rng, events=events)
+    watchdog.run(check(made, plan), describe=lambda: f"{plan}, {made};")
+
+
+async def check(made, plan):
+    """Do as planned, and look what comes of it."""
     expected = {each.sid: each.expected() for each in made}
+    async with a_server(made) as base_url:
+        session = InsightsSession(
+            ("AC1", "x"),
+            base_url=base_url,
+            retry=RetryPolicy(max_attempts=2, base_delay=0.0001),
+        )
+        reading = Reading(plan, session, [*expected])
+        task = asyncio.create_task(reading.read())
+        await turns_of(plan.at, task=task)
+        await happens(plan, reading, session, task)
+        if not task.done():
+            await asyncio.wait([task])
+        reading.judge(task, expected)
+        # What is dropped rather than closed is gone some turns of the loop later.
+        del task
+        reading.closed = None
+        await turns(1)
+        gc.collect()
+        await until(lambda: own_tasks() == [])
+        assert held(session) == (0, 0, 0)
+        await session.aclose()
 
-    async def check():
-        async with a_server(made) as base_url:
-            session = InsightsSession(
-                ("AC1", "x"),
-                base_url=base_url,
-                retry=RetryPolicy(max_attempts=2, base_delay=0.0001),
-            )
-            reading = Reading(plan, session, [*expected])
-            task = asyncio.create_task(reading.read())
-            await turns_of(plan.at, task=task)
-            await happens(plan, reading, session, task)
-            if not task.done():
-                await asyncio.wait([task])
-            reading.judge(task, expected)
-            # What is dropped rather than closed is gone some turns of the loop later.
-            del task
-            reading.closed = None
-            await turns(1)
-            gc.collect()
-            await until(lambda: own_tasks() == [])
-            assert held(session) == (0, 0, 0)
-            await session.aclose()
 
-    watchdog.run(check(), describe=lambda: f"{plan}, {made};")
+def test_two_that_fail_while_others_wait():
+    """Where two conferences fail after their first page, those that wait behind them still come."""
+    # The first is taken at once, and the next two have their turn until they are taken, too.
+    whole = [Faulty(f"CF{number:032x}", [1, 1], 0) for number in (0, 1, 2, 5, 6)]
+    broken = [
+        Faulty(f"CF{number:032x}", [1, 1], 0, 1, ResponseError, fault="bad record")
+        for number in (3, 4)
+    ]
+
+    async def main():
+        async with a_server([*whole, *broken]) as base_url:
+            async with InsightsSession(("AC1", "x"), base_url=base_url) as session:
+
+                async def one_after_another():
+                    for number in range(7):
+                        # Each is fetched, and waits for its turn, before the next one begins.
+                        await until(lambda pages=2 * number: session.stats.succeeded == pages)
+                        await turns(20)
+                        yield f"CF{number:032x}"
+
+                fan_out = session.fan_out(one_after_another(), concurrency=7, on_error="raise")
+                found = [await anext(fan_out)]
+                await until(lambda: session.stats.succeeded == 14)
+                await turns(50)
+                with pytest.raises(ResponseError):
+                    async for each in fan_out:
+                        found.append(each)
+                assert [each.conference_sid for each in found] == [each.sid for each in whole]
+
+    watchdog.run(main())
