@@ -1,0 +1,272 @@
+"""`on_invalid=` and `cursor_after`, over real sockets: one bad value hides no other record."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aioparticipants import InsightsSession, InvalidRequestError, ResponseError, RetryPolicy
+from aioparticipants.testing import FakeInsights
+
+COUNT, SIZE = 9, 3
+
+#: What can stand for a label in a record that is no JSON then, or no UTF-8.
+MALFORMED = {
+    "not a number": b"NaN",
+    "infinity": b"-Infinity",
+    "control character": b'"a\x01b"',
+    "broken UTF-8": b'"a\xff"',
+    "many digits": b"1" * 5000,
+    "nested too deeply": b"[" * 100_000 + b"]" * 100_000,
+}
+UNREADABLE = {name: b'{"label": %s}' % label for name, label in MALFORMED.items()}
+UNREADABLE |= {"null": b"null", "number": b"7", "string": b'"}, {"'}
+#: What is a record, with a value that is none of its field's.
+MISFIT = b'{"participant_sid": "%s", "label": 7, "metrics": {"inbound": {"mos": "4.2"}}}'
+
+
+class Damaged(FakeInsights):
+    """A fake that serves other bytes than JSON in place of some records."""
+
+    def __init__(self):
+        super().__init__()
+        self.damage: dict[str, bytes] = {}
+
+    def _page(self, request):
+        body = super()._page(request)
+        for records in self._conferences.values():
+            for record in records:
+                damage = self.damage.get(record["participant_sid"])
+                if damage is not None:
+                    body = body.replace(json.dumps(record).encode(), damage)
+        return body
+
+
+@pytest.fixture
+async def fake():
+    async with Damaged() as server:
+        yield server
+
+
+@pytest.fixture
+async def session(fake):
+    async with InsightsSession(
+        fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0.001)
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def conference(fake):
+    """Return a conference, and the SIDs of its participants."""
+    sid = fake.add_conference(COUNT)
+    return sid, [each["participant_sid"] for each in fake.records(sid)]
+
+
+def damaged(fake, participant_sid, how):
+    """Let a record be damaged."""
+    sid = participant_sid.encode()
+    fake.damage[participant_sid] = MISFIT % sid if how == "misfit" else UNREADABLE[how]
+
+
+def sids(records):
+    return [each.participant_sid for each in records]
+
+
+@pytest.mark.parametrize("by", ["record", "page"])
+@pytest.mark.parametrize("at", [0, 1, 2, 4, 8])
+@pytest.mark.parametrize("how", ["misfit", *UNREADABLE])
+async def test_going_on_behind_a_bad_record(fake, session, conference, how, at, by):
+    """The error is final and comes after all good records; its `cursor_after` leads to the rest."""
+    sid, everyone = conference
+    damaged(fake, everyone[at], how)
+    found, errors, cursor = [], [], None
+    while True:
+        stream = session.participants(sid, page_size=None if cursor else SIZE, resume=cursor)
+        try:
+            if by == "record":
+                async for participant in stream:
+                    found.append(participant)
+            else:
+                async for page in stream.pages():
+                    found += page.records
+            break
+        except ResponseError as error:
+            errors.append(error)
+            cursor = error.cursor_after
+
+    assert sids(found) == everyone[:at] + everyone[at + 1 :]
+    [error] = errors
+    assert error.path.startswith(f"participants[{at % SIZE}]")
+    assert (error.transient, error.conference_sid) == (False, sid)
+    assert error.request_id is not None
+    # What the error's own cursor names is the bad record itself, for as long as it is bad.
+    again = session.participants(sid, resume=error.cursor)
+    with pytest.raises(ResponseError) as caught:
+        await anext(again)
+    assert caught.value.cursor_after is not None
+    fake.damage.clear()
+    rest = await session.participants(sid, resume=error.cursor)
+    assert sids(rest) == everyone[at:]
+
+
+async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, conference):
+    """However a record is bad, its page was asked for once, and the error made no retry."""
+    sid, everyone = conference
+    damaged(fake, everyone[4], "not a number")
+    with pytest.raises(ResponseError) as caught:
+        [_ async for _ in session.participants(sid, page_size=SIZE)]
+
+    assert [each.query.get("Page", "0") for each in fake.requests] == ["0", "1", "2"][
+        : len(fake.requests)
+    ]
+    assert caught.value.attempts == ()
+    assert session.stats.retries == 0
+
+
+@pytest.mark.parametrize("by", ["record", "page", "await", "fan-out", "merged"])
+@pytest.mark.parametrize("at", [0, 1, 4, 8])
+@pytest.mark.parametrize("how", [*UNREADABLE])
+async def test_keeping_on_past_an_unreadable_record(fake, session, conference, how, at, by):
+    """With "keep" the list goes on by itself, and each unreadable record is noted with its place."""
+    sid, everyone = conference
+    damaged(fake, everyone[at], how)
+    if by in {"fan-out", "merged"}:
+        fan_out = session.fan_out([sid], page_size=SIZE, on_invalid="keep")
+        if by == "merged":
+            found = [each async for each in fan_out.participants()]
+            problems = fan_out.problems
+        else:
+            [result] = await fan_out
+            assert result.error is None
+            found, problems = result.participants, result.problems
+    else:
+        stream = session.participants(sid, page_size=SIZE, on_invalid="keep")
+        if by == "await":
+            found = await stream
+        elif by == "page":
+            found = [each async for page in stream.pages() for each in page.records]
+        else:
+            found = []
+            async for each in stream:
+                # It is noted when it was passed, and not before.
+                assert bool(stream.problems) == (everyone.index(each.participant_sid) > at)
+                found.append(each)
+        problems = stream.problems
+
+    assert sids(found) == everyone[:at] + everyone[at + 1 :]
+    [problem] = problems
+    assert (problem.conference_sid, problem.index) == (sid, at % SIZE)
+    assert f"participants[{at % SIZE}]" in problem.fault
+    with pytest.raises(ResponseError):
+        await anext(session.participants(sid, resume=problem.cursor))
+    fake.damage.clear()
+    assert sids(await session.participants(sid, resume=problem.cursor)) == everyone[at:]
+
+
+@pytest.mark.parametrize("by", ["stream", "fan-out"])
+async def test_keeping_a_wrong_value(fake, session, conference, by):
+    """With "keep" a field of the wrong type is None, its value is in `extra`, and is named."""
+    sid, everyone = conference
+    damaged(fake, everyone[4], "misfit")
+    if by == "stream":
+        stream = session.participants(sid, on_invalid="keep")
+        found = await stream
+        assert stream.problems == ()
+    else:
+        [result] = await session.fan_out([sid], on_invalid="keep")
+        found = result.participants
+        assert result.problems == ()
+
+    assert sids(found) == everyone
+    kept = found[4]
+    assert (kept.label, kept.extra["label"]) == (None, 7)
+    assert (kept.metrics.inbound.mos, kept.metrics.inbound.extra["mos"]) == (None, "4.2")
+    assert [each.split(":")[0] for each in kept.problems] == ["label", "metrics.inbound.mos"]
+    assert all(each.problems == () for each in found if each is not kept)
+
+
+async def test_cursors_around_what_was_passed_over(fake, session, conference):
+    """With "keep" the cursor is exact on either side of an unreadable record, and verifies."""
+    sid, everyone = conference
+    damaged(fake, everyone[1], "not a number")
+    damaged(fake, everyone[3], "null")
+    good = [each for each in everyone if each not in fake.damage]
+    stream = session.participants(sid, on_invalid="keep", page_size=5)
+    cursors = [stream.cursor]
+    for expected in good:
+        assert (await anext(stream)).participant_sid == expected
+        cursors.append(stream.cursor)
+    for taken, cursor in enumerate(cursors):
+        rest = session.participants(sid, resume=cursor, on_invalid="keep")
+        assert sids(await rest) == good[taken:]
+
+
+@pytest.mark.parametrize("limit", range(COUNT + 1))
+async def test_a_limit_counts_what_cannot_be_read(fake, session, conference, limit):
+    """`limit` is the number of records of the list that are gone through, readable or not."""
+    sid, everyone = conference
+    damaged(fake, everyone[1], "not a number")
+    stream = session.participants(sid, page_size=SIZE, limit=limit, on_invalid="keep")
+    found = await stream
+
+    assert sids(found) == [each for each in everyone[:limit] if each != everyone[1]]
+    assert len(stream.problems) == (limit > 1)
+    assert len(fake.requests) == -(-limit // SIZE)
+
+
+async def test_what_cannot_be_read_to_its_end(fake, session, conference):
+    """Where it cannot be told where a record ends, that is an error in either mode, at its place."""
+    sid, everyone = conference
+    fake.damage[everyone[1]] = b'{"label": "never ends}'
+    for on_invalid in ("raise", "keep"):
+        stream = session.participants(sid, page_size=SIZE, on_invalid=on_invalid)
+        found = []
+        with pytest.raises(ResponseError) as caught:
+            async for each in stream:
+                found.append(each)
+        assert sids(found) == everyone[:1]
+        assert (caught.value.cursor_after, caught.value.transient) == (None, False)
+        assert stream.problems == ()
+
+
+async def test_an_awaited_list_leads_past_nothing(fake, session, conference):
+    """Of an awaited list the good records were not delivered, so its error leads past none."""
+    sid, everyone = conference
+    damaged(fake, everyone[4], "misfit")
+    with pytest.raises(ResponseError) as caught:
+        await session.participants(sid, page_size=SIZE)
+    assert caught.value.cursor_after is None
+    fake.damage.clear()
+    assert sids(await session.participants(sid, resume=caught.value.cursor)) == everyone
+
+
+async def test_a_failed_await_notes_nothing(fake, session, conference):
+    """An awaited list that failed keeps no notes, as nothing of it was delivered."""
+    sid, everyone = conference
+    damaged(fake, everyone[0], "null")
+    fake.damage[everyone[4]] = b'{"label": "never ends}'
+    stream = session.participants(sid, page_size=SIZE, on_invalid="keep")
+    with pytest.raises(ResponseError):
+        await stream
+    assert stream.problems == ()
+
+
+async def test_closing_keeps_the_notes(fake, session, conference):
+    """What was noted can still be read when the stream is closed; what lies ahead is not noted."""
+    sid, everyone = conference
+    damaged(fake, everyone[1], "null")
+    damaged(fake, everyone[5], "null")
+    async with session.participants(sid, on_invalid="keep") as stream:
+        for _ in range(3):
+            await anext(stream)
+    assert [each.index for each in stream.problems] == [1]
+
+
+@pytest.mark.parametrize("wrong", ["KEEP", None, True, "", ["keep"]])
+async def test_other_ways(session, wrong):
+    """Anything but "raise" and "keep" is refused before anything is sent."""
+    for make in (session.participants, session.fan_out):
+        with pytest.raises(InvalidRequestError, match="'raise' or 'keep'"):
+            make("CF" + "a" * 32, on_invalid=wrong)
