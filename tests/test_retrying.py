@@ -75,12 +75,6 @@ class Call:
             self.attempt, sleep=self.sleep, before_sleep=self.waits.append
         )
 
-    async def again(self, damage):
-        """Return what comes after the last result proved bad, in the consumer's own time."""
-        self.time += 1000.0
-        self.run.undo(damage)
-        return await self.result()
-
 
 def cut_off():
     return ResponseError("cut off", transient=True)
@@ -209,18 +203,9 @@ async def test_budget_ends_before_the_wait_that_would_pass_it():
     assert call.left == [30.0, 19.0, 8.0]
 
 
-async def test_an_attempt_gets_what_the_deadline_leaves():
-    """An attempt gets the smaller of what budget and deadline leave, queueing included."""
-    call = Call(unavailable(), "page", deadline=203.0)
-    call.deadline.left()
-
-    assert await call.result() == "page"
-    assert call.left == [103.0, 1.5]
-
-
 @pytest.mark.parametrize("retry_after", [2.0, 50.0])
 async def test_a_wait_that_would_pass_the_deadline_is_not_begun(retry_after):
-    """The run ends at once, and the verdict is the deadline's, with the attempts."""
+    """The run ends at once, and its error is the deadline's, with the attempts."""
     call = Call(limited(retry_after), deadline=103.0)
     call.deadline.left()
 
@@ -228,32 +213,32 @@ async def test_a_wait_that_would_pass_the_deadline_is_not_begun(retry_after):
         await call.result()
 
     assert call.slept == []
-    late = call.run.verdict(caught.value)
+    late = call.run.final_error(caught.value)
     assert isinstance(late, DeadlineExceededError)
     assert late.attempts == (Attempt("HTTP 429", 1.0),)
     assert "103.0 s" in str(late)
 
 
-async def test_verdicts_that_are_not_the_deadlines():
-    """What ends a run in time is its own verdict, the last of the attempts included."""
+async def test_errors_that_are_not_the_deadlines():
+    """What ends a run in time is its own error, the last of the attempts included."""
     call = Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=101.2)
     call.deadline.left()
 
     with pytest.raises(ServerError) as caught:
         await call.result()
 
-    assert call.run.verdict(caught.value) is caught.value
+    assert call.run.final_error(caught.value) is caught.value
 
 
 async def test_the_last_attempt_at_the_deadline():
-    """Where the deadline has passed, even the last attempt's failure is the deadline's verdict."""
+    """Where the deadline has passed, even the last attempt's failure is the deadline's error."""
     call = Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=101.0)
     call.deadline.left()
 
     with pytest.raises(ServerError) as caught:
         await call.result()
 
-    assert isinstance(call.run.verdict(caught.value), DeadlineExceededError)
+    assert isinstance(call.run.final_error(caught.value), DeadlineExceededError)
 
 
 async def test_an_attempt_that_is_cut_off():
@@ -269,8 +254,8 @@ async def test_an_attempt_that_is_cut_off():
     with pytest.raises(asyncio.CancelledError):
         await queued.run.result_of(queue, sleep=queued.sleep, before_sleep=queued.waits.append)
 
-    assert call.run.verdict(TimeoutError()).attempts == (Attempt("DeadlineExceededError", 1.0),)
-    assert queued.run.verdict(TimeoutError()).attempts == ()
+    assert call.run.final_error(None).attempts == (Attempt("DeadlineExceededError", 1.0),)
+    assert queued.run.final_error(None).attempts == ()
 
 
 def test_deadline_runs_from_the_first_look():
@@ -520,34 +505,3 @@ def test_random_faults_are_retried_twice_a_call_at_most():
         world = simulator.at_random(share, lambda: RetryQuota(100), calls=1000)
 
         assert world.requests <= 2 * world.calls + 100
-
-
-async def test_a_result_that_proves_bad():
-    """A result that proves bad is a failed attempt; the consumer's time is not counted."""
-    call = Call(unavailable(), "bad", unavailable(), "good")
-    assert await call.result() == "bad"
-
-    assert await call.again(cut_off()) == "good"
-
-    assert call.slept == [0.5, 1.0, 2.0]
-    assert call.run.attempts == [
-        Attempt("HTTP 503", 1.0, 0.5),
-        Attempt("ResponseError", 1.0, 1.0),
-        Attempt("HTTP 503", 1.0, 2.0),
-    ]
-
-
-async def test_results_that_prove_bad_again_and_again():
-    """The bound on attempts holds over all of a run, and the last error carries them all."""
-    call = Call(*["bad"] * 3, policy=RetryPolicy(max_attempts=3))
-    await call.result()
-    await call.again(cut_off())
-    await call.again(cut_off())
-    damage = cut_off()
-
-    with pytest.raises(ResponseError) as caught:
-        await call.again(damage)
-
-    assert caught.value is damage
-    assert [attempt.outcome for attempt in damage.attempts] == ["ResponseError"] * 3
-    assert call.outcomes == []
