@@ -143,8 +143,12 @@ class Cancelled:
                 error = thrown
 
 
-async def cancelled_at(coroutine, *at, level=False):
-    """Cancel a coroutine at its suspensions `at`; tell whether it was cancelled, and was hit."""
+async def cancelled_at(coroutine, *at, level=False, own_finally=False):
+    """Cancel a coroutine at its suspensions `at`; tell whether it was cancelled, and was hit.
+
+    With `own_finally` it awaits something in a `finally` of its own, out of which a later
+    cancellation comes in the first one's place, by Python's own rules.
+    """
     run = Cancelled(coroutine, *at, level=level)
     cancelling = 0
 
@@ -160,15 +164,16 @@ async def cancelled_at(coroutine, *at, level=False):
     await asyncio.wait([task])
     # The task is not returned: its exception's traceback would hold what the coroutine held.
     assert task.cancelled() or task.exception() is None
-    assert run.came_out == run.came_in
+    assert (run.came_out is None) == (run.came_in is None)
+    assert own_finally or run.came_out == run.came_in
     assert cancelling == run.count
     return task.cancelled(), run.suspensions >= at[0]
 
 
-async def cancelled_by(style, coroutine, k):
+async def cancelled_by(style, coroutine, k, *, own_finally=False):
     """Cancel a coroutine at its k-th suspension, in a style; see `cancelled_at`."""
     at = [k, k + 1] if style == "twice" else [k]
-    return await cancelled_at(coroutine, *at, level=style == "level")
+    return await cancelled_at(coroutine, *at, level=style == "level", own_finally=own_finally)
 
 
 async def turns(count=3, *, task=None):

@@ -351,7 +351,8 @@ def test_a_session_of_ones_own(new_loop, consume, style):
 
     async def once(fake, k):
         session = InsightsSession(fake.credentials, base_url=fake.base_url)
-        _, was_hit = await cancelled_by(style, consume(session), k)
+        own_finally = consume is session_closed
+        _, was_hit = await cancelled_by(style, consume(session), k, own_finally=own_finally)
         assert repr(session).endswith("closed>")
         assert held(session) == (0, 0, 0), k
         http = session._transport._http
