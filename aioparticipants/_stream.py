@@ -259,9 +259,9 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
             self._stay_at(beginning)
             del self._problems[problems:]
             failure = error if isinstance(error, InsightsError) else _given_up()
-            failure.cursor = self.cursor
-            if isinstance(failure, ResponseError):
+            if isinstance(failure, ResponseError) and failure.cursor != self.cursor:
                 failure.cursor_after = None  # it leads past good records that were not delivered
+            failure.cursor = self.cursor
             self._closed, self._error = False, copied(failure)
             raise
         return records
@@ -394,6 +394,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
         Where that is the first one, raise what is wrong with it.
         """
+        if self._error is not None:  # and the records have gone past what it is about
+            raise self._error
         page, buffer = cast("RawPage", self._page), self._buffer
         records, structure, key = page.records, self._structure, self._key
         index = self._next
@@ -493,9 +495,10 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         records, sid = page.records, None
         for _ in records.walk(start - 1):
             await asyncio.sleep(0)
-        # Where it cannot be read, perhaps the record could not either that the cursor is behind.
-        with suppress(InsightsError):
-            sid = self._sid_of(records.at(start - 1)) if records.count != start - 1 else None
+        # Where it cannot be read (or there is none), perhaps the record that the cursor is behind
+        # could not be read either. IndexError: there is none, or it was passed over already.
+        with suppress(InsightsError, IndexError):
+            sid = self._sid_of(records.at(start - 1))
         for _ in records.walk(start):
             await asyncio.sleep(0)
         self._raise_if_closed()
