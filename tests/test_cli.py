@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from aioparticipants import InsightsSession, InvalidRequestError, __version__
+from aioparticipants import InvalidRequestError, __version__
 from aioparticipants.__main__ import main
 from aioparticipants._cli._proxies import proxy_for
 from aioparticipants._cli._signals import Interruption
@@ -189,8 +188,9 @@ def test_failure(served, capsys):
     assert "CP1" in out
     [line] = err.splitlines()
     assert "participants[1]" in line
-    option = line.partition(" Records written: 1; go on with ")[2]
-    served.add_conference([{}, {"participant_sid": "CP2"}], conference_sid=sid)
+    option = re.search(r" Records written: 1; go on with (\S+), or", line).group(1)
+    mended = [{"participant_sid": "CP1"}, {"participant_sid": "CP2"}]
+    served.add_conference(mended, conference_sid=sid)
     assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson", option]) == 0
     assert "CP2" in capsys.readouterr().out
     assert main(["list", sid, "--base-url", served.base_url, "--resume", "x"]) == 2
@@ -269,18 +269,54 @@ def test_timeout_of_an_attempt(served, capsys):
     assert len(served.requests) >= 2
 
 
-@pytest.mark.skipif(
-    "on_invalid" not in inspect.signature(InsightsSession.participants).parameters,
-    reason="the keyword is yet to come",
-)
-def test_invalid_values_are_kept(served, capsys):
-    """--on-invalid=keep lists the records that --on-invalid=raise stops at."""
-    sid = served.add_conference([{"participant_sid": "CP1"}, {"label": 7}, {"label": "last"}])
+BAD = [{"participant_sid": "CP1"}, {"label": 7}, {"label": "last"}]
 
-    assert main(["list", sid, "--format", "ndjson", "--on-invalid", "raise"]) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    assert main(["list", sid, "--format", "ndjson", "--on-invalid", "keep"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+
+@pytest.mark.parametrize("form", ["table", "ndjson"])
+def test_bad_records(served, capsys, form):
+    """--on-invalid=raise stops at a bad record, and tells how to go on at it, and behind it."""
+    sid = served.add_conference(BAD)
+    arguments = ["list", sid, "--format", form, "--limit", "3"]
+
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "CP1" in out
+    assert "label" in err
+    at, behind = re.search(
+        r" Records written: 1; go on with (.*), or go on behind the bad record with (.*)$", err
+    ).groups()
+    assert main([*arguments, *at.split()]) == 1
+    assert "participants[1]" in capsys.readouterr().err
+    assert main([*arguments, *behind.split()]) == 0
+    assert "last" in capsys.readouterr().out
+    assert at.split()[1] == behind.split()[1] == "--limit=2"
+    served.add_conference(BAD[1:], conference_sid=sid)
+    assert main(arguments) == 1
+    assert " Records written: 0; go on behind the bad record with" in capsys.readouterr().err
+
+
+def test_bad_records_are_kept(served, capsys):
+    """--on-invalid=keep lists what can be read, and tells how many had problems, in plain text."""
+    sid = served.add_conference([*BAD, {"events": {HOSTILE: 7}}, {}])
+    arguments = ["list", sid, "--on-invalid", "keep"]
+
+    assert main([*arguments, "--format", "ndjson"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["label"] for line in out.splitlines()] == [None, 7, "last", None, None]
+    assert err.splitlines()[0].startswith("5 participants, 1 pages, ")
+    assert err.splitlines()[1].startswith("2 of them have values of the wrong type, such as label")
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 6
+    assert err.replace("\n", "").isprintable()
+    bad = json.dumps(BAD[2]).encode().replace(b"last", b"\x01")
+    served.fail_next(
+        200, body=b'{"meta": {"next_page_url": null}, "participants": [{}, ' + bad + b", {}]}"
+    )
+    assert main([*arguments, "--format", "ndjson"]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err.splitlines()[1].startswith("1 more records could not be read, such as: ")
 
 
 def test_base_url_of_the_environment(served, monkeypatch, capsys):

@@ -38,6 +38,8 @@ class Output:
         """Records that were written, in whole pages."""
         self.cursor: str | None = None
         """Where the list goes on behind them; None before the first, and after the last."""
+        self.cursor_behind: str | None = None
+        """Where it goes on behind a record that ended it."""
         self.limit: int | None = None
         """Records that were to be written in all, where there is a limit."""
         self._is_cut = False
@@ -82,11 +84,11 @@ class Output:
 
     def way_on(self) -> str:
         """Return how to go on behind what is written; nothing where it is by the same command."""
-        if self.cursor is None:
-            return ""
-        part = ", and maybe a part of the next page" if self._is_cut else ""
         left = "" if self.limit is None else f" --limit={self.limit - self.records}"
-        return f" Records written: {self.records}{part}; go on with --resume={self.cursor}{left}"
+        ways = {"go on": self.cursor, "go on behind the bad record": self.cursor_behind}
+        told = [f"{way} with --resume={place}{left}" for way, place in ways.items() if place]
+        part = ", and maybe a part of the next page" if self._is_cut else ""
+        return f" Records written: {self.records}{part}; {', or '.join(told)}" if told else ""
 
 
 def say(line: str, *, prefix: str = "") -> None:
