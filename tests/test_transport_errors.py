@@ -481,7 +481,7 @@ def test_a_lent_session_of_another_loop():
 async def test_a_lender_that_closes_while_a_request_is_under_way():
     """An attempt under way as its lender closes the session is told so, and is not made again."""
     async with raw(...) as server, lending(server.base_url) as (session, lent):
-        waiting = asyncio.create_task(session.participants(SID)._collect())
+        waiting = asyncio.create_task(session.participants(SID).all())
         while not server.heads:  # noqa: ASYNC110 - turns of the loop
             await asyncio.sleep(0)
         await lent.close()
@@ -495,7 +495,7 @@ async def test_a_lender_that_closes_while_a_request_waits_for_a_connection():
     """An attempt that waits for a connection as its lender closes is told so, and not cancelled."""
     connector = aiohttp.TCPConnector(limit=1)
     async with raw(...) as server, lending(server.base_url, connector=connector) as (session, lent):
-        lists = [asyncio.create_task(session.participants(SID)._collect()) for _ in range(2)]
+        lists = [asyncio.create_task(session.participants(SID).all()) for _ in range(2)]
         while not (server.heads and connector._waiters):  # noqa: ASYNC110 - turns of the loop
             await asyncio.sleep(0)
         await lent.close()
