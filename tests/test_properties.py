@@ -41,7 +41,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._cursors import cursor_of, resumed
+from aioparticipants._cursors import Resumed, cursor_of, resumed
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
 from aioparticipants._structuring import (
@@ -51,7 +51,7 @@ from aioparticipants._structuring import (
 )
 from aioparticipants._tasks import SessionTasks
 
-from .bodies import all_of, page_of, read
+from .bodies import all_of, read
 from .lists import list_of
 
 SETTINGS = settings(
@@ -117,7 +117,6 @@ async def turns(count):
 # --- Page graphs ---
 
 END, ABSENT = "end", "absent"
-BAD = {"label": 7}
 HOSTILE = [
     f"https://evil.example@insights.twilio.com{PATH}?Page=1",
     f"{HOST}/v1/Conferences/CF{'b' * 32}/Participants?Page=1",
@@ -126,8 +125,33 @@ HOSTILE = [
     f"ftp://insights.twilio.com{PATH}?Page=1",
     f"{HOST}{PATH}?Page=1\r\nX: 1",
     f"https://[::1{PATH}?Page=1",
-    "",
+    " ",
 ]
+
+#: Records that are bad: of a wrong type; no JSON; and such that nothing tells where they end.
+MISFIT, MALFORMED, TORN = "misfit", "malformed", "torn"
+
+
+def text_of(record):
+    """Return the text of a record, good or bad; that of a bad one, too, has a number."""
+    if not isinstance(record, tuple):
+        return json.dumps(record)
+    kind, label = record
+    return {
+        MISFIT: json.dumps({"label": label, "duration_seconds": "7"}),
+        MALFORMED: f'{{"label": "{label}", "duration_seconds": NaN}}',
+        TORN: f'{{"label": "{label}"]',
+    }[kind]
+
+
+def body_of(records, meta, *, meta_first=True):
+    """Return the body of a page."""
+    members = [f'"meta": {json.dumps(meta)}', f'"participants": {array_of(records)}']
+    return "{" + ", ".join(members if meta_first else reversed(members)) + "}"
+
+
+def array_of(records):
+    return f"[{', '.join(map(text_of, records))}]"
 
 
 @attrs.frozen
@@ -135,10 +159,9 @@ class Node:
     """A page of a made-up list: its records, and what its next link is."""
 
     records: list
+    """Each is an object, or the kind and the label of a bad one."""
     link: object
     """A page's number, or its query in another spelling; END; ABSENT; or a hostile link."""
-    damage: tuple = ()
-    """Before which record each reply but the last turns out to be no JSON."""
 
 
 def query_of(target):
@@ -155,15 +178,16 @@ def number_of(query):
 def link_of(target):
     if target in {END, ABSENT}:
         return None
-    return target if target in HOSTILE else f"{HOST}{PATH}?{query_of(target)}"
+    path = PATH if target == 1 else PATH.lower()  # as SIDs are compared without regard to case
+    return target if target in HOSTILE else f"{HOST}{path}?{query_of(target)}"
 
 
 @st.composite
-def graphs(draw, faulty=True):
+def graphs(draw, *, odd_links=True, bad_records=True, repeating=True):
     """Make up a list; most of its links lead on, the others anywhere."""
     size = draw(st.integers(1, 5))
-    names = st.integers(0, 3).map(lambda number: {"label": str(number)})
-    records = st.lists(names | st.just(BAD) if faulty and draw(st.booleans()) else names)
+    repeating = repeating and draw(st.booleans())
+    bad = [MISFIT, MALFORMED, TORN] if bad_records and draw(st.booleans()) else []
     pages = []
     for number in range(size):
         ahead = number + 1 if number + 1 < size else END
@@ -174,75 +198,111 @@ def graphs(draw, faulty=True):
             END,
             ABSENT,
         ]
-        odd = faulty and draw(st.integers(0, 3)) == 3
+        odd = odd_links and draw(st.integers(0, 3)) == 3
         link = draw(st.sampled_from(anywhere)) if odd else ahead
-        found = draw(records)[:4]
-        damage = draw(st.just([]) | st.lists(st.integers(0, len(found)), max_size=2))
-        pages.append(Node(found, link, (*damage,)))
+        labels = draw(st.lists(st.integers(0, 3), max_size=8))[:4]
+        records = []
+        for each in labels:
+            label = f"{each}" if repeating else f"{number}.{each}"
+            kind = draw(st.sampled_from([None, None, None, *bad])) if bad else None
+            records.append({"label": label} if kind is None else (kind, label))
+        pages.append(Node(records, link))
     return pages
 
 
-def reference(pages, query=FIRST.query, offset=0, limit=None):
-    """Return what must come of a list: its records, how it ends, and the pages asked for."""
-    seen = {FIRST.query, query}
-    out, asked, ending = [], [], END if limit == 0 else None
-    damage = {number: [*page.damage] for number, page in enumerate(pages)}
-    while ending is None:
-        asked.append(query)
-        if number_of(query) >= len(pages):
-            return out, BadRequestError, asked
+@attrs.define
+class Found:
+    """What comes of a list."""
+
+    labels: list = attrs.field(factory=list)
+    ending: object = None
+    """END, or the class of the error."""
+    asked: list = attrs.field(factory=list)
+    problems: list = attrs.field(factory=list)
+    """The query and place of each record that was passed over."""
+    after: tuple | None = None
+    """The query and place behind the bad record that it ended with, if it goes on there."""
+
+
+def reference(pages, query=FIRST.query, offset=0, limit=None, *, keep=False):
+    """Return what must come of a list."""
+    seen, latest = {FIRST.query, query}, None
+    found, left = Found(ending=END if limit == 0 else None), math.inf if limit is None else limit
+    while found.ending is None:
+        found.asked.append(query)
+        found.ending = refusal(pages, query, latest)
+        if found.ending is not None:
+            break
         node = pages[number_of(query)]
-        if node.link == ABSENT:
-            return out, ResponseError, asked
-        records = node.records[offset:]
-        bad_at = next_damage(damage, query)
-        good = records[: max(0, min(bad_at, len(node.records)) - offset)]
-        # With a limit it is looked first whether the next page is needed: not so, on a bad one.
-        spoiled = bad_at < math.inf and (limit is None or len(good) < limit - len(out))
-        if spoiled and BAD not in good:
-            out += labels_of(good)
-            if limit is None and bad_at >= offset and leads_on(node, seen):
-                # It was asked for ahead, and then dropped: it spends one of its replies.
-                asked.append(query_of(node.link))
-                next_damage(damage, asked[-1])
-            offset += len(good)
-            continue
-        if limit is not None:
-            records = records[: limit - len(out)]
-        if node.link == END or len(out) + len(records) == limit:
-            ending = END
-        elif node.link in HOSTILE or query_of(node.link) in seen:
-            ending = PaginationError
+        latest, following = array_of(node.records), following_of(node, seen)
+        stop = min(len(node.records), offset + left)
+        bad_at = take_records(found, node.records[:stop], query, offset, keep=keep)
+        if bad_at is not None:
+            # The next page was asked for ahead, unless a limit had this one looked through, and
+            # that failed.
+            torn = any(is_bad(each, TORN) for each in node.records[:stop])
+            leads_on = following not in {END, PaginationError} and stop < offset + left
+            found.asked += [following] if leads_on and not (torn and limit is not None) else []
+            found.ending = ResponseError
+            if not is_bad(node.records[bad_at], TORN):
+                found.after = behind(node, following, query, bad_at)
+            break
+        left -= stop - offset
+        found.ending = END if not left or following == END else None
+        if found.ending is None and following == PaginationError:
+            found.ending = PaginationError
+        query, offset = following, 0
+    return found
+
+
+def refusal(pages, query, latest):
+    """Return what is wrong with a page as a whole; `latest` is the array of the one before it."""
+    if number_of(query) >= len(pages):
+        return BadRequestError
+    node = pages[number_of(query)]
+    if node.link == ABSENT:
+        return ResponseError
+    repeats = node.records and array_of(node.records) == latest
+    return PaginationError if repeats else None
+
+
+def take_records(found, records, query, offset, *, keep):
+    """Add what comes of a page's records; return the place of the bad one that ends the list."""
+    for place, record in enumerate(records[offset:], offset):
+        if not isinstance(record, tuple):
+            found.labels.append(record["label"])
+        elif keep and not is_bad(record, TORN):
+            found.problems.append((query, place))
         else:
-            query, offset = query_of(node.link), 0
-            seen.add(query)
-        if BAD in records:
-            good = records[: records.index(BAD)]
-            # Asked for before the bad one was met.
-            ahead = [query] if ending is None and not (spoiled and limit) else []
-            return out + labels_of(good), ResponseError, asked + ahead
-        out += labels_of(records)
-    return out, ending, asked
+            return place
+    return None
 
 
-def next_damage(damage, query):
-    """Return before which record the next reply to a query is bad."""
-    left = damage.get(number_of(query))
-    return left.pop(0) if left else math.inf
+def following_of(node, seen):
+    """Return the query of the next page, or what comes instead; and count it as seen."""
+    if node.link == END:
+        return END
+    if node.link in HOSTILE or query_of(node.link) in seen:
+        return PaginationError
+    seen.add(query_of(node.link))
+    return query_of(node.link)
 
 
-def leads_on(node, seen):
-    return node.link not in {END, *HOSTILE} and query_of(node.link) not in seen
+def behind(node, following, query, place):
+    """Return the query and place behind a record: those of the next page, behind the last one."""
+    if place + 1 == len(node.records) and following not in {END, PaginationError}:
+        return following, 0
+    return query, place + 1
+
+
+def is_bad(record, *kinds):
+    return isinstance(record, tuple) and record[0] in kinds
 
 
 def place_of(cursor):
     """Return the request for the page that a cursor names, and the place on it."""
     goes_on = resumed(FIRST, cursor)
-    return goes_on.request, goes_on.offset
-
-
-def labels_of(records):
-    return [record["label"] for record in records]
+    return goes_on.request.query, goes_on.offset
 
 
 class GraphServer:
@@ -251,31 +311,29 @@ class GraphServer:
     def __init__(self, pages):
         self.pages = pages
         self.asked = []
-        self.damage = {number: [*page.damage] for number, page in enumerate(pages)}
         self.tasks = SessionTasks()
 
-    def stream(self, resume=None, limit=None):
-        place, offset = (FIRST, 0) if resume is None else place_of(resume)
-        pager = Pager(FIRST, place, key="participants")
+    def stream(self, resume=None, limit=None, *, keep=False):
+        place = Resumed(FIRST, 0, None) if resume is None else resumed(FIRST, resume)
+        pager = Pager(FIRST, place.request, key="participants")
 
         async def fetch(request, departed):
             self.asked.append(request.query)
             departed()
             body = self.body(request)
             await asyncio.sleep(0)
-            return pager.page(request, read(body), "RQ1", again=functools.partial(again, request))
-
-        async def again(request, damage, departed):
-            assert damage.transient
-            return await fetch(request, departed)
+            return pager.page(request, read(body), "RQ1")
 
         stream, _ = list_of(
-            place,
-            offset,
+            place.request,
+            place.offset,
             fetch=fetch,
             structure=participant,
             cursor=functools.partial(cursor_of, FIRST),
+            sid_name="label",
             limit=limit,
+            keep_invalid=keep,
+            before=place.before,
             tasks=self.tasks,
         )
         return stream
@@ -287,16 +345,15 @@ class GraphServer:
             raise BadRequestError(message, status=400)
         node = self.pages[number]
         meta = {} if node.link == ABSENT else {"next_page_url": link_of(node.link)}
-        damage = self.damage[number].pop(0) if self.damage[number] else None
-        return page_of(node.records, meta, bad_at=damage, meta_first=number % 2 == 0)
+        return body_of(node.records, meta, meta_first=number % 2 == 0)
 
 
 async def drained(stream, by_pages=False):
     """Return the labels that are left in a stream, and how it ends: each time the same way."""
-    labels, failure = [], None
+    labels, failure, pages = [], None, stream.pages()
     try:
         if by_pages:
-            async for page in stream.pages():
+            async for page in pages:
                 labels += [record.label for record in page.records]
         else:
             async for record in stream:
@@ -304,26 +361,46 @@ async def drained(stream, by_pages=False):
     except InsightsError as error:
         failure = error
     expected = StopAsyncIteration if failure is None else type(failure)
-    for items in (stream, stream.pages(), stream):
+    for items in (stream, pages, stream):
         with pytest.raises(expected) as caught:
             await anext(items)
         assert getattr(caught.value, "cursor", stream.cursor) == stream.cursor
     if failure is None:
+        await nothing_begins(stream, "used up")
         return labels, END
     assert (failure.cursor, failure.conference_sid) == (stream.cursor, SID)
+    with pytest.raises(expected) as caught:
+        await stream
+    assert caught.value.cursor == stream.cursor
     return labels, type(failure)
 
 
+async def nothing_begins(stream, words):
+    """See that nothing begins anew on a stream, and that each refusal says why, and where."""
+    for begin in (stream.all, stream.__aenter__, stream.pages, stream.__aiter__):
+        with pytest.raises(InvalidRequestError, match=words) as caught:
+            await begin()
+        assert caught.value.cursor == stream.cursor
+
+
 @settings(SETTINGS, max_examples=400)
-@given(graphs(), st.none() | st.integers(0, 8), st.booleans())
-def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages):
+@given(graphs(), st.none() | st.integers(0, 8), st.booleans(), st.booleans())
+def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep):
     """Whatever the pages and links, the right records come, the right end, and no other request."""
 
     async def check():
         server = GraphServer(pages)
-        async with server.stream(limit=limit) as stream:
+        async with server.stream(limit=limit, keep=keep) as stream:
             labels, ending = await drained(stream, by_pages)
-        assert (labels, ending, server.asked) == reference(pages, limit=limit)
+            asked = [*server.asked]  # the same again is told without a request
+        found = reference(pages, limit=limit, keep=keep)
+        assert (labels, ending, asked) == (found.labels, found.ending, found.asked)
+        assert [place_of(each.cursor) for each in stream.problems] == found.problems
+        assert [each.index for each in stream.problems] == [place for _, place in found.problems]
+        assert server.asked == asked
+        with pytest.raises(StopAsyncIteration if ending == END else InvalidRequestError):
+            await anext(stream)
+        await nothing_begins(stream, "used up" if ending == END else "closed before its end")
 
     run(check())
 
@@ -332,7 +409,8 @@ def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages):
 @given(graphs(), st.none() | st.integers(0, 3))
 def test_a_list_goes_on_at_every_cursor(pages, limit):
     """What came before a cursor and what comes after it are the list, each record once."""
-    expected, ending, _ = reference(pages)
+    whole = reference(pages)
+    expected, ending = whole.labels, whole.ending
 
     async def check():
         server = GraphServer(pages)
@@ -346,30 +424,31 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
         cursors.append(stream.cursor)  # of a closed stream
         places = [*range(len(expected) + 1), len(expected), len(expected)]
         for place, cursor in zip(places, cursors, strict=True):
-            request, offset = place_of(cursor)
+            query, offset = place_of(cursor)
             async with server.stream(resume=cursor) as rest:
                 assert rest.cursor == cursor
                 found = await drained(rest)
-            assert found == reference(pages, request.query, offset)[:2]
-            # A resumed list does not know what was seen before. So it notices a circle one round
-            # later, at the most: only then does it go beyond the first one.
-            assert found[1] == ending
+            again = reference(pages, query, offset)
+            assert found == (again.labels, again.ending)
             assert found[0][: len(expected) - place] == expected[place:]
+            # A resumed list does not know what came before. So it notices a loop one round later,
+            # at the most, and no page that repeats the one before its first: it goes beyond those.
             if ending is not PaginationError:
-                assert found[0] == expected[place:]
+                assert found == (expected[place:], ending)
             async with server.stream(resume=cursor, limit=limit) as rest:
                 found = await drained(rest)
-            assert found == reference(pages, request.query, offset, limit)[:2]
+            again = reference(pages, query, offset, limit)
+            assert found == (again.labels, again.ending)
 
     run(check())
 
 
 @settings(SETTINGS, max_examples=100)
-@given(graphs(faulty=False), st.data())
+@given(graphs(odd_links=False, bad_records=False, repeating=False), st.data())
 def test_a_list_in_any_pieces_is_the_list(pages, data):
     """A list read in pieces, each resumed where the last one stopped, is the list."""
-    expected, ending, _ = reference(pages)
-    assert ending == END
+    expected = reference(pages).labels
+    assert reference(pages).ending == END
 
     async def check():
         server = GraphServer(pages)
@@ -383,6 +462,82 @@ def test_a_list_in_any_pieces_is_the_list(pages, data):
             found += labels
             cursor = stream.cursor
         assert found == expected
+
+    run(check())
+
+
+@settings(SETTINGS, max_examples=120)
+@given(graphs(odd_links=False, repeating=False), st.none() | st.integers(1, 4))
+def test_a_list_goes_on_behind_every_bad_record(pages, limit):
+    """By `cursor_after` comes what keeping gives in one go: all good records, each once."""
+    expected = reference(pages, keep=True)
+
+    async def check():
+        server = GraphServer(pages)
+        cursor, labels, ending = None, [], None
+        bad = []
+        while ending is None:
+            async with server.stream(resume=cursor, limit=limit) as stream:
+                found, end = await drained(stream)
+                failure = await anext_error(stream)
+            labels += found
+            if end == ResponseError and failure.cursor_after:
+                bad.append(place_of(failure.cursor))
+                cursor = failure.cursor_after
+                found = reference(pages, *place_of(failure.cursor))
+                assert (found.labels, found.after) == ([], place_of(cursor))
+            elif end == END and found:
+                cursor = stream.cursor
+            else:
+                ending = end
+        assert (labels, ending, bad) == (expected.labels, expected.ending, expected.problems)
+
+        async with server.stream(keep=True) as stream:
+            assert await drained(stream) == (labels, ending)
+        for problem in stream.problems:
+            async with server.stream(resume=problem.cursor) as rest:
+                failure = await anext_error(rest)
+            assert place_of(failure.cursor) == place_of(problem.cursor)
+            assert (problem.conference_sid, problem.fault) == (SID, str(failure))
+
+    run(check())
+
+
+async def anext_error(stream):
+    """Return the error that a stream gives next, None at its end."""
+    try:
+        await anext(stream)
+    except StopAsyncIteration:
+        return None
+    except InsightsError as error:
+        return error.with_traceback(None)
+    message = "there is a record"
+    raise AssertionError(message)
+
+
+@settings(SETTINGS, max_examples=150)
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=8, unique=True),
+    st.lists(st.integers(0, 9), max_size=8, unique=True),
+    st.integers(0, 8),
+)
+def test_a_changed_page_is_noticed(before, after, count):
+    """A list goes on where the record before its place is still the same one, and else ends."""
+    offset = min(count, len(before))
+
+    def server(labels):
+        return GraphServer([Node([{"label": f"{each}"} for each in labels], END)])
+
+    async def check():
+        async with server(before).stream() as stream:
+            for _ in range(offset):
+                await anext(stream)
+        async with server(after).stream(resume=stream.cursor) as rest:
+            found = await drained(rest)
+        if before[:offset][-1:] == after[:offset][offset - 1 :] or not offset:
+            assert found == ([f"{each}" for each in after[offset:]], END)
+        else:
+            assert found == ([], PaginationError)
 
     run(check())
 
@@ -432,7 +587,7 @@ def test_any_object_is_a_page_or_a_response_error(body):
     assert all_of(page.records) == (body["participants"] or [])
     link = body["meta"]["next_page_url"]
     if page.following is None:
-        assert link is None
+        assert not link
     elif isinstance(page.following, Request):
         assert link == f"{HOST}{PATH}?{page.following.query}"
     else:
@@ -460,7 +615,7 @@ class Outcome:
 
 
 async def outcome_of(call):
-    """Await a record or a page, and tell what came, keeping no frame that holds the stream."""
+    """Await a record, a page or a list, and tell what came, keeping no frame with the stream."""
     try:
         found = await call
     except StopAsyncIteration:
@@ -470,8 +625,7 @@ async def outcome_of(call):
     except Exception as error:  # noqa: BLE001 - whatever it is, the model judges it
         kind = "error" if isinstance(error, InsightsError) else type(error).__name__
         return Outcome(kind, error=error.with_traceback(None))
-    records = (found,) if isinstance(found, int) else found.records
-    return Outcome("records", records=records)
+    return Outcome("records", records=records_of(found))
 
 
 async def timed_outcome_of(call, seconds):
@@ -488,14 +642,51 @@ async def timed_outcome_of(call, seconds):
                 return Outcome("ZeroDivisionError")
     except TimeoutError:
         return Outcome("cancelled")
-    return Outcome("records", records=(found,) if isinstance(found, int) else found.records)
+    return Outcome("records", records=records_of(found))
+
+
+def records_of(found):
+    if isinstance(found, Number):
+        return (found,)
+    return (*found,) if isinstance(found, list) else found.records
+
+
+#: How far ahead, and which kinds.
+BAD_RECORDS = st.dictionaries(
+    st.integers(0, 5) | st.integers(0, 40),
+    st.sampled_from([MISFIT, MISFIT, MALFORMED, MALFORMED, TORN]),
+    max_size=4,
+)
+
+
+class Number(int):
+    """A record: what it is known by is its place in the list."""
+
+    @property
+    def label(self):
+        return f"{self}"
+
+
+def number(raw, key, index):
+    """Structure a record; what has more than a label does not fit."""
+    if [*raw] != ["label"]:
+        message = "does not fit"
+        raise ResponseError(message, path=f"{key}[{index}]")
+    return Number(raw["label"])
+
+
+async def cancel_until_done(task):
+    """Cancel a task on each turn of the loop, as anyio does."""
+    while not task.done():
+        task.cancel()
+        await turns(1)
 
 
 class Life(RuleBasedStateMachine):
     """One list of numbers, read by streams to which anything happens in any order.
 
-    The model is the number of records that came so far: the next one must be that number, as the
-    records are 0, 1, 2 …
+    The records are 0, 1, 2 … The model is the number of those that were delivered or passed over:
+    the next one to come must be that number, or the next good one behind bad ones.
     """
 
     def __init__(self):
@@ -504,37 +695,43 @@ class Life(RuleBasedStateMachine):
         self.loop = Loop()
         self.lost = []
         self.loop.set_exception_handler(lambda _loop, context: self.lost.append(context))
-        self.stream = None
+        self.stream = self.pages = None
         self.came = 0
 
     @initialize(
         # 40 is more than a page's structuring does without giving the loop a turn.
         sizes=st.lists(st.sampled_from([0, 1, 2, 3, 40]), min_size=1, max_size=6),
         limit=st.none() | st.integers(0, 6),
+        keep=st.booleans(),
+        bad=BAD_RECORDS,
     )
-    def begin(self, sizes, limit):
+    def begin(self, sizes, limit, keep, bad):
         self.starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self.faults, self.damage = {}, {}
+        self.faults, self.bad = {}, bad
         self.before, self.after, self.cleanup, self.departs = 0, 1, 0, True
         self.fetching, self.most_fetching = 0, 0
         self.cursor = None
         self.tasks = SessionTasks()
         self.gate = asyncio.Event()
         self.gate.set()
-        self.new_stream(limit)
+        self.new_stream(limit, keep)
 
     # What the streams talk to
 
-    def new_stream(self, limit):
-        place, offset = (FIRST, 0) if self.cursor is None else place_of(self.cursor)
-        pager = Pager(FIRST, place, key="participants")
-        self.limit, self.taken, self.resumed_at = limit, 0, self.came
-        self.closed, self.sticky = False, None
+    def new_stream(self, limit, keep):
+        place = Resumed(FIRST, 0, None) if self.cursor is None else resumed(FIRST, self.cursor)
+        pager = Pager(FIRST, place.request, key="participants")
+        self.came = self.resumed_at = self.number_at(place.request.query, place.offset)
+        self.stop = math.inf if limit is None else self.came + limit
+        self.keep, self.closed, self.used_up = keep, False, False
+        self.sticky = self.cursor_after = None
         self.failed, self.fetched = {}, set()
+        self.served_bad = {}  # the bad records of the pages that this stream has
 
         # Of the machine, no stream: what a page's task refers to must not keep its stream alive.
         async def fetch(request, departed):
-            number = number_of(request.query)
+            page = number_of(request.query)
+            assert page not in self.fetched  # nothing is fetched twice
             self.fetching += 1
             self.most_fetching = max(self.fetching, self.most_fetching)
             try:
@@ -543,65 +740,72 @@ class Life(RuleBasedStateMachine):
                     departed()
                 await turns(self.after)
                 await self.gate.wait()
-                if number in self.faults:
-                    fault = FAULTS[self.faults.pop(number)]()
+                if page in self.faults:
+                    fault = FAULTS[self.faults.pop(page)]()
                     if isinstance(fault, InsightsError):
-                        self.failed[number] = type(fault)
+                        self.failed[page] = type(fault)
                     raise fault
-                self.fetched.add(number)
-                envelope = read(self.body(number))
-                repeat = functools.partial(again, request)
-                return pager.page(request, envelope, "RQ1", again=repeat)
+                self.fetched.add(page)
+                return pager.page(request, read(self.body(page)), "RQ1")
             finally:
                 try:
                     await turns(self.cleanup)
                 finally:
                     self.fetching -= 1
 
-        async def again(request, damage, departed):
-            assert self.fetching == 0
-            number = number_of(request.query)
-            # What the page ahead failed of went with it. This one fails where it had got to.
-            self.failed = {}
-            self.resumed_at = self.came
-            self.fetched = {each for each in self.fetched if each < number}
-            return await fetch(request, departed)
-
         self.stream, _ = list_of(
-            place,
-            offset,
+            place.request,
+            place.offset,
             fetch=fetch,
-            structure=lambda raw, _key, _index: raw,
+            structure=number,
             cursor=functools.partial(cursor_of, FIRST),
+            sid_name="label",
             limit=limit,
+            keep_invalid=keep,
+            before=place.before,
             tasks=self.tasks,
         )
+        self.pages = self.stream.pages()
         self.cursor = self.stream.cursor
 
-    def body(self, number):
-        last = number == len(self.starts) - 2
-        return page_of(
-            [*range(self.starts[number], self.starts[number + 1])],
-            {"next_page_url": None if last else link_of(number + 1)},
-            bad_at=self.damage.pop(number, None),
-        )
+    def body(self, page):
+        numbers = range(self.starts[page], self.starts[page + 1])
+        # What was delivered once stays good: a page that changed is another test's.
+        bad = {each: self.bad[each] for each in numbers if each >= self.came and each in self.bad}
+        self.served_bad |= bad
+        records = [
+            (bad[each], f"{each}") if each in bad else {"label": f"{each}"} for each in numbers
+        ]
+        last = page == len(self.starts) - 2
+        return body_of(records, {"next_page_url": None if last else link_of(page + 1)})
 
     # What the model expects
+
+    def number_at(self, query, offset):
+        return self.starts[number_of(query)] + offset
+
+    def position(self, cursor=None):
+        return self.number_at(*place_of(cursor or self.stream.cursor))
+
+    def passed_over(self, start, stop):
+        """Tell whether all records of a range are bad ones that are passed over."""
+        return all(
+            self.keep and self.served_bad.get(each) in {MISFIT, MALFORMED}
+            for each in range(start, stop)
+        )
 
     def expect(self, outcome):
         """Compare what came of a call with what may come."""
         if outcome.kind == "cancelled":
             return
-        if self.closed:
+        if self.used_up:
             assert outcome.kind == "end"
+        elif self.closed:
+            self.expect_misuse(outcome.error, "closed before its end")
         elif outcome.kind == "records":
             self.expect_records(outcome.records)
         elif outcome.kind == "end":
-            last_page = len(self.starts) - 2
-            assert self.sticky is None
-            assert self.taken == self.limit or (
-                self.came == self.starts[-1] and last_page in self.fetched
-            )
+            self.expect_end()
         elif outcome.kind == "error":
             self.expect_error(outcome.error)
         else:
@@ -609,28 +813,62 @@ class Life(RuleBasedStateMachine):
 
     def expect_records(self, records):
         assert self.sticky is None
-        assert records == (*range(self.came, self.came + len(records)),)
-        self.came += len(records)
-        self.taken += len(records)
-        assert self.limit is None or self.taken <= self.limit
-        for number in self.failed:
-            assert self.came <= max(self.starts[number], self.resumed_at)
+        for each in records:
+            assert each not in self.served_bad
+            assert self.passed_over(self.came, each)
+            self.came = each + 1
+        assert self.came <= self.stop
+        for page in self.failed:
+            assert self.came <= max(self.starts[page], self.resumed_at)
+
+    def expect_end(self):
+        last_page = len(self.starts) - 2
+        assert self.sticky is None
+        end = min(self.stop, self.starts[-1])
+        assert self.passed_over(self.came, end)
+        assert end == self.stop or last_page in self.fetched
+        self.used_up = True
+
+    def expect_misuse(self, error, words):
+        assert type(error) is InvalidRequestError
+        assert words in str(error)
+        assert error.cursor == self.stream.cursor
 
     def expect_error(self, error):
         assert error.cursor == self.stream.cursor
+        place = self.position()
+        assert self.passed_over(self.came, place)
         if self.sticky is not None:
             assert type(error) is self.sticky
-        elif not (self.tasks.closed and type(error) is SessionClosedError):
+        elif self.tasks.closed and type(error) is SessionClosedError:
+            pass
+        elif place in self.served_bad:
+            self.expect_bad_record(error, place)
+        else:
             # A page later fails only where this one did not.
-            [(number, kind)] = self.failed.items()
-            assert (type(error), self.came) == (kind, max(self.starts[number], self.resumed_at))
+            [(page, kind)] = self.failed.items()
+            assert (type(error), place) == (kind, max(self.starts[page], self.resumed_at))
         self.sticky = type(error)
+
+    def expect_bad_record(self, error, place):
+        kind, page = self.served_bad[place], max(self.fetched & self.pages_with(place))
+        assert (type(error), error.transient) == (ResponseError, False)
+        assert error.path == f"participants[{place - self.starts[page]}]"
+        assert not self.keep or kind == TORN
+        assert (error.cursor_after is None) == (kind == TORN)
+        if error.cursor_after is not None:
+            assert self.position(error.cursor_after) == place + 1
+            self.cursor_after = error.cursor_after
+
+    def pages_with(self, place):
+        pages = range(len(self.starts) - 1)
+        return {each for each in pages if self.starts[each] <= place < self.starts[each + 1]}
 
     def run(self, work):
         return self.loop.run_until_complete(work)
 
     def call(self, mode):
-        return anext(self.stream if mode == "record" else self.stream.pages())
+        return anext(self.stream if mode == "record" else self.pages)
 
     # What may happen
 
@@ -652,24 +890,93 @@ class Life(RuleBasedStateMachine):
         here = max((each for each in pages if self.starts[each] <= self.came), default=0)
         self.faults[here + ahead] = kind
 
-    @rule(ahead=st.integers(0, 2), bad_at=st.integers(0, 40))
-    def let_a_body_be_bad(self, ahead, bad_at):
-        pages = range(len(self.starts) - 1)
-        number = ahead + max((each for each in pages if self.starts[each] <= self.came), default=0)
-        if number in pages:
-            size = self.starts[number + 1] - self.starts[number]
-            self.damage[number] = min(bad_at, size)
+    @rule(bad=BAD_RECORDS)
+    def let_records_be_bad(self, bad):
+        self.bad = {self.came + ahead: kind for ahead, kind in bad.items()}
 
     @usable
-    @rule(count=st.integers(1, 6), mode=modes, pause=st.integers(0, 3))
-    def take(self, count, mode, pause):
+    @rule(
+        count=st.integers(1, 8),
+        mode=modes,
+        pause=st.integers(0, 3),
+        going_on=st.sampled_from([True, True, False]),
+    )
+    def take(self, count, mode, pause, going_on):
+        if going_on and (self.closed or self.sticky or self.used_up):
+            if self.bad.get(self.came) == TORN:
+                del self.bad[self.came]
+            self.resume(None, keep=self.keep, closing=True, past=True)
         for _ in range(count):
             self.expect(self.run(outcome_of(self.call(mode))))
             self.run(turns(pause))
 
     @usable
     @rule(
-        mode=modes, after=st.integers(0, 9), again=st.none() | st.integers(0, 3), held=st.booleans()
+        after=st.none() | st.integers(0, 20),
+        level=st.booleans(),
+        held=st.booleans(),
+    )
+    def ask_for_all(self, after, level, held):
+        async def asked():
+            if held and after is not None:
+                self.gate.clear()
+            waiting = asyncio.create_task(outcome_of(self.stream.all()))
+            if after is not None:
+                await turns(1 + after)
+                waiting.cancel()
+                if level:
+                    await cancel_until_done(waiting)
+            await asyncio.wait([waiting])
+            self.gate.set()
+            return Outcome("cancelled") if waiting.cancelled() else waiting.result()
+
+        place, problems = self.stream.cursor, self.stream.problems
+        outcome = self.run(asked())
+        if self.used_up or self.closed:
+            self.expect_misuse(outcome.error, "used up" if self.used_up else "closed before its")
+        elif outcome.kind == "records":
+            self.expect_records(outcome.records)
+            self.expect_end()
+            self.closed = True
+        else:  # nothing of it was delivered
+            assert (self.stream.cursor, self.stream.problems) == (place, problems)
+            self.came = self.position(place)
+            self.expect_failed_list(outcome)
+
+    def expect_failed_list(self, outcome):
+        error = outcome.error
+        if outcome.kind == "error":
+            assert error.cursor == self.stream.cursor
+            kinds = {self.sticky} if self.sticky else {*self.failed.values()}
+            if not self.sticky and self.served_bad:
+                kinds |= {ResponseError}
+            if not self.sticky and self.tasks.closed:
+                kinds |= {SessionClosedError}
+            assert type(error) in kinds
+            self.sticky = type(error)
+            after = getattr(error, "cursor_after", None)
+            assert after is None or self.position(after) == self.came + 1
+        else:
+            assert outcome.kind in {"cancelled", "ZeroDivisionError"}
+            self.sticky = InvalidRequestError
+
+    @usable
+    @rule()
+    def begin_anew(self):
+        stream = self.stream
+        if self.used_up or self.closed:
+            words = "used up" if self.used_up else "closed before its end"
+            self.run(nothing_begins(stream, words))
+        else:
+            assert aiter(stream) is stream
+            self.pages = stream.pages()
+
+    @usable
+    @rule(
+        mode=modes,
+        after=st.integers(0, 9),
+        again=st.none() | st.integers(0, 3) | st.just("level"),
+        held=st.booleans(),
     )
     def cancel_a_wait(self, mode, after, again, held):
         async def cancelled():
@@ -678,7 +985,9 @@ class Life(RuleBasedStateMachine):
             waiting = asyncio.create_task(outcome_of(self.call(mode)))
             await turns(1 + after)
             waiting.cancel()
-            if again is not None:
+            if again == "level":
+                await cancel_until_done(waiting)
+            elif again is not None:
                 await turns(again)
                 waiting.cancel()
             await asyncio.wait([waiting])
@@ -709,9 +1018,8 @@ class Life(RuleBasedStateMachine):
                 self.gate.set()
             second = await outcome_of(self.call(modes[1]))
             self.gate.set()
-            if pending and not self.closed:
-                assert type(second.error) is InvalidRequestError
-                assert second.error.cursor == self.stream.cursor
+            if pending:
+                self.expect_misuse(second.error, "at once")
                 self.expect(await first)
             else:
                 self.expect(second)
@@ -723,9 +1031,10 @@ class Life(RuleBasedStateMachine):
         waiting=st.none() | modes,
         held=st.booleans(),
         cancel=st.none() | st.integers(1, 6),
+        level=st.booleans(),
         session=st.booleans(),
     )
-    def close(self, waiting, held, cancel, session):
+    def close(self, waiting, held, cancel, level, session):
         async def expected(mode):
             self.expect(await outcome_of(self.call(mode)))
 
@@ -745,6 +1054,8 @@ class Life(RuleBasedStateMachine):
             if cancel is not None:
                 await turns(cancel)
             interrupted = cancel is not None and closer.cancel()
+            if interrupted and level:
+                await cancel_until_done(closer)
             await asyncio.wait([closer])
             assert closer.cancelled() == interrupted
             assert self.fetching == 0
@@ -767,8 +1078,8 @@ class Life(RuleBasedStateMachine):
                 self.expect(await waiting)
                 del waiting
             self.cursor = self.stream.cursor
-            holder = [self.stream]
-            self.stream = None
+            holder = [self.stream, self.pages]
+            self.stream = self.pages = None
             if elsewhere:
                 # While the loop runs, so that it can tell, in debug mode, who calls from where.
                 dropping = threading.Thread(target=holder.clear)
@@ -782,15 +1093,22 @@ class Life(RuleBasedStateMachine):
 
         self.run(dropped())
 
-    @rule(limit=st.none() | st.integers(0, 6), closing=st.booleans())
-    def resume(self, limit, closing):
+    @rule(
+        limit=st.none() | st.integers(0, 6),
+        keep=st.booleans(),
+        closing=st.booleans(),
+        past=st.booleans(),
+    )
+    def resume(self, limit, keep, closing, past):
         if self.stream is not None and closing:
             self.run(self.stream.aclose())
-        self.stream = None
+        self.stream = self.pages = None
         self.run(turns(4 + self.cleanup))
         if self.tasks.closed:
             self.tasks = SessionTasks()
-        self.new_stream(limit)
+        if past and self.cursor_after is not None:
+            self.cursor = self.cursor_after
+        self.new_stream(limit, keep)
 
     # What holds at any time
 
@@ -798,8 +1116,14 @@ class Life(RuleBasedStateMachine):
     def the_cursor_names_the_next_record(self):
         if self.stream is not None:
             self.cursor = self.stream.cursor
-        request, offset = place_of(self.cursor)
-        assert self.starts[number_of(request.query)] + offset == self.came
+        assert self.passed_over(self.came, self.position(self.cursor))
+
+    @invariant()
+    def each_record_passed_over_is_noted(self):
+        if self.stream is not None:
+            found = [self.position(each.cursor) for each in self.stream.problems]
+            passed = range(self.resumed_at, self.position())
+            assert found == [each for each in passed if each in self.served_bad and self.keep]
 
     @invariant()
     def one_page_task_at_most(self):
@@ -811,11 +1135,12 @@ class Life(RuleBasedStateMachine):
         try:
             if hasattr(self, "tasks"):
                 self.faults.clear()
-                self.damage.clear()
-                self.resume(None, closing=True)
+                self.bad.clear()
+                self.gate.set()
+                self.resume(None, keep=False, closing=True, past=False)
                 rest = self.run(_all_of(self.stream))
                 assert rest == [*range(self.came, self.starts[-1])]
-                self.stream = None
+                self.stream = self.pages = None
                 self.run(turns(4))
                 assert asyncio.all_tasks(self.loop) == set()
             gc.collect(0)  # all that is new, as nothing was collected meanwhile
