@@ -49,7 +49,11 @@ MUTANTS = [
     _mutant(
         "error shown as the end",
         "stream",
-        ("_stream.py", "raise self._error\n", "raise StopAsyncIteration\n"),
+        (
+            "_stream.py",
+            "        if self._error is not None:\n            raise self._error\n        if self._next",
+            "        if self._error is not None:\n            raise StopAsyncIteration\n        if self._next",
+        ),
     ),
     _mutant(
         "closed session shown as the end",
@@ -70,10 +74,44 @@ MUTANTS = [
         "stream cancellation",
         (
             "_tasks.py",
-            "            await asyncio.wait(pending)\n"
-            "        except asyncio.CancelledError:\n            cancelled = True",
-            "            await asyncio.wait(pending)\n"
-            "        except asyncio.CancelledError:\n            raise",
+            "                await asyncio.wait(pending, timeout=left)\n            except asyncio.CancelledError as error:\n                first = first or error\n",
+            "                await asyncio.wait(pending, timeout=left)\n            except asyncio.CancelledError as error:\n                raise\n",
+        ),
+    ),
+    _mutant(
+        "closing waits for a turn that nobody disturbs",
+        "cancellation anyio",
+        (
+            "_tasks.py",
+            "        while not next_turn.done():\n            try:\n                await asyncio.wait([next_turn])\n            except asyncio.CancelledError as error:\n                first = first or error\n",
+            "        while True:\n            try:\n                await asyncio.sleep(0)\n                break\n            except asyncio.CancelledError as error:\n                first = first or error\n",
+        ),
+    ),
+    _mutant(
+        "closing waits without a bound",
+        "cancellation",
+        (
+            "_tasks.py",
+            "            if left <= 0:",
+            "            if False:",
+        ),
+    ),
+    _mutant(
+        "closing waits for whoever waits for it",
+        "closing_from_within",
+        (
+            "_tasks.py",
+            "            unseen += _waits.get(each, ())\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "closing waits for its own task",
+        "closing_from_within",
+        (
+            "_tasks.py",
+            "        if each is target:\n            return True\n",
+            "        if each is target:\n            return False\n",
         ),
     ),
     _mutant(
@@ -81,8 +119,26 @@ MUTANTS = [
         "stream cancellation",
         (
             "_tasks.py",
-            "    if cancelled:\n        raise asyncio.CancelledError",
-            "    if cancelled:\n        return",
+            "        if first is not None:\n            raise first\n",
+            "        if first is not None:\n            return\n",
+        ),
+    ),
+    _mutant(
+        "closing raises a cancellation of its own",
+        "cancellation anyio",
+        (
+            "_tasks.py",
+            "            raise first\n",
+            "            raise asyncio.CancelledError\n",
+        ),
+    ),
+    _mutant(
+        "closing raises the last cancellation",
+        "cancellation anyio",
+        (
+            "_tasks.py",
+            "        while not next_turn.done():\n            try:\n                await asyncio.wait([next_turn])\n            except asyncio.CancelledError as error:\n                first = first or error\n",
+            "        while not next_turn.done():\n            try:\n                await asyncio.wait([next_turn])\n            except asyncio.CancelledError as error:\n                first = error\n",
         ),
     ),
     _mutant(
@@ -111,15 +167,28 @@ MUTANTS = [
     _mutant(
         "a request more than the limit needs",
         "stream",
-        ("_stream.py", "last = records.known >= end or", "last = records.known > end or"),
+        (
+            "_stream.py",
+            "unreadable or records.known >= end)",
+            "unreadable or records.known > end)",
+        ),
+    ),
+    _mutant(
+        "a request behind what a limit cannot read",
+        "properties",
+        (
+            "_stream.py",
+            "last=unreadable or records.known >= end)",
+            "last=records.known >= end)",
+        ),
     ),
     _mutant(
         "two at once not noticed",
         "stream",
         (
             "_stream.py",
-            "        if self._busy:\n            raise _two_at_once()",
-            "        if False:\n            raise _two_at_once()",
+            "        if self._busy:\n            failure = _two_at_once()\n",
+            "        if False:\n            failure = _two_at_once()\n",
         ),
     ),
     _mutant(
@@ -127,8 +196,8 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "if records or self._unshown:",
-            "if (records and failure is None) or self._unshown:",
+            "self._empty_page or (self._buffer and (blocked or self._is_structured()))",
+            "self._empty_page or (self._buffer and self._is_structured())",
         ),
     ),
     _mutant(
@@ -142,19 +211,112 @@ MUTANTS = [
     ),
     # --- Bodies that prove bad half-way ---
     _mutant(
-        "bad body is no reason to ask again",
-        "faults properties",
-        ("_stream.py", "isinstance(error, ResponseError) and error.transient", "False"),
+        "same error of a malformed record not told again",
+        "properties",
+        (
+            "_stream.py",
+            "        if self._error is not None:  # and the records",
+            "        if False:  # and the records",
+        ),
     ),
     _mutant(
-        "page ahead of a bad body kept",
+        "record that is kept told as an error",
         "properties",
-        ("_prefetching.py", "            self._unwanted = True\n", ""),
+        (
+            "_stream.py",
+            "        if readable and self._keep_invalid:",
+            "        if False:",
+        ),
+    ),
+    _mutant(
+        "record that is torn passed over",
+        "properties",
+        (
+            "_stream.py",
+            "            readable = page.records.skip(index)",
+            "            page.records.skip(index)",
+        ),
+    ),
+    _mutant(
+        "no cursor behind a bad record",
+        "properties",
+        (
+            "_stream.py",
+            "        if readable and isinstance(error, ResponseError):",
+            "        if False:",
+        ),
+    ),
+    _mutant(
+        "cursor behind a bad record is before it",
+        "properties",
+        (
+            "_stream.py",
+            "self._behind(page, index + 1, sid)",
+            "self._behind(page, index, sid)",
+        ),
+    ),
+    _mutant(
+        "awaited list leads past records that were not delivered",
+        "cursors",
+        (
+            "_stream.py",
+            "isinstance(failure, ResponseError) and failure.cursor != self.cursor:",
+            "False:",
+        ),
+    ),
+    _mutant(
+        "awaited list never leads past a bad record",
+        "cursors",
+        (
+            "_stream.py",
+            "isinstance(failure, ResponseError) and failure.cursor != self.cursor:",
+            "isinstance(failure, ResponseError):",
+        ),
+    ),
+    _mutant(
+        "records passed over noted twice",
+        "properties",
+        (
+            "_stream.py",
+            "            del self._problems[problems:]\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "records passed over forgotten at closing",
+        "properties",
+        (
+            "_stream.py",
+            "        self._problems += self._passed_over()\n",
+            "",
+        ),
     ),
     _mutant(
         "task cancelled before its first step wakes nobody",
         "stream",
-        ("_prefetching.py", "        self._task.add_done_callback(over)", "        #"),
+        (
+            "_prefetching.py",
+            "        self._task.add_done_callback(on_end)",
+            "        #",
+        ),
+    ),
+    _mutant(
+        "closing leaves whoever waits for a page waiting",
+        "stream",
+        (
+            "_prefetching.py",
+            "        for waiter in self._arrival:\n            if waiter.get_loop() is running_loop():\n                _wake(waiter)\n",
+            "",
+        ),
+    ),
+    _mutant(
+        "page task that closes its own list waits for itself",
+        "closing_from_within",
+        (
+            "_prefetching.py",
+            "if self._task is None or self._task is _current_task():",
+            "if self._task is None:",
+        ),
     ),
     _mutant(
         "request taken to have left before it has a connection",
@@ -167,7 +329,7 @@ MUTANTS = [
         ),
     ),
     _mutant(
-        "refetched page taken for a circle",
+        "another attempt at a page taken for a loop",
         "paging faults",
         (
             "_paging.py",
@@ -281,33 +443,126 @@ MUTANTS = [
         "stream",
         (
             "_stream.py",
-            "                self._pause = min(self._index + _STRIDE, self._end)\n                await asyncio.sleep(0)",
-            "                self._pause = min(self._index + _STRIDE, self._end)",
+            "too.\n                    await asyncio.sleep(0)\n",
+            "too.\n                    pass\n",
+        ),
+    ),
+    _mutant(
+        "consumer that is always cancelled gets no further",
+        "cancellation",
+        (
+            "_stream.py",
+            "                    self._fill()\n                    # Behind it, so that a consumer which is cancelled here each time gets on, too.\n                    await asyncio.sleep(0)\n",
+            "                    await asyncio.sleep(0)\n                    # Behind it, so that a consumer which is cancelled here each time gets on, too.\n                    self._fill()\n",
         ),
     ),
     # --- Cursors ---
     _mutant(
         "cursor off by one",
         "cursors",
-        ("_stream.py", "return page.request, self._index", "return page.request, self._index + 1"),
+        (
+            "_stream.py",
+            "            return self._behind(page, index, self._before)\n        return self._behind(page, index, self._sid_of(self._latest))",
+            "            return self._behind(page, index, self._before)\n        return self._behind(page, index + 1, self._sid_of(self._latest))",
+        ),
+    ),
+    _mutant(
+        "cursor knows no record before it",
+        "cursors",
+        (
+            "_stream.py",
+            "return _Position(page.request, index, sid if adjacent else None)",
+            "return _Position(page.request, index, None)",
+        ),
+    ),
+    _mutant(
+        "cursor knows a record that is not right before it",
+        "properties",
+        (
+            "_stream.py",
+            "sid if adjacent else None)",
+            "sid)",
+        ),
+    ),
+    _mutant(
+        "changed page resumed all the same",
+        "cursors properties",
+        (
+            "_stream.py",
+            "        if not self._start.verifies(sid):",
+            "        if False:",
+        ),
+    ),
+    _mutant(
+        "page that became much shorter is a defect",
+        "properties",
+        (
+            "_stream.py",
+            "with suppress(InsightsError, IndexError):",
+            "with suppress(InsightsError):",
+        ),
     ),
     _mutant(
         "cursor forgotten at closing",
         "cursors",
-        ("_stream.py", "self._place, self._index = self._position()", "self._index = 0"),
+        (
+            "_stream.py",
+            "        self._place, self._index, self._before = position\n",
+            "        self._index = 0\n",
+        ),
+    ),
+    _mutant(
+        "closed stream shown as the end",
+        "stream beginning_anew properties",
+        (
+            "_stream.py",
+            "        if self._closed:\n            raise _closed()\n",
+            "        if self._closed:\n            raise StopAsyncIteration\n",
+        ),
+    ),
+    _mutant(
+        "used up stream begins anew as an empty list",
+        "beginning_anew properties",
+        (
+            "_stream.py",
+            "        if self._used_up or self._closed:\n            raise self._with_position(",
+            "        if self._closed:\n            raise self._with_position(",
+        ),
+    ),
+    _mutant(
+        "closed stream begins anew",
+        "beginning_anew properties",
+        (
+            "_stream.py",
+            "        if self._used_up or self._closed:\n            raise self._with_position(",
+            "        if self._used_up:\n            raise self._with_position(",
+        ),
+    ),
+    _mutant(
+        "list awaited under another reader closes it",
+        "stream",
+        (
+            "_stream.py",
+            "        if self._busy:  # before",
+            "        if False:  # before",
+        ),
     ),
     _mutant(
         "list whose await failed taken for handed out",
         "cursors",
-        ("_stream.py", "self._place, self._index = beginning", "pass"),
+        (
+            "_stream.py",
+            "            self._stay_at(beginning)\n",
+            "            pass\n",
+        ),
     ),
     _mutant(
         "list whose await was cancelled shown as the end",
         "cursors",
         (
             "_stream.py",
-            "self._closed, self._error = False, copy.copy(failure)",
-            "self._error = copy.copy(failure)",
+            "self._closed, self._error = False, copied(failure)",
+            "self._used_up = True",
         ),
     ),
     _mutant(
@@ -394,8 +649,62 @@ MUTANTS = [
         "fan_out",
         (
             "_fan_out.py",
-            "            self._add(result, functools.partial(self._free, turn))\n",
-            "            self._add(result, _nothing)\n            self._free(turn)\n",
+            "            return self._add(result, functools.partial(self._free, turn))\n",
+            "            return self._add(result, _nothing) and False\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: a failed conference keeps its turn",
+        "fan_out fan_out_properties",
+        (
+            "_fan_out.py",
+            "        if result is None or not self._is_ready(result, turn):\n            self._free(turn)\n",
+            "        if result is None or not self._is_ready(result, turn):\n            self._room += 1\n            self._has_room.set()\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: closed shown as the end",
+        "fan_out beginning_anew",
+        (
+            "_fan_out.py",
+            "            raise StopAsyncIteration\n        if self._closed:\n            raise _closed()\n",
+            "            raise StopAsyncIteration\n        if self._closed:\n            raise StopAsyncIteration\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: used up begins anew",
+        "beginning_anew",
+        (
+            "_fan_out.py",
+            "        if self.used_up:\n            message",
+            "        if False:\n            message",
+        ),
+    ),
+    _mutant(
+        "fan-out: closed begins anew",
+        "beginning_anew fan_out",
+        (
+            "_fan_out.py",
+            "            raise InvalidRequestError(message)\n        if self._closed:\n            raise _closed()\n",
+            "            raise InvalidRequestError(message)\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: a raised error leads past records that were not handed out",
+        "cursors",
+        (
+            "_fan_out.py",
+            "        error.cursor_after = None\n",
+            "        pass\n",
+        ),
+    ),
+    _mutant(
+        "fan-out: a source that closes it is cancelled",
+        "closing_from_within fan_out",
+        (
+            "_fan_out.py",
+            "            if task not in sparing and task is not caller:",
+            "            if task not in sparing:",
         ),
     ),
     _mutant(
@@ -488,17 +797,24 @@ MUTANTS = [
     _mutant(
         "fan-out: a source that swallows a cancellation taken for the end",
         "fan_out",
-        ("_fan_out.py", "if feeder.cancelling():", "if False:"),
+        (
+            "_fan_out.py",
+            "if feeder.cancelling() or crew.is_ending():",
+            "if False:",
+        ),
     ),
     _mutant(
         "fan-out: a task cancelled from outside just vanishes",
         "fan_out",
-        ("_fan_out.py", "if stream is None or crew.is_ending():", "if True:"),
         (
             "_fan_out.py",
-            "            self._bring("
-            "ConferenceResult(conference_sid=sid, error=_cancelled(sid, None)), turn)\n",
-            "            self._free(turn)\n",
+            "if stream is None or crew.is_ending():",
+            "if True:",
+        ),
+        (
+            "_fan_out.py",
+            "                return ConferenceResult(conference_sid=sid, error=_cancelled(sid, None))\n",
+            "                return None\n",
         ),
     ),
     _mutant(
@@ -511,8 +827,8 @@ MUTANTS = [
         ),
         (
             "_fan_out.py",
-            "        if not self._closed:\n            self._ready",
-            "        if True:\n            self._ready",
+            "        if self._closed:\n            return False\n        self._ready",
+            "        self._ready",
         ),
     ),
     _mutant(
@@ -558,13 +874,120 @@ MUTANTS = [
     _mutant(
         "fan-out: closed from the wrong thread",
         "fan_out",
-        ("_fan_out.py", "                abandon(task)\n", "                task.cancel()\n"),
+        (
+            "_fan_out.py",
+            "                cancel_threadsafe(task)\n",
+            "                task.cancel()\n",
+        ),
     ),
     # --- Pages ---
     _mutant(
         "link's path not compared",
         "paging",
-        ("_paging.py", " and parts.path == path\n", "\n"),
+        (
+            "_paging.py",
+            " and parts.path.lower() == path.lower()\n",
+            "\n",
+        ),
+    ),
+    _mutant(
+        "case of a link's path counts",
+        "paging",
+        (
+            "_paging.py",
+            "parts.path.lower() == path.lower()",
+            "parts.path == path",
+        ),
+    ),
+    _mutant(
+        "empty link refused",
+        "paging",
+        (
+            "_paging.py",
+            "        if not link:\n            return None\n        query",
+            "        if link is None:\n            return None\n        query",
+        ),
+    ),
+    _mutant(
+        "repeated page not noticed",
+        "paging wrong_answers",
+        (
+            "_paging.py",
+            "before[0] != look[0] and before[1] == look[1]:",
+            "False:",
+        ),
+    ),
+    _mutant(
+        "page taken for one that repeats by its beginning",
+        "paging",
+        (
+            "_decoding.py",
+            "        return end - start, opening, bytes(self._body[max(start, end - _WINDOW) : end])",
+            '        return 0, opening, b""',
+        ),
+    ),
+    _mutant(
+        "another attempt taken for a repeated page",
+        "paging",
+        (
+            "_paging.py",
+            "before is not None and before[0] != look[0] and",
+            "before is not None and",
+        ),
+    ),
+    _mutant(
+        "empty pages without end",
+        "paging",
+        (
+            "_paging.py",
+            "elif self._empty_pages > _MOST_EMPTY_PAGES:",
+            "elif False:",
+        ),
+    ),
+    _mutant(
+        "empty pages counted over the whole list",
+        "paging",
+        (
+            "_paging.py",
+            "            return\n        self._empty_pages = 0\n",
+            "            return\n",
+        ),
+    ),
+    _mutant(
+        "page of another conference delivered",
+        "paging wrong_answers",
+        (
+            "_paging.py",
+            "            if _is_of_another(request, records, meta):",
+            "            if False:",
+        ),
+    ),
+    _mutant(
+        "page of another conference is final",
+        "paging wrong_answers",
+        (
+            "_paging.py",
+            "return ResponseError(message, transient=True)",
+            "return ResponseError(message)",
+        ),
+    ),
+    _mutant(
+        "conference of a member of a record taken for its own",
+        "paging",
+        (
+            "_paging.py",
+            "    return _first_conference(records) not in {own, None}",
+            "    return True",
+        ),
+    ),
+    _mutant(
+        "connection with another conference's page kept",
+        "wrong_answers",
+        (
+            "_fetching.py",
+            "            response.close_connection()\n",
+            "            pass\n",
+        ),
     ),
     _mutant(
         "link's host used",
@@ -574,7 +997,11 @@ MUTANTS = [
             "Request(path=request.path, query=query",
             'Request(path=link.partition("?")[0], query=query',
         ),
-        ("_paging.py", " and parts.path == path\n", " and parts.path.endswith(path)\n"),
+        (
+            "_paging.py",
+            " and parts.path.lower() == path.lower()\n",
+            " and parts.path.endswith(path)\n",
+        ),
         (
             "_transport.py",
             'URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)',
@@ -588,7 +1015,7 @@ MUTANTS = [
         ),
     ),
     _mutant(
-        "circle not noticed",
+        "loop not noticed",
         "paging",
         (
             "_paging.py",
@@ -698,8 +1125,26 @@ MUTANTS = [
         "deadlines",
         (
             "_fetching.py",
-            "asyncio.timeout(left) if left",
-            "asyncio.timeout(None) if left",
+            "asyncio.timeout(None if left == math.inf else left)",
+            "asyncio.timeout(None)",
+        ),
+    ),
+    _mutant(
+        "deadline guessed from the kind of error",
+        "deadlines",
+        (
+            "_fetching.py",
+            "                if timer.expired():",
+            "                if isinstance(error, TimeoutError):",
+        ),
+    ),
+    _mutant(
+        "refused page token told as any bad request",
+        "cursors security",
+        (
+            "_fetching.py",
+            'if request is self.resumed and "PageToken=" in request.query:',
+            "if False:",
         ),
     ),
     _mutant(
@@ -738,6 +1183,52 @@ MUTANTS = [
             "_fetching.py",
             "        async with self.limiter.slot() as slot, self.shared():\n",
             "        if slot := self.limiter.slot():\n",
+        ),
+    ),
+    # --- Limiters that are not ours ---
+    _mutant(
+        "release cancelled half-way",
+        "shared_limiter",
+        (
+            "_shared_limiter.py",
+            "            await wait_ignoring_cancellation([task], seconds=_RELEASE_SECONDS)\n            if task.done()",
+            "            await task\n            if task.done()",
+        ),
+    ),
+    _mutant(
+        "release waited for without a bound",
+        "shared_limiter",
+        (
+            "_shared_limiter.py",
+            "[task], seconds=_RELEASE_SECONDS)",
+            "[task], seconds=9e9)",
+        ),
+    ),
+    _mutant(
+        "what a limiter raises let through",
+        "shared_limiter",
+        (
+            "_shared_limiter.py",
+            '            raise _failure(error, "acquire") from error\n',
+            "            raise\n",
+        ),
+    ),
+    _mutant(
+        "error of an attempt lost to that of a release",
+        "shared_limiter",
+        (
+            "_shared_limiter.py",
+            "            if error is None:\n",
+            "            if True:\n",
+        ),
+    ),
+    _mutant(
+        "release left running by a closed session",
+        "shared_limiter",
+        (
+            "_tasks.py",
+            "for running in (self._tasks, self._releases):",
+            "for running in (self._tasks,):",
         ),
     ),
     # --- The wire ---
@@ -788,8 +1279,17 @@ MUTANTS = [
         "cancellation",
         (
             "_session.py",
-            "            await self._tasks.aclose()\n",
+            "            await self._tasks.aclose(sparing=caller)\n",
             "            self._tasks.closed = True\n",
+        ),
+    ),
+    _mutant(
+        "session closed by a task of its own cancels it",
+        "closing_from_within",
+        (
+            "_session.py",
+            "await self._tasks.aclose(sparing=caller)",
+            "await self._tasks.aclose()",
         ),
     ),
     _mutant(
@@ -1018,8 +1518,7 @@ MUTANTS = [
         "observing",
         (
             "_prefetching.py",
-            "                if self._tasks.closed:\n"
-            "                    return self._failed(session_closed())\n",
+            "            if self._tasks.closed:\n                return self._failed(session_closed())\n",
             "",
         ),
     ),
@@ -1031,7 +1530,16 @@ MUTANTS = [
     _mutant(
         "span not ended on close or drop",
         "observing",
-        ("_prefetching.py", "        self._watch.left()\n", ""),
+        (
+            "_prefetching.py",
+            '    def abandon(self) -> None:\n        """Cancel what is on its way, as nobody will take it; from whatever thread."""\n        self._watch.left()\n',
+            '    def abandon(self) -> None:\n        """Cancel what is on its way, as nobody will take it; from whatever thread."""\n',
+        ),
+        (
+            "_prefetching.py",
+            "            self._watch.left()\n            return\n",
+            "            return\n",
+        ),
     ),
     _mutant(
         "span not current for the attempts",
