@@ -1,7 +1,8 @@
 """Which outcomes are worth another attempt, how long to wait for it, and until when.
 
-1. Transient errors alone are retried: 408, 429, 500, 502, 503, 504, everything that is no usable
-   reply (a refused certificate excepted), and a 200 that is cut off or no JSON.
+1. Transient errors alone are retried: 408, 429, every 5xx but 501 and 505, everything that is no
+   usable reply (a refused certificate excepted, and a proxy's 4xx but 408 and 429), a 200 that is
+   cut off or no JSON, and the page of another conference.
 2. The wait is full jitter, U(0, min(max_delay, base_delay * 2^(n-1))) after the n-th attempt:
    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
    `Retry-After` is a floor under it. One longer than `max_retry_after` is raised at once, so that
