@@ -210,9 +210,8 @@ def _first_conference(records: Records) -> str | None:
         record = records.at(0)
     except ResponseError:
         return None  # told when the consumer gets to it
-    members = cast("dict[str, object]", record) if isinstance(record, dict) else {}
-    sid = members.get("conference_sid", getattr(record, "conference_sid", None))
-    return sid.lower() if isinstance(sid, str) else None
+    sid = _structuring.text_member(record, "conference_sid")
+    return None if sid is None else sid.lower()
 
 
 def _wrong_conference() -> ResponseError:

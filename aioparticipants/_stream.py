@@ -39,6 +39,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from ._messages import Request
+from ._structuring import text_member
 from ._tasks import closed_after
 from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
 from .models import Page, RecordProblem
@@ -346,11 +347,7 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _sid_of(self, record: object) -> str | None:
         """Return the SID of a record, be it structured, or as it was decoded."""
-        if isinstance(record, dict):
-            sid = cast("dict[str, object]", record).get(self._sid_name)
-        else:
-            sid = getattr(record, self._sid_name, None)
-        return sid if isinstance(sid, str) else None
+        return text_member(record, self._sid_name)
 
     def _report_page(self) -> None:
         """Report, once, what was delivered of the page at hand, before it is left for good."""

@@ -59,6 +59,7 @@ __all__ = [
     "page_meta",
     "participant",
     "participant_keeping",
+    "text_member",
     "unstructure_participant",
     "wire_fields",
     "wire_name",
@@ -179,6 +180,15 @@ def page_meta(raw: object) -> PageMeta:
     if meta is not None and link is None:
         return cast("PageMeta", meta)
     raise _response_error(link or failure, "meta")
+
+
+def text_member(record: object, name: str) -> str | None:
+    """Return a record's member of that name, be it structured or not; None where it is no text."""
+    if isinstance(record, dict):
+        value = cast("dict[str, object]", record).get(name)
+    else:
+        value = getattr(record, name, None)
+    return value if isinstance(value, str) else None
 
 
 def unstructure_participant(record: Participant) -> dict[str, object]:

@@ -117,9 +117,10 @@ def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> boo
         if each not in seen:
             seen.add(each)
             unseen += _waits.get(each, ())
-            awaited = getattr(each, "_fut_waiter", None)
+            awaited: object = getattr(each, "_fut_waiter", None)
             if isinstance(awaited, asyncio.Task):
-                unseen.append(awaited)
+                other: asyncio.Task[Any] = awaited
+                unseen.append(other)
     return False
 
 
