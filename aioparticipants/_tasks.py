@@ -117,10 +117,8 @@ def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> boo
         if each not in seen:
             seen.add(each)
             unseen += _waits.get(each, ())
-            awaited: object = getattr(each, "_fut_waiter", None)
-            if isinstance(awaited, asyncio.Task):
-                other: asyncio.Task[Any] = awaited
-                unseen.append(other)
+            awaited: Any = getattr(each, "_fut_waiter", None)  # a task, or any other future
+            unseen += () if awaited is None else (awaited,)
     return False
 
 
