@@ -55,7 +55,11 @@ def _environment() -> dict[str, str]:
 
 
 def _run_tests(session: nox.Session) -> None:
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=_environment())
+    # A file is one process's, as its tests share fixtures and conferences; two cores are enough.
+    parallel = () if session.posargs else ("-n", "2", "--dist", "loadfile")
+    session.run(
+        *("coverage", "run", "-m", "pytest", *parallel, *session.posargs), env=_environment()
+    )
 
 
 @nox.session

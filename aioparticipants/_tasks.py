@@ -41,7 +41,7 @@ _LOGGER: Final = logging.getLogger("aioparticipants")
 _CLEANUP_SECONDS: Final = 10.0
 
 #: Which tasks wait in `wait_ignoring_cancellation`, and for which ones.
-_waits: Final[dict[asyncio.Task[Any], list[asyncio.Task[Any]]]] = {}
+_waits: Final[dict[asyncio.Task[Any] | None, list[asyncio.Task[Any]]]] = {}
 
 
 async def wait_ignoring_cancellation(
@@ -60,8 +60,7 @@ async def wait_ignoring_cancellation(
     end = loop.time() + seconds
     unfinished = [task for task in tasks if not task.done()]
     first: asyncio.CancelledError | None = None
-    if caller is not None:
-        _waits[caller] = unfinished
+    _waits[caller] = unfinished
     try:
         while pending := [each for each in unfinished if not _waits_for(each, caller)]:
             left = end - loop.time()
@@ -84,9 +83,8 @@ async def wait_ignoring_cancellation(
         if first is not None:
             raise first
     finally:
-        first = None  # else this frame and the error would hold each other
-        if caller is not None:
-            del _waits[caller]
+        del _waits[caller]
+        first = caller = None  # else this frame, and the error that it raises, hold each other
 
 
 async def closed_after(error: BaseException | None, closing: Awaitable[None]) -> None:
