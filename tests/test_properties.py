@@ -1408,7 +1408,7 @@ def _is_time(value):
 
 def _finite(value):
     """Tell whether a JSON value can be kept as it is: no number infinite, and not too deep."""
-    if _levels(value) > 100:
+    if _levels(value) > 65:
         return False
     if isinstance(value, (dict, list)):
         return all(map(_finite, value.values() if isinstance(value, dict) else value))

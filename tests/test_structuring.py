@@ -706,6 +706,17 @@ def test_more_shapes_than_are_generated_for():
     assert len(linecache.cache) <= before + 64  # attrs keeps those of its own
 
 
+def test_as_many_members_as_usual():
+    """A record, or a part of it, with a new member in the place of a usual one is read as any."""
+    raw = record(new=1)
+    del raw["url"]
+    inside = media(new=1)
+    del inside["mos"]
+
+    assert participant(raw, "") == attrs.evolve(read(url=None), extra={"new": 1})
+    assert read(metrics={"inbound": inside, "outbound": None}).metrics.inbound.extra == {"new": 1}
+
+
 def test_keys_without_end():
     """Keys that are too long to be remembered are kept in `extra` all the same, every time."""
     long = "x" * 5000
