@@ -253,7 +253,7 @@ def test_any_fan_out_gives_what_the_reference_gives(
 
 # --- Over real sockets, and with all that can go wrong at once ---
 
-EXAMPLES = int(os.environ.get("AIOPARTICIPANTS_TEST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("AIOPARTICIPANTS_TEST_EXAMPLES", "100"))
 
 #: What a page can fail with, and what that is told as.
 FAILURES = {

@@ -227,7 +227,7 @@ class Service:
 async def serving(name):
     """Run a service, and the server that it asks."""
     async with FakeInsights(latency=0.01) as fake:
-        sid = fake.add_conference(400)
+        sid = fake.add_conference(120)
         about = {"base_url": fake.base_url, "credentials": fake.credentials}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.test_web_services", name),
@@ -272,7 +272,7 @@ async def test_clients_that_leave(name):
             await service.until(lambda state: state["all tasks"] <= before["all tasks"])
             after = await service.is_quiet()
             async with service.asking(f"/from_a_whole_list/{service.sid}") as reader:
-                assert b"400\n" in await reader.read()
+                assert b"120\n" in await reader.read()
         if BY_HAND:
             await show(name, service, before, after)
         await service.end()
