@@ -552,10 +552,13 @@ def test_wide_text(served, terminal, renderer):
     labels = ["日本語日本語日本語日本語日本語", "e\u0301", "x", "x" * 100_000, "\u0301" * 5000]
     sid = served.add_conference([{"label": each, "participant_region": "us1"} for each in labels])
 
-    shown = STYLES.sub("", terminal(["list", sid], 70))
+    shown = STYLES.sub("", terminal(["list", sid], 80))
 
     lines = shown.splitlines()
     assert len(lines) == 6
+    assert "日本語" in lines[1]
+    assert "x…" in lines[4]
+    assert max(map(columns_of, lines)) <= 80
     assert {columns_of(line[: line.index("us1")]) for line in lines[1:]} == {
         lines[0].index("region")
     }
@@ -786,6 +789,17 @@ def test_signals_in_turn(interruption, monkeypatch):
     interruption.ended_with = 1
     with pytest.raises(SystemExit, match=r"^1$"):
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_signals_that_are_ignored(interruption):
+    """A signal that is ignored stays so while a command runs, and after it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with Interruption(Output()).installed():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_signal_before_there_is_a_task(interruption):

@@ -781,7 +781,7 @@ SCRIPTS = {
 SAID = {
     "one_conference": r"(CP[0-9a-f]{32} [a-z0-9]+ [0-9.]+\n){3}",
     "by_page": r"page 0: [0-3] of 3 bad lines\n",
-    "nightly_job": r'(\{"conference_sid": "CF[0-9a-f]{32}", "error": null, .*\}\n){2}',
+    "nightly_job": r'(\{"conference_sid": "CF[0-9a-f]{32}", .*"error": null.*\}\n){2}',
     "queue_worker": r"(CF[0-9a-f]{32} 3 complete\n){2}",
     **dict.fromkeys(SERVICES, r'(.*\n)*\[(\{"participant_sid": ?"CP[^}]*\},? ?){3}\]\n(.*\n)*'),
 }

@@ -370,7 +370,8 @@ def test_help_of_the_process(capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["--env"]], ids=str)
 def test_main_in_process(capsys, arguments):
-    """The process's main serves until it is told to stop."""
+    """The process's main serves until it is told to stop; what is ignored it goes on to ignore."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     ready = threading.Event()
 
     def stop():
@@ -383,5 +384,6 @@ def test_main_in_process(capsys, arguments):
 
     assert main(["--participants", "1", *arguments]) == 0
     thread.join()
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
     out = capsys.readouterr().out
     assert exported(out.splitlines()) if arguments else json.loads(out)["auth_token"]
