@@ -91,13 +91,13 @@ class Output:
         return f" Records written: {self.records}{part}; {', or '.join(told)}" if told else ""
 
 
-def say(line: str, *, prefix: str = "") -> None:
+def say(line: str) -> None:
     """Write a line to stderr, if that takes one."""
     stream = sys.stderr
     if _is_missing(stream):
         return
     try:
-        stream.write(f"{prefix}{printable(line)}\n")
+        stream.write(f"{printable(line)}\n")
         stream.flush()
     except OSError:
         _discard(stream)

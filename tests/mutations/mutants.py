@@ -1564,4 +1564,86 @@ MUTANTS = [
         "observing",
         ("_observing.py", "    span.set_status(StatusCode.ERROR, str(error))\n", ""),
     ),
+    # --- The commands, and the fake ---
+    _mutant(
+        "environment shown by help",
+        "help",
+        (
+            "_session.py",
+            "cls, environ: Mapping[str, str] | None = None, **options",
+            "cls, environ: Mapping[str, str] | None = os.environ, **options",
+        ),
+    ),
+    _mutant(
+        "message to stdout where stderr is closed",
+        "cli",
+        (
+            "_cli/_streams.py",
+            "    stream = sys.stderr\n    if _is_missing(stream):\n        return\n",
+            "    stream = sys.stderr or sys.stdout\n",
+        ),
+    ),
+    _mutant(
+        "socket in the place of a closed stream",
+        "cli",
+        ("_cli/__init__.py", "    fill_descriptors()\n", ""),
+    ),
+    _mutant(
+        "part of a write taken for all of it",
+        "cli",
+        ("_cli/_streams.py", "rest = rest[count:]", "rest = rest[len(rest) :]"),
+    ),
+    _mutant(
+        "way on behind a page that is not written",
+        "cli",
+        (
+            "_cli/_list.py",
+            'output.write("".join(lines))',
+            'output.cursor = stream.cursor; output.write("".join(lines))',
+        ),
+    ),
+    _mutant(
+        "whole limit left",
+        "cli",
+        ("_cli/_streams.py", "{self.limit - self.records}", "{self.limit}"),
+    ),
+    _mutant(
+        "signal waits for a reader that has stopped",
+        "cli",
+        ("_cli/_signals.py", "(again or self._output.is_writing)", "again"),
+    ),
+    _mutant(
+        "ignored signal taken all the same",
+        "cli",
+        ("_cli/_signals.py", "if handler is not signal.SIG_IGN:", "if handler is not None:"),
+    ),
+    _mutant(
+        "terminal obeys a table",
+        "cli",
+        ("_cli/_table.py", "printable(column.cell(item))", "column.cell(item)"),
+    ),
+    _mutant(
+        "terminal obeys a message",
+        "cli",
+        ("_cli/_streams.py", "{printable(line)}", "{line}"),
+    ),
+    _mutant(
+        "NO_PROXY unread",
+        "cli",
+        ("_cli/_proxies.py", " or proxy_bypass(origin.netloc)", ""),
+    ),
+    _mutant(
+        "participants not copied",
+        "fake_insights",
+        ("testing/_records.py", "json.loads(json.dumps(given, default=_as_dict))", "dict(given)"),
+    ),
+    _mutant(
+        "cached pages of an earlier port",
+        "fake_insights",
+        (
+            "testing/_fake.py",
+            "        self._pages.clear()\n        for record in",
+            "        for record in",
+        ),
+    ),
 ]
