@@ -206,9 +206,10 @@ async def test_every_request_and_answer_keeps_to_the_description(tmp_path):
     path.write_text(json.dumps(normalised()), encoding="utf-8")
     async with FakeInsights() as fake:
         sid = fake.add_conference(participants=130)
-        bad = copy.deepcopy(fake.records(sid)[:1])
+        bad_sid = fake.add_conference(participants=1)
+        bad = copy.deepcopy(fake.records(bad_sid))
         bad[0]["duration_seconds"] = "65"
-        bad_sid = fake.add_conference(bad)
+        fake.add_conference(bad, conference_sid=bad_sid)
         with prism("proxy", str(path), fake.base_url) as base_url:
             good, awake = Judge(), Judge()
             async with InsightsSession(

@@ -71,7 +71,7 @@ MUTANTS = [
     ),
     _mutant(
         "closing gives up when it is cancelled",
-        "stream cancellation",
+        "tasks",
         (
             "_tasks.py",
             "                await asyncio.wait(pending, timeout=left)\n            except asyncio.CancelledError as error:\n                first = first or error\n",
@@ -80,7 +80,7 @@ MUTANTS = [
     ),
     _mutant(
         "closing waits for a turn that nobody disturbs",
-        "cancellation anyio",
+        "tasks",
         (
             "_tasks.py",
             "        while not next_turn.done():\n            try:\n                await asyncio.wait([next_turn])\n            except asyncio.CancelledError as error:\n                first = first or error\n",
@@ -89,16 +89,16 @@ MUTANTS = [
     ),
     _mutant(
         "closing waits without a bound",
-        "cancellation",
+        "tasks",
         (
             "_tasks.py",
-            "            if left <= 0:",
-            "            if False:",
+            "left = end - loop.time()",
+            "left = 1e9",
         ),
     ),
     _mutant(
         "closing waits for whoever waits for it",
-        "closing_from_within",
+        "tasks",
         (
             "_tasks.py",
             "            unseen += _waits.get(each, ())\n",
@@ -107,7 +107,7 @@ MUTANTS = [
     ),
     _mutant(
         "closing waits for its own task",
-        "closing_from_within",
+        "tasks",
         (
             "_tasks.py",
             "        if each is target:\n            return True\n",
@@ -116,7 +116,7 @@ MUTANTS = [
     ),
     _mutant(
         "closing swallows its own cancellation",
-        "stream cancellation",
+        "tasks",
         (
             "_tasks.py",
             "        if first is not None:\n            raise first\n",
@@ -125,7 +125,7 @@ MUTANTS = [
     ),
     _mutant(
         "closing raises a cancellation of its own",
-        "cancellation anyio",
+        "tasks",
         (
             "_tasks.py",
             "            raise first\n",
@@ -134,7 +134,7 @@ MUTANTS = [
     ),
     _mutant(
         "closing raises the last cancellation",
-        "cancellation anyio",
+        "tasks",
         (
             "_tasks.py",
             "        while not next_turn.done():\n            try:\n                await asyncio.wait([next_turn])\n            except asyncio.CancelledError as error:\n                first = first or error\n",
@@ -1224,7 +1224,7 @@ MUTANTS = [
     ),
     _mutant(
         "release left running by a closed session",
-        "shared_limiter",
+        "tasks",
         (
             "_tasks.py",
             "for running in (self._tasks, self._releases):",

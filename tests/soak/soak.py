@@ -3,10 +3,11 @@
     python tests/soak/soak.py [--seconds N] [--seed S]
 
 FakeInsights serves from a process of its own, so that all that is counted here is the client's. It
-fails at random: 503, 429, 500, 404, dropped connections, and 429 beyond a ceiling. Forty consumers
-share one session, and each reads its next conference in a way of its own: to the end, by pages,
-with a break, an exception, a timeout, a cancellation, two questions at once, a dropped stream; or
-several at once, each by itself or merged.
+fails at random: 503, 429, 500, 404, dropped connections, 429 beyond a ceiling, pages that are cut
+off, malformed or of another conference. Forty consumers share one session, and each reads its next
+conference in a way of its own: to the end, by pages, with a break, an exception, a timeout, a
+cancellation or one on each turn of the loop, two questions at once, a stream that is dropped, or
+closed by another task; or several at once, each by itself or merged.
 Every now and then the session is closed under all of them, and another one takes its place.
 
 Whoever reads to the end, over however many errors and cursors, must get each record once. The exit
@@ -38,6 +39,15 @@ from aioparticipants import (
 from aioparticipants.testing import FakeInsights
 
 CONSUMERS = 40
+#: A page of which one record is malformed, and which ends its list.
+PARTLY_BAD = (
+    b'{"participants": [{"label": NaN}, {"label": "left over"}], "meta": {"next_page_url": null}}'
+)
+#: A page of a conference that nobody asked for.
+OF_ANOTHER = {
+    "participants": [{"conference_sid": "CF" + "f" * 32}],
+    "meta": {"next_page_url": None},
+}
 #: Conferences to choose from, by their number of participants: up to 13 pages of 20.
 SIZES = (0, 1, 20, 21, 60, 130, 250)
 PAGE_SIZE = 20
@@ -76,7 +86,7 @@ async def serve(seed):
 
 
 def fail_somehow(fake, rng):
-    match rng.randrange(8):
+    match rng.randrange(10):
         case 0:
             fake.fail_next(503, times=rng.randrange(1, 9))
         case 1:
@@ -91,6 +101,10 @@ def fail_somehow(fake, rng):
             fake.fail_next(404)
         case 6:
             fake.fail_next(200, body={"participants": [{"label": 7}], "meta": {}})
+        case 7:
+            fake.fail_next(200, body=PARTLY_BAD)
+        case 8:
+            fake.fail_next(200, body=OF_ANOTHER)
         case _:
             pass
 
@@ -153,7 +167,7 @@ class Soak:
         ways = [
             *(self.to_the_end, self.by_pages, self.with_a_break, self.with_an_error),
             *(self.with_a_timeout, self.cancelled, self.two_at_once, self.dropped, self.awaited),
-            *(self.fanned_out, self.merged),
+            *(self.fanned_out, self.merged, self.keeping, self.closed_by_another),
         ]
         while not self.stop:
             sid, expected = self.rng.choice([*self.about["sids"].items()])
@@ -208,6 +222,33 @@ class Soak:
             return
         self.check([record.participant_sid for record in found], expected[:limit], "awaited")
 
+    async def keeping(self, session, sid, expected):
+        """Go on behind what cannot be read: where nothing was noted, the list is whole."""
+        async with self.stream(session, sid, on_invalid="keep") as stream:
+            found = [record.participant_sid async for record in stream]
+        if stream.problems:
+            self.counts["kept"] += 1
+        else:
+            self.check(found, expected, "keeping")
+
+    async def closed_by_another(self, session, sid, expected):
+        """Close what another task reads: that one has a short list only with an error."""
+        stream, found = self.stream(session, sid), []
+
+        async def read():
+            async for record in stream:
+                found.append(record.participant_sid)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(self.rng.choice([0, 0.002, 0.01]))
+        await stream.aclose()
+        try:
+            await reading
+        except InvalidRequestError:
+            self.counts["closed by another"] += 1
+            expected = expected[: len(found)]
+        self.check(found, expected, "closed by another")
+
     async def with_a_break(self, session, sid, expected):
         found, enough = [], self.rng.randrange(1, 60)
         async for record in self.stream(session, sid):
@@ -251,6 +292,10 @@ class Soak:
             await asyncio.sleep(0)
         await asyncio.sleep(self.rng.choice([0, 0, 0.002, 0.01]))
         reading.cancel()
+        if self.rng.random() < 0.5:  # as anyio does
+            while not reading.done():
+                reading.cancel()
+                await asyncio.sleep(0)
         await asyncio.wait([reading])
         if reading.cancelled():
             self.counts["cancelled"] += 1
@@ -264,11 +309,14 @@ class Soak:
             found = []
             for each in asking:
                 result = each.result()
+                if result is None:
+                    self.check(found, expected, "two at once")
+                    return
                 if isinstance(result, InvalidRequestError):
                     self.counts["two at once"] += 1
                 elif isinstance(result, InsightsError):
                     raise result
-                elif result is not None:
+                else:
                     found.append(result.participant_sid)
             found += [record.participant_sid async for record in stream]
         self.check(found, expected, "two at once")
