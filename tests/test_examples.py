@@ -26,6 +26,7 @@ from aioparticipants import (
     InsightsSession,
     InvalidRequestError,
     NotFoundError,
+    ResponseError,
     RetryPolicy,
     events,
 )
@@ -893,6 +894,26 @@ async def test_readme_on_resuming(fake, session):
     assert stored == [each["participant_sid"] for each in records]
 
 
+async def test_readme_on_one_bad_value(fake, session):
+    """The README's loop stores every record but the bad one, which it notes."""
+    records = made_up(fake, 5)
+    records = [{**each, "conference_sid": None} for each in records]
+    sid = fake.add_conference([*records[:3], {**records[3], "label": 7}, records[4]])
+    kept, noted = [], []
+
+    async def keep(participant):
+        kept.append(participant.participant_sid)
+
+    async def note(error):
+        noted.append(error.path)
+
+    names = {"session": session, "ResponseError": ResponseError, "replace": {"CF…": sid}}
+    await run("cursor_after", {**names, "keep": keep, "note": note})
+
+    assert kept == [each["participant_sid"] for each in [*records[:3], records[4]]]
+    assert noted == ["participants[3].label"]
+
+
 async def test_readme_on_many(fake, session, capsys):
     """The README's lines on many conferences read all of them, and put back the one that failed."""
     sids = [fake.add_conference(participants=3) for _ in range(5)]
@@ -949,9 +970,9 @@ def test_readme_names_the_commands():
 
 def test_readme_tells_the_defaults():
     """The README's retry policy is the default one."""
-    shown = re.search(r"`(RetryPolicy\(.*?\))` are", README).group(1)
+    shown = re.search(r"`(RetryPolicy\([^`]*?\))` are", README).group(1)
 
-    assert shown == repr(RetryPolicy())
+    assert " ".join(shown.split()) == repr(RetryPolicy())
 
 
 @pytest.mark.parametrize("path", [*(ROOT / "examples").glob("*.py")], ids=lambda path: path.stem)

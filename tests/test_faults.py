@@ -1063,7 +1063,7 @@ def pages_of(server):
 @orders
 @pytest.mark.parametrize(("at", "good"), [(0, 0), (1, 1), (2, 2), (3, 2)])
 async def test_body_that_proves_bad_half_way(decode, meta_first, at, good):
-    """A body that proves bad is a final error there, behind all good records, and asked for once."""
+    """A body that proves bad is a final error there, behind all good ones, and asked for once."""
     async with raw(FIRST, bad(at, meta_first=meta_first), LAST) as server:
         async with client(server.base_url) as session:
             session._fetcher = attrs.evolve(session._fetcher, decode=decode)

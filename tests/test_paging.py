@@ -254,6 +254,7 @@ def test_pages_of_another_conference(records, meta):
         ([], {"url": f"{HOST}/v1/Elsewhere?Label=/Conferences/{OTHER}"}),
         ([], {"url": None, "first_page_url": ""}),
         ([], {"url": "no URL"}),
+        ([], {"url": 7, "page": "0", "page_size": {}, "key": []}),
         ([], {"url": f"{HOST}/v1/Conferences/{OTHER}x/Participants"}),
     ],
 )
@@ -265,11 +266,18 @@ def test_pages_that_name_no_other_conference(records, meta):
     assert all_of(found.records) == records
 
 
+def test_no_participants():
+    """A page whose records are null is an empty one, where `meta` says that it is a page."""
+    whole = {"participants": None, "meta": {"next_page_url": None}}
+    found = Pager(FIRST, FIRST, key="participants").page(FIRST, read(whole), "RQ1")
+
+    assert (found.records.count, found.following) == (0, None)
+
+
 @pytest.mark.parametrize(
     ("broken", "path"),
     [
         ({}, "participants"),
-        ({"participants": None, "meta": {"next_page_url": None}}, "participants"),
         ({"participants": {}, "meta": {"next_page_url": None}}, "participants"),
         ({"conferences": [], "meta": {"next_page_url": None}}, "participants"),
         ({"participants": []}, "meta"),
@@ -277,7 +285,6 @@ def test_pages_that_name_no_other_conference(records, meta):
         ({"participants": [], "meta": []}, "meta"),
         ({"participants": [], "meta": {}}, "meta.next_page_url"),
         ({"participants": [], "meta": {"next_page_url": 7}}, "meta.next_page_url"),
-        ({"participants": [], "meta": {"next_page_url": None, "page": "0"}}, "meta.page"),
     ],
 )
 def test_bodies_that_are_no_page(broken, path):
