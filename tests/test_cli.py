@@ -24,7 +24,7 @@ from aioparticipants import InvalidRequestError, __version__
 from aioparticipants.__main__ import main
 from aioparticipants._cli._proxies import proxy_for
 from aioparticipants._cli._signals import Interruption
-from aioparticipants._cli._streams import Output, fill_descriptors
+from aioparticipants._cli._streams import Output, fill_descriptors, say
 from aioparticipants.testing import FakeInsights
 
 SID = "CF" + "a" * 32
@@ -597,6 +597,15 @@ def test_messages_that_a_terminal_would_obey(served, capsys, form):
 
     err = capsys.readouterr().err
     assert err.startswith("aioparticipants: The reply is not what the API promises: ")
+    assert err.count("\n") == 1
+    assert err.replace("\n", "").isprintable()
+
+
+def test_lines_that_a_terminal_would_obey(capsys):
+    """Whatever is told on stderr is one line of plain text, where nothing else has seen to it."""
+    say(HOSTILE)
+
+    err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert err.replace("\n", "").isprintable()
 
