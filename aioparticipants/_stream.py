@@ -13,8 +13,8 @@ What it promises, and how:
 6. The stream's position is the page and the place of the next record not delivered. It moves as a
    record is delivered, and by nothing else; the cursor names it, also after an error or the end.
 7. Records are decoded and structured a few at a time, into a buffer that the consumer takes them
-   from; before more are, the loop gets a turn. Meanwhile the stream counts as asked: a second asker
-   is refused as ever.
+   from, and each time the loop gets a turn. Meanwhile the stream counts as asked: a second asker is
+   refused as ever.
 8. Only the true end looks like the end. `anext` there raises StopAsyncIteration, each time, as the
    protocol demands. What begins anew (`async for`, `async with`, `await`, `all()`, `pages()`) on a
    stream that is used up or closed raises InvalidRequestError; so does `anext` on one that was
@@ -136,14 +136,10 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         self._next = start.offset  # the place of the record to structure next
         self._end = _ALL if limit is None else start.offset + limit  # where `limit` ends, likewise
         self._empty_page = False  # `pages()` has still to deliver it
-        self._unreported: RawPage | None = (
-            None  # the page that was not reported, and where it began
-        )
-        self._since = start.offset
+        self._unreported: RawPage | None = None  # the page, until it was reported as delivered
+        self._since = start.offset  # where it began
         self._problems: list[RecordProblem] = []  # of the pages before
-        self._unreadable: list[
-            RecordProblem
-        ] = []  # of the page at hand, as far as it was structured
+        self._unreadable: list[RecordProblem] = []  # of the page at hand, if structured already
         self._error: InsightsError | None = None
         self._closed = False
         self._used_up = False
@@ -307,14 +303,17 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _position(self) -> _Position:
         """Return where the next record not delivered is."""
-        page, index = self._page, self._index
-        if page is None:
-            return _Position(self._place, index, self._before)
+        if self._page is None:
+            return _Position(self._place, self._index, self._before)
+        before = self._before if self._latest is None else self._sid_of(self._latest)
+        return self._behind(self._page, self._offset(), before)
+
+    def _offset(self) -> int:
+        """Return the place of the next record not delivered on the page at hand."""
+        offset = self._index
         for each in self._unreadable:
-            index += each.index <= index
-        if self._latest is None:
-            return self._behind(page, index, self._before)
-        return self._behind(page, index, self._sid_of(self._latest))
+            offset += each.index <= offset
+        return offset
 
     def _behind(self, page: RawPage, index: int, sid: str | bytes | None) -> _Position:
         """Return a position on a page, or the next one's start where it ends there.
@@ -331,10 +330,8 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
 
     def _passed_over(self) -> list[RecordProblem]:
         """Return the unreadable records of the page at hand that stand before the position."""
-        index = self._index
-        for each in self._unreadable:
-            index += each.index <= index
-        return [each for each in self._unreadable if each.index < index]
+        offset = self._offset()
+        return [each for each in self._unreadable if each.index < offset]
 
     def _stay_at(self, position: _Position) -> None:
         """Let go of the page at hand, and stay at a position."""

@@ -462,8 +462,8 @@ MUTANTS = [
         "cursors",
         (
             "_stream.py",
-            "            return self._behind(page, index, self._before)\n        return self._behind(page, index, self._sid_of(self._latest))",
-            "            return self._behind(page, index, self._before)\n        return self._behind(page, index + 1, self._sid_of(self._latest))",
+            "return self._behind(self._page, self._offset(), before)",
+            "return self._behind(self._page, self._offset() + 1, before)",
         ),
     ),
     _mutant(
