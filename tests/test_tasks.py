@@ -38,6 +38,7 @@ async def test_cancelled_on_every_turn(patience):
         closer.cancel(f"number {count}")
         await asyncio.sleep(0)
 
+    assert closer.done()
     assert work.done()
     with pytest.raises(asyncio.CancelledError, match="number 0"):
         await closer
