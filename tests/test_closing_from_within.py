@@ -12,7 +12,13 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
-from aioparticipants import InsightsError, InsightsSession, InvalidRequestError, RetryPolicy
+from aioparticipants import (
+    InsightsError,
+    InsightsSession,
+    InvalidRequestError,
+    RetryPolicy,
+    SessionClosedError,
+)
 from aioparticipants.testing import FakeInsights
 
 from . import watchdog
@@ -426,3 +432,23 @@ def test_a_run_that_ends_in_the_middle(what):
     here, reader = watchdog.run(main())
     assert reader.done()
     watchdog.run(here.session.aclose())
+
+
+async def test_closed_by_its_own_hook(fake):
+    """A trace hook that closes its session is not cancelled, and can go on."""
+    went_on = []
+
+    async def closes(*_):
+        await session.aclose()
+        await asyncio.sleep(0)
+        went_on.append(True)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(closes)
+    session = InsightsSession(fake.credentials, base_url=fake.base_url, trace_configs=[trace])
+    with pytest.raises(SessionClosedError):
+        await session.participants(fake.add_conference(1))
+    await session.aclose()
+
+    assert went_on == [True]
+    assert fake.requests == []

@@ -832,8 +832,28 @@ async def test_closed_with_something_at_hand(fake, session, merged):
     await stillness()
     await items.aclose()
 
+    with pytest.raises(InvalidRequestError, match="closed before its end"):
+        await anext(items)
     assert await is_over(items) == "closed before its end"
     assert (fan_out.in_flight, held(session)) == (0, (0, 0, 0))
+
+
+async def test_closed_by_its_own_source(fake, session):
+    """A source that closes its own fan-out is not cancelled: it goes on to the end of its step."""
+    went_on = []
+
+    async def source():
+        await fan_out.aclose()
+        await turns(3)
+        went_on.append(True)
+        yield add(fake, 1)[0]
+
+    fan_out = session.fan_out(source())
+    with pytest.raises(InvalidRequestError, match="closed before its end"):
+        await anext(fan_out)
+    await until(lambda: went_on)
+    await turns(3)
+    assert fake.asked == []
 
 
 class Stubborn:

@@ -14,6 +14,7 @@ from aioparticipants._shared_limiter import shared_limiter
 from aioparticipants._tasks import SessionTasks
 
 from .sweeps import turns
+from .test_properties import run
 
 
 class Pool:
@@ -98,6 +99,26 @@ async def test_shared_acquire_and_release():
             raise KeyError
     assert pool.held == 0
     assert pool.released_by is asyncio.current_task()
+
+
+def test_shared_release_that_hangs(caplog):
+    """An async `release` that never ends is waited for within a bound, logged, and left."""
+
+    async def check():
+        permit, loop = (
+            shared_limiter(RemotePool(), tasks := SessionTasks()),
+            asyncio.get_event_loop(),
+        )
+        async with permit():
+            began = loop.time()
+        waited = loop.time() - began
+        await tasks.aclose()
+        return waited
+
+    assert run(check()) == 2  # by a clock that jumps
+    assert [each.getMessage() for each in caplog.records] == [
+        "Not ended after 2.0 s, and left behind: aioparticipants release"
+    ]
 
 
 @pytest.mark.parametrize("cancels", [0, 1, 3])

@@ -422,6 +422,33 @@ async def test_closing_ends_the_page_in_flight():
     await stream.aclose()
 
 
+async def test_closed_by_its_own_page():
+    """A page whose own hook closes the stream goes on; whoever waits is told before it ends."""
+    source, told = Source("ab", gated=True), asyncio.Event()
+    stream = source.stream()
+
+    async def closes():
+        await stream.aclose()
+        source.gate.set()
+        await asyncio.wait_for(told.wait(), 10)
+        return "went on"
+
+    fetch, ended = source.fetch, []
+
+    async def fetch_and_close(asked, departed):
+        ended.append(await closes())
+        return await fetch(asked, departed)
+
+    stream._pages._fetch = fetch_and_close
+    with pytest.raises(InvalidRequestError, match="closed before its end"):
+        await anext(stream)
+    assert ended == []
+    told.set()
+    await turns()
+    assert ended == ["went on"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_closing_survives_cancellation():
     """A closer that is cancelled, and again, still leaves nothing, and is cancelled at the end."""
     done = asyncio.Event()

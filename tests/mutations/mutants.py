@@ -311,7 +311,7 @@ MUTANTS = [
     ),
     _mutant(
         "page task that closes its own list waits for itself",
-        "closing_from_within",
+        "stream",
         (
             "_prefetching.py",
             "if self._task is None or self._task is _current_task():",
@@ -700,7 +700,7 @@ MUTANTS = [
     ),
     _mutant(
         "fan-out: a source that closes it is cancelled",
-        "closing_from_within fan_out",
+        "fan_out",
         (
             "_fan_out.py",
             "            if task not in sparing and task is not caller:",
@@ -1131,7 +1131,7 @@ MUTANTS = [
     ),
     _mutant(
         "deadline guessed from the kind of error",
-        "deadlines",
+        "deadlines session",
         (
             "_fetching.py",
             "                if timer.expired():",
