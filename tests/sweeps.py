@@ -55,13 +55,6 @@ FAULTS = [
 ]
 
 
-def half_bad(fake):
-    """Return the body of the first page, with something before its last record that is no JSON."""
-    page = fake._new_page(SID, _Query(size=SIZE, start=0, filters={}))
-    before, record = page.rsplit(b'{"participant_sid"', 1)
-    return before + b'!{"participant_sid"' + record
-
-
 #: How often a task is cancelled: at one suspension; at the next one, too; at one, and then on every
 #: turn of the loop until the task is done.
 STYLES = ["once", "twice", "level"]
