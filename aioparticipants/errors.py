@@ -14,7 +14,7 @@ InsightsError
 │   ├── RateLimitError 429
 │   └── ServerError 5xx
 ├── ResponseError                         a 2xx that is not what the API promises
-└── PaginationError                       a next link that leads elsewhere or round in a circle
+└── PaginationError                       a next link that leads elsewhere or round in a loop
 
 Rules of this file:
 

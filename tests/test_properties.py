@@ -515,6 +515,27 @@ async def anext_error(stream):
     raise AssertionError(message)
 
 
+@pytest.mark.parametrize("after", range(12))
+def test_cancelled_behind_a_bad_record(after):
+    """A wait behind a malformed record can be cancelled in any turn of the loop, and gone on."""
+    first = [(MALFORMED, "x"), *({"label": f"{number}"} for number in range(100))]
+    server = GraphServer([Node(first, 1), Node([{"label": "100"}], END)])
+
+    async def check():
+        async with server.stream() as stream:
+            failure = await anext_error(stream)
+        async with server.stream(resume=failure.cursor_after, limit=80) as rest:
+            waiting = asyncio.create_task(anext(rest))
+            await turns(after)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            found = [] if waiting.cancelled() else [waiting.result().label]
+            found += [each.label async for each in rest]
+        assert found == [f"{number}" for number in range(80)]
+
+    run(check())
+
+
 @settings(SETTINGS, max_examples=150)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=8, unique=True),

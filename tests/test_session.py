@@ -305,8 +305,8 @@ async def test_cut_off_body_is_fetched_again():
     assert len(server.heads) == 2
 
 
-async def test_circle():
-    """A list that goes round in a circle is an error after its records, not endless."""
+async def test_loop():
+    """A list that goes round in a loop is an error after its records, not endless."""
     link = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?PageSize=1000"
     body = last_page({"label": "a"}).replace(b"null", f'"{link}"'.encode())
     async with raw(http(body)) as server, client(server.base_url) as session:
