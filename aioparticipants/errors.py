@@ -239,8 +239,8 @@ class ResponseError(InsightsError):
         cursor_after: where the list goes on behind a bad record, for `resume=`; None where no
             single record is meant, what follows it cannot be read, or the good records before it
             were not delivered (`await`, `all()`, and a fan-out with `on_error="raise"`).
-        transient: True where the body was cut off, or no JSON, as far as that shows before its first
-            record; and where it was the page of another conference.
+        transient: True where the body was cut off or no JSON, as far as that shows before its
+            first record; and where it was the page of another conference.
     """
 
     def __init__(
