@@ -57,8 +57,10 @@ def _environment() -> dict[str, str]:
 def _run_tests(session: nox.Session) -> None:
     # A file is one process's, as its tests share fixtures and conferences; two cores are enough.
     parallel = () if session.posargs else ("-n", "2", "--dist", "loadfile")
+    measured = ("--cov", "--cov-report=", "--cov-fail-under=0")  # the session `coverage` judges
     session.run(
-        *("coverage", "run", "-m", "pytest", *parallel, *session.posargs), env=_environment()
+        *("python", "-m", "pytest", *measured, *parallel, *session.posargs),
+        env={**_environment(), "COVERAGE_FILE": f".coverage.{session.name}"},
     )
 
 

@@ -493,8 +493,9 @@ def test_a_release_that_hangs(work, kind, caplog):
         assert limiter.releasing == 1
 
     watchdog.run(main())
-    loggers = {each.name for each in caplog.records if each.levelname == "WARNING"}
-    assert loggers == ({"aioparticipants"} if kind is Stuck else set())
+    # In debug mode asyncio logs, too: what takes long on a busy machine.
+    loggers = [each.name for each in caplog.records if each.levelname == "WARNING"]
+    assert ("aioparticipants" in loggers) == (kind is Stuck)
 
 
 def test_a_release_that_hangs_after_a_success(caplog):
@@ -509,7 +510,7 @@ def test_a_release_that_hangs_after_a_success(caplog):
         assert own_tasks() == []
 
     watchdog.run(main())
-    assert {each.name for each in caplog.records} == {"aioparticipants"}
+    assert "aioparticipants" in {each.name for each in caplog.records}
 
 
 # --- The session closes while somebody waits ---
