@@ -210,9 +210,7 @@ class ListWatch:
         )
 
     def ended(self, error: InsightsError | None = None) -> None:
-        """Tell that the list is complete, or failed."""
-        if self._over:
-            return
+        """Tell that the list is complete, or failed; to be called once."""
         name = None if error is None else type(error).__name__
         began = self._clock() if self._began is None else self._began
         self._end(error)

@@ -489,13 +489,12 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         records, sid = page.records, None
         for _ in records.walk(start - 1):
             await asyncio.sleep(0)
-        # Where it cannot be read (or there is none), perhaps the record that the cursor is behind
-        # could not be read either. IndexError: there is none, or it was passed over already.
-        with suppress(InsightsError, IndexError):
-            sid = self._sid_of(records.at(start - 1))
-        for _ in records.walk(start):
-            await asyncio.sleep(0)
         self._raise_if_closed()
+        with suppress(IndexError):  # there is none, or it was passed over already
+            try:
+                sid = self._sid_of(records.at(start - 1))
+            except InsightsError:  # perhaps the one that the cursor is behind could not be read
+                records.skip(start - 1)
         if records.count is not None and start > records.count:
             raise self._failed(_changed("the page to resume on is shorter than it was"))
         if not self._start.verifies(sid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import attrs
 import pytest
 
 from aioparticipants import (
@@ -150,6 +151,24 @@ async def test_bad_deadlines(fake, session, deadline):
         session.participants(SID, deadline=deadline)
 
     assert fake.requests == []
+
+
+async def test_a_timeout_that_is_a_defect(fake, session):
+    """A TimeoutError of our own code is a defect: it is neither hidden nor told as a deadline."""
+
+    class Broken:
+        """A transport with a defect."""
+
+        async def send(self, *_, **__):
+            raise TimeoutError
+
+    sid = fake.add_conference(participants=1)
+    # What a session makes its lists with, over another transport.
+    session._fetcher = attrs.evolve(session._fetcher, transport=Broken())
+    for deadline in (None, 30):
+        with pytest.raises(TimeoutError) as caught:
+            await session.participants(sid, deadline=deadline)
+        assert type(caught.value) is TimeoutError
 
 
 async def test_many_share_one_loop():

@@ -235,6 +235,17 @@ def test_pages_of_another_conference(records, meta):
     assert OTHER not in str(caught.value)
 
 
+def test_a_malformed_record_that_names_another_conference():
+    """What cannot be read is not judged: it is told as what it is, where the list gets to it."""
+    malformed = f'{{"conference_sid": "{OTHER}", "label": NaN}}'
+    body = f'{{"meta": {{"next_page_url": null}}, "participants": [{malformed}]}}'
+    found = Pager(FIRST, FIRST, key="participants").page(FIRST, read(body), "RQ1")
+
+    with pytest.raises(ResponseError, match="JSON") as caught:
+        found.records.at(0)
+    assert caught.value.path == "participants[0]"
+
+
 @pytest.mark.parametrize(
     ("records", "meta"),
     [

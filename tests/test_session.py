@@ -510,6 +510,21 @@ async def test_bad_options(options):
         InsightsSession(CREDENTIALS, **options)
 
 
+async def test_closing_ends_where_all_tasks_are_cancelled(fake):
+    """Closing returns, with all closed, also where its own task is cancelled from outside."""
+    session = InsightsSession(fake.credentials, base_url=fake.base_url)
+    assert len(await session.participants(fake.add_conference(1))) == 1
+    closing = asyncio.create_task(session.aclose())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "aioparticipants closing":
+            task.cancel()
+    await closing
+
+    assert session._transport._http.closed
+
+
 async def test_trace_configs_of_a_borrowed_session():
     """Trace configs with a borrowed session would be ignored, so they are refused."""
     async with aiohttp.ClientSession() as http_session:

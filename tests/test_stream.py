@@ -449,6 +449,16 @@ async def test_closed_by_its_own_page():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_closed_pages_fetch_nothing():
+    """Pages that were closed are at their end, and ask for nothing more."""
+    source = Source("ab", "c")
+    stream = source.stream()
+    await stream.aclose()
+
+    assert await stream._pages.next() is None
+    assert source.begun == []
+
+
 async def test_closing_survives_cancellation():
     """A closer that is cancelled, and again, still leaves nothing, and is cancelled at the end."""
     done = asyncio.Event()
