@@ -223,6 +223,14 @@ class Service:
         assert self.process.returncode in {0, -signal.SIGTERM}
 
 
+#: Runs this module on the package that is installed: its folder comes last, for `tests` alone.
+RUN = """
+import runpy, sys
+sys.path.append(sys.argv.pop(1))
+runpy.run_module("tests.test_web_services", run_name="__main__", alter_sys=True)
+"""
+
+
 @asynccontextmanager
 async def serving(name):
     """Run a service, and the server that it asks."""
@@ -230,7 +238,7 @@ async def serving(name):
         sid = fake.add_conference(120)
         about = {"base_url": fake.base_url, "credentials": fake.credentials}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.test_web_services", name),
+            *(sys.executable, "-c", RUN, str(ROOT), name),
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "ABOUT": json.dumps(about)},
             cwd=ROOT,
