@@ -2,8 +2,10 @@
 
     python tests/benchmarks/server.py PARTICIPANTS CONFERENCES LATENCY
 
-1. It is the package's own fake, but for one thing: all conferences have the same thousand
-   participants, over and over. So a million of them are made at once, and served from memory.
+1. It is the package's own fake, but for one thing: all conferences have the same two thousand
+   participants, over and over. So a million of them are made at once, and served from memory. No
+   page is as the one before it, nor do records of several conferences name one of them: the client
+   would refuse both.
 2. One line of JSON on stdout says where it listens; it serves until it is terminated.
 """
 
@@ -22,8 +24,8 @@ from aioparticipants.testing import FakeInsights
 from aioparticipants.testing._fake import _checked, _Refusal
 from aioparticipants.testing._records import make_participants, make_sid
 
-#: Participants that are made; a page size has to divide it.
-DIFFERENT = 1000
+#: Participants that are made; a page size has to divide it, and be smaller.
+DIFFERENT = 2000
 
 
 class LongLists(FakeInsights):
@@ -44,6 +46,8 @@ class LongLists(FakeInsights):
             account_sid=self.credentials[0],
             conference_sid=self.sids[0],
         )
+        if len(self.sids) > 1:
+            self.made = [{**each, "conference_sid": None} for each in self.made]
         self._conferences = dict.fromkeys(self.sids, range(self.count))
 
     def _page(self, request):
