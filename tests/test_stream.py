@@ -750,3 +750,10 @@ async def test_athrow_traceback():
         await Source("abc").stream().athrow(ValueError, ValueError("x"), traceback)
 
     assert "test_athrow_traceback" in str(caught.traceback[-1])
+
+
+async def test_resumed_far_into_a_page():
+    """A list that is resumed far into a page goes on exactly there, as others run meanwhile."""
+    source = Source([str(number) for number in range(100)], "ab")
+
+    assert await source.stream(offset=70) == [*map(str, range(70, 100)), "a", "b"]
