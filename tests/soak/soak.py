@@ -39,6 +39,8 @@ from aioparticipants import (
 from aioparticipants.testing import FakeInsights
 
 CONSUMERS = 40
+#: Requests between two faults.
+BETWEEN_FAULTS = 5
 #: A page of which one record is malformed, and which ends its list.
 PARTLY_BAD = (
     b'{"participants": [{"label": NaN}, {"label": "left over"}], "meta": {"next_page_url": null}}'
@@ -57,6 +59,8 @@ CEILING = 14
 MARGIN = 1000
 #: Seconds between two closings of the session.
 LIFE = 2.0
+#: Seconds that the consumers may take to end what they read.
+PATIENCE = 10.0
 
 
 # --- The server's process ---
@@ -65,7 +69,7 @@ LIFE = 2.0
 async def serve(seed):
     """Serve until stdin ends, failing at random; then tell the number of requests."""
     rng = random.Random(seed)
-    requests = 0
+    requests = quiet = 0
     async with FakeInsights(seed=seed, concurrency=CEILING) as fake:
         sids = {}
         for size in SIZES:
@@ -77,8 +81,12 @@ async def serve(seed):
         while not ended.done():
             await asyncio.sleep(rng.uniform(0.0, 0.03))
             requests += len(fake.requests)
+            quiet += len(fake.requests)
             fake.requests.clear()
-            if not fake._faults:  # else a slow client would meet nothing but faults
+            # By requests, not by time: else a client that is slow meets nothing but faults, 429s
+            # among them, and so stays slow.
+            if not fake._faults and quiet >= BETWEEN_FAULTS:
+                quiet = 0
                 fail_somehow(fake, rng)
             fake.latency = rng.choice([0.0, 0.0, 0.0, 0.01])
         requests += len(fake.requests)
@@ -144,13 +152,20 @@ class Soak:
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(LIFE, left))
             if left > LIFE:
-                old, self.session = self.session, self.new_session()
-                await self.close(old, abort=True)
+                await self.replace_session()
         self.stop = True
+        # A session that happened to be refused again and again asks seldom, for a minute or more.
+        while (await asyncio.wait(consumers, timeout=PATIENCE))[1]:
+            self.counts["replaced as they were slow"] += 1
+            await self.replace_session()
         await asyncio.gather(*consumers)
         for _ in range(4):
             await asyncio.sleep(0)
         await self.close(self.session, abort=False)
+
+    async def replace_session(self):
+        old, self.session = self.session, self.new_session()
+        await self.close(old, abort=True)
 
     async def close(self, session, *, abort):
         """Close a session, and note what it still holds: none may hold anything afterwards."""
