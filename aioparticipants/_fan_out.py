@@ -43,8 +43,8 @@ import attrs
 
 from ._paging import RawPage
 from ._tasks import (
+    ClosedAtEnd,
     cancel_threadsafe,
-    closed_after,
     running_loop,
     wait_ignoring_cancellation,
 )
@@ -60,7 +60,6 @@ from .models import ProcessingState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Iterator
-    from types import TracebackType
 
     from ._prefetching import PagesAhead
     from ._stream import RecordStream
@@ -511,7 +510,7 @@ def _pull_from(sids: _Sids) -> Callable[[], Awaitable[object]]:
     return pull
 
 
-class FanOut(AsyncIterator[ConferenceResult]):
+class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
     """Many conferences at once: a `ConferenceResult` for each, as it completes.
 
     Iterate it (`async for`), best opened (`async with`, after which nothing of it is alive); await
@@ -669,17 +668,8 @@ class FanOut(AsyncIterator[ConferenceResult]):
         self._crew.check_unused()
         return self
 
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await closed_after(error, self.aclose())
 
-
-class MergedParticipants(AsyncIterator["Participant"]):
+class MergedParticipants(ClosedAtEnd, AsyncIterator["Participant"]):
     """The records of all conferences of a `FanOut`, as one stream; closing it closes that.
 
     Raises, while iterating, what `FanOut` does.
@@ -710,12 +700,3 @@ class MergedParticipants(AsyncIterator["Participant"]):
         """Return itself; `aclose()` follows at the end of the block."""
         self._crew.check_unused()
         return self
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await closed_after(error, self.aclose())

@@ -32,14 +32,13 @@ from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._shared_limiter import shared_limiter
 from ._speed import decode_participants
 from ._stream import RecordStream
-from ._tasks import SessionTasks, closed_after, wait_ignoring_cancellation
+from ._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
 from .events import ConferenceFinished, LimitChanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
     import aiohttp
 
@@ -82,7 +81,7 @@ class SessionOptions(TypedDict, total=False):
     tracer: Tracer | None
 
 
-class InsightsSession:
+class InsightsSession(ClosedAtEnd):
     """A client of Twilio Voice Insights' conference participants.
 
     It can be built anywhere, also outside an event loop: nothing is opened before the first
@@ -360,15 +359,6 @@ class InsightsSession:
     async def __aenter__(self) -> Self:
         """Return itself; `aclose()` follows at the end of the block."""
         return self
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await closed_after(error, self.aclose())
 
     def __repr__(self) -> str:
         """Show where it leads, and no credentials."""

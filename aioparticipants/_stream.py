@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from ._messages import Request
 from ._structuring import text_member
-from ._tasks import closed_after
+from ._tasks import ClosedAtEnd
 from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
 from .models import Page, RecordProblem
 
@@ -76,7 +76,7 @@ class _Position(NamedTuple):
     """The SID of the record before it on the page, or what stands for it in a cursor."""
 
 
-class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
+class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
     """The records of one list, in the server's order, each once, fetched one page ahead.
 
     Iterate it (`async for`), open it (`async with`, after which nothing of it is alive), await it
@@ -223,15 +223,6 @@ class RecordStream(AsyncGenerator[T_co, None], Generic[T_co]):
         """Return itself; `aclose()` follows at the end of the block."""
         self._check_unused()
         return self
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        await closed_after(error, self.aclose())
 
     def __await__(self) -> Generator[object, None, list[T_co]]:
         """Do as `all()`."""

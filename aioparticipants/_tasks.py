@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .errors import InvalidRequestError, SessionClosedError
@@ -22,11 +23,12 @@ from .errors import InvalidRequestError, SessionClosedError
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from types import TracebackType
 
 __all__ = [
+    "ClosedAtEnd",
     "SessionTasks",
     "cancel_threadsafe",
-    "closed_after",
     "running_loop",
     "session_closed",
     "wait_ignoring_cancellation",
@@ -87,16 +89,28 @@ async def wait_ignoring_cancellation(
         first = caller = None  # else this frame, and the error that it raises, hold each other
 
 
-async def closed_after(error: BaseException | None, closing: Awaitable[None]) -> None:
-    """Close something at the end of an `async with` block, which `error` ended, if anything did.
+class ClosedAtEnd(ABC):
+    """What is closed at the end of an `async with` block, whatever ended the block.
 
-    Where that is a cancellation already, a further one meanwhile does not take its place.
+    Where that was a cancellation, a further one while it closes does not take its place.
     """
-    try:
-        await closing
-    except asyncio.CancelledError:
-        if not isinstance(error, asyncio.CancelledError):
-            raise
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close it."""
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        try:
+            await self.aclose()
+        except asyncio.CancelledError:
+            if not isinstance(error, asyncio.CancelledError):
+                raise
 
 
 def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> bool:

@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 from aioparticipants import InvalidRequestError
-from aioparticipants._tasks import SessionTasks, closed_after, wait_ignoring_cancellation
+from aioparticipants._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
 
 from .sweeps import turns
 
@@ -124,14 +124,16 @@ async def test_what_was_raised_is_not_kept():
 async def test_a_cancellation_during_the_end_of_a_block(error, raised):
     """It replaces whatever ended the block, but for an earlier cancellation."""
 
-    async def closing():
-        raise asyncio.CancelledError
+    class Closed(ClosedAtEnd):
+        async def aclose(self):
+            raise asyncio.CancelledError
 
+    leaving = Closed().__aexit__(None, error, None)
     if raised:
         with pytest.raises(asyncio.CancelledError):
-            await closed_after(error, closing())
+            await leaving
     else:
-        await closed_after(error, closing())
+        await leaving
 
 
 async def test_a_release_begins_while_all_is_closed():
