@@ -1390,11 +1390,13 @@ wrong_values = (
 
 def places(value):
     """Go through the paths of all values inside a JSON value, the outermost first."""
-    yield ()
-    items = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, list) else items
-    for key, item in items:
-        yield from ((key, *path) for path in places(item))
+    waiting = [((), value)]  # a stack of its own, as a value may be nested very deeply
+    while waiting:
+        path, value = waiting.pop()
+        yield path
+        items = value.items() if isinstance(value, dict) else ()
+        items = enumerate(value) if isinstance(value, list) else items
+        waiting += reversed([((*path, key), item) for key, item in items])
 
 
 def replaced(value, path, new):
