@@ -1,6 +1,6 @@
 """Who was in the conference: Twilio Voice Insights' participants, streamed to asyncio code."""
 
-from . import errors, events, models
+from . import errors, instrumentation, models
 from ._credentials import Credentials
 from ._fan_out import ConferenceResult, FanOut, MergedParticipants
 from ._retrying import RetryPolicy
@@ -26,7 +26,7 @@ from .errors import (
     SessionClosedError,
     TransportError,
 )
-from .events import SessionStats
+from .instrumentation import SessionStats
 from .models import (
     AvgMax,
     CallDirection,
@@ -86,6 +86,6 @@ __all__ = [
     "TransportError",
     "__version__",
     "errors",
-    "events",
+    "instrumentation",
     "models",
 ]

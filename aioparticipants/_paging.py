@@ -31,6 +31,7 @@ from .errors import PaginationError, ResponseError
 
 if TYPE_CHECKING:
     from ._decoding import Envelope, Records
+    from ._resources import Resource
     from .models import PageMeta
 
 __all__ = ["Pager", "RawPage"]
@@ -59,15 +60,15 @@ class RawPage:
 class Pager:
     """Reads the pages of one list, in order, and remembers which it has seen."""
 
-    def __init__(self, first: Request, place: Request, *, key: str) -> None:
+    def __init__(self, first: Request, place: Request, *, resource: Resource[object]) -> None:
         """Read a list from `place` on.
 
         Args:
             first: the request for the first page of the list.
             place: the request that is made first; another one where the list is resumed.
-            key: the member of the body that holds the records.
+            resource: whose list it is.
         """
-        self._key = key
+        self._resource = resource
         self._base: str | None = None  # what stands before the query of a link that was good
         #: Queries that were seen, and whose next link each was.
         self._seen: dict[str, str | None] = {first.query: None, place.query: None}
@@ -117,7 +118,7 @@ class Pager:
     def _parts(self, envelope: Envelope) -> tuple[Records, PageMeta]:
         records, meta = envelope.records, envelope.members.get("meta")
         if records is None:
-            raise _not_a_page(path=self._key, fault="an array is missing")
+            raise _not_a_page(path=self._resource.key, fault="an array is missing")
         if not isinstance(meta, dict):
             raise _not_a_page(path="meta", fault="an object is missing")
         if "next_page_url" not in meta:

@@ -30,9 +30,9 @@ from .errors import InsightsError, InvalidRequestError, SessionClosedError, Tran
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from ._observing import ListWatch
     from ._paging import RawPage
     from ._tasks import SessionTasks
+    from ._telemetry import ListTelemetry
 
 __all__ = ["Fetch", "PagesAhead"]
 
@@ -56,14 +56,14 @@ class PagesAhead:
     """The pages that are left of one list, for one consumer."""
 
     def __init__(
-        self, place: Request, *, fetch: Fetch, tasks: SessionTasks, watch: ListWatch
+        self, place: Request, *, fetch: Fetch, tasks: SessionTasks, telemetry: ListTelemetry
     ) -> None:
         """Begin with what `place` asks for. Nothing is asked for yet."""
         self.before_waiting: Callable[[], object] = _nothing
         """Called where the next page has to be waited for."""
         self._fetch = fetch
         self._tasks = tasks
-        self._watch = watch
+        self._telemetry = telemetry
         # Page tasks run in the context this was made in, whichever task asks for a page.
         self._context = contextvars.copy_context()
         self._upcoming: Request | InsightsError | None = place
@@ -117,7 +117,7 @@ class PagesAhead:
 
     def abandon(self) -> None:
         """Cancel what is on its way, as nobody will take it; from whatever thread."""
-        self._watch.left()
+        self._telemetry.abandoned()
         if self._task is not None:
             cancel_threadsafe(self._task)
 
@@ -132,7 +132,7 @@ class PagesAhead:
             if waiter.get_loop() is running_loop():
                 _wake(waiter)
         if self._task is None or self._task is _current_task():
-            self._watch.left()
+            self._telemetry.abandoned()
             return
         self.abandon()
         # Elsewhere it cannot be waited for; with no loop at all, it was the caller that ended.
@@ -188,7 +188,7 @@ class PagesAhead:
         return TransportError(message)
 
     def _start(self, request: Request, departed: Callable[[], None]) -> None:
-        self._watch.begun(self._context)
+        self._telemetry.started(self._context)
         arrival, fetch = self._arrival, self._fetch
 
         def on_end(_: object = None) -> None:

@@ -23,8 +23,9 @@ from .errors import ResponseError, status_rule
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from ._decoding import ChunkDecoder, Envelope
+    from ._decoding import Envelope
     from ._messages import Request, Response
+    from ._resources import Resource
     from .errors import APIStatusError
 
 __all__ = ["page_envelope", "retry_after"]
@@ -45,8 +46,7 @@ def page_envelope(
     response: Response,
     request: Request,
     *,
-    key: str,
-    decode: ChunkDecoder | None,
+    resource: Resource[object],
     now: Callable[[], float],
 ) -> Generator[None, None, Envelope]:
     """Read the envelope of the page that a success is, with pauses for a page that is unusual.
@@ -54,8 +54,7 @@ def page_envelope(
     Args:
         response: the reply.
         request: what it answers, for the errors.
-        key: the member that holds the records.
-        decode: what decodes them; None for `json`.
+        resource: whose records it holds.
         now: the time in seconds since the epoch, for a `Retry-After` that names a date.
 
     Raises:
@@ -64,7 +63,7 @@ def page_envelope(
     """
     if response.status == _OK:
         try:
-            return (yield from envelope(response.body, key, decode))
+            return (yield from envelope(response.body, resource.key, resource.decode))
         except ResponseError as error:
             failure = error.with_traceback(None)
         failure.conference_sid, failure.request_id = request.conference_sid, response.request_id

@@ -155,7 +155,7 @@ class RetryQuota:
 
 
 class Deadline:
-    """The end of the time for a whole list. It runs from the first look at it on."""
+    """The end of the time for a whole list. It runs from `start()` on."""
 
     def __init__(self, seconds: float | None, *, clock: Callable[[], float]) -> None:
         """Allow so many seconds, None for any number; `clock` gives seconds that only go forward.
@@ -171,14 +171,18 @@ class Deadline:
         self._clock = clock
         self._end: float | None = None
 
+    def start(self) -> None:
+        """Start the clock, if it does not run yet."""
+        if self.seconds is not None and self._end is None:
+            self._end = self._clock() + self.seconds
+
     def left(self) -> float:
         """Return the seconds that are left: 0 where it has passed, infinity where there is none."""
         if self.seconds is None:
             return math.inf
-        now = self._clock()
         if self._end is None:
-            self._end = now + self.seconds
-        return max(0.0, self._end - now)
+            return self.seconds
+        return max(0.0, self._end - self._clock())
 
 
 class RetryRun:

@@ -12,13 +12,11 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypedDict, Unpack, cast
 
-from . import _structuring
+from ._call import Fetcher, PageSource
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import Resumed, cursor_of, resumed
 from ._fan_out import FanOut
-from ._fetching import Fetcher, PageSource
 from ._limiter import Limiter
-from ._observing import ListWatch, Observer, checked_tracer
 from ._paging import Pager
 from ._prefetching import PagesAhead
 from ._requests import (
@@ -28,14 +26,15 @@ from ._requests import (
     checked_proxy,
     first_page,
 )
+from ._resources import PARTICIPANTS
 from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._shared_limiter import shared_limiter
-from ._speed import decode_participants
 from ._stream import RecordStream
 from ._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
+from ._telemetry import ListTelemetry, SessionTelemetry, checked_tracer
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
-from .events import ConferenceFinished, LimitChanged
+from .instrumentation import ConferenceFinished, LimitChanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
 
     from ._fan_out import OnError
     from ._messages import Request
-    from ._observing import Tracer
-    from .events import Event, SessionStats
+    from ._telemetry import Tracer
+    from .instrumentation import Event, SessionStats
     from .models import Participant
 
 __all__ = ["InsightsSession", "OnInvalid", "SessionOptions"]
@@ -60,8 +59,6 @@ _MAX_CONCURRENCY: Final = 32
 _CLOSING_SECONDS: Final = 30.0
 #: A SID that is one, to see whether the filters of a fan-out can be used.
 _SOME_SID: Final = "CF" + "0" * 32
-
-_PARTICIPANTS: Final = "participants"
 
 
 class SessionOptions(TypedDict, total=False):
@@ -108,7 +105,7 @@ class InsightsSession(ClosedAtEnd):
         limiter: a budget that others use, too, such as one that several processes share: an async
             context manager, or anything with an async `acquire` and a `release`. Each attempt takes
             of it, within the session's own limit.
-        on_event: called with each `events.Event` as it happens; what it raises is logged.
+        on_event: called with each `instrumentation.Event` as it happens; what it raises is logged.
         tracer: an OpenTelemetry `Tracer`, for a span around each list of participants.
 
     Raises:
@@ -144,9 +141,9 @@ class InsightsSession(ClosedAtEnd):
         self._base_url = base_url_from(base_url, region=region, edge=edge)
         self._max_concurrency = max_concurrency
         # Told by way of a local name: a method of its own would make the session its own owner.
-        own = Limiter(max_concurrency, changed=lambda limit, why: tell(_limit_changed(limit, why)))
-        tell = Observer(on_event, limit=own.limit)
-        self._limiter, self._tell = own, tell
+        own = Limiter(max_concurrency, changed=lambda limit, why: emit(_limit_changed(limit, why)))
+        emit = SessionTelemetry(on_event, limit=own.limit)
+        self._limiter, self._emit = own, emit
         self._tracer = checked_tracer(tracer)
         self._transport = Transport(
             self._base_url,
@@ -168,8 +165,7 @@ class InsightsSession(ClosedAtEnd):
             quota=RetryQuota(policy.quota),
             # Processes that are forked with a session would share the state of any other.
             rng=random.SystemRandom(),
-            tell=tell,
-            decode=decode_participants,
+            emit=emit,
         )
 
     @classmethod
@@ -315,7 +311,7 @@ class InsightsSession(ClosedAtEnd):
                 return self._list(first(conference_sid), until, keep_invalid=keep_invalid)
             except InvalidRequestError as error:
                 name = type(error).__name__
-                self._tell(
+                self._emit(
                     ConferenceFinished(
                         conference_sid=None, pages=0, records=0, seconds=0.0, error=name
                     )
@@ -328,13 +324,13 @@ class InsightsSession(ClosedAtEnd):
             concurrency=concurrency,
             on_error=on_error,
             tasks=self._tasks,
-            starting=until.left,
+            starting=until.start,
         )
 
     @property
     def stats(self) -> SessionStats:
         """Return what the session has done up to now; a snapshot."""
-        return self._tell.stats
+        return self._emit.stats
 
     async def aclose(self) -> None:
         """Close the session: when it returns, no task or socket of it is alive.
@@ -386,30 +382,28 @@ class InsightsSession(ClosedAtEnd):
         start = Resumed(first, 0, None)
         if resume is not None:
             start = resumed(first, resume, page_size=page_size)
-        pager = Pager(first, start.request, key=_PARTICIPANTS)
-        watch = ListWatch(
-            self._tell, first.conference_sid, clock=time.monotonic, tracer=self._tracer
+        pager = Pager(first, start.request, resource=PARTICIPANTS)
+        telemetry = ListTelemetry(
+            self._emit, first.conference_sid, clock=time.monotonic, tracer=self._tracer
         )
         source = PageSource(
             fetcher=self._fetcher,
             pager=pager,
-            key=_PARTICIPANTS,
+            resource=PARTICIPANTS,
             until=until,
             resumed=None if resume is None else start.request,
         )
-        pages = PagesAhead(start.request, fetch=source.fetch, tasks=self._tasks, watch=watch)
+        pages = PagesAhead(
+            start.request, fetch=source.fetch, tasks=self._tasks, telemetry=telemetry
+        )
         stream = RecordStream(
             start,
             pages=pages,
-            structure=(
-                _structuring.participant_keeping if keep_invalid else _structuring.participant
-            ),
+            resource=PARTICIPANTS,
             cursor=functools.partial(cursor_of, first),
-            key=_PARTICIPANTS,
-            sid_name="participant_sid",
             limit=limit,
             keep_invalid=keep_invalid,
-            watch=watch,
+            telemetry=telemetry,
         )
         return stream, pages
 

@@ -39,7 +39,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from ._messages import Request
-from ._structuring import text_member
 from ._tasks import ClosedAtEnd
 from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
 from .models import Page, RecordProblem
@@ -49,9 +48,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._cursors import Resumed
-    from ._observing import ListWatch
     from ._paging import RawPage
     from ._prefetching import PagesAhead
+    from ._resources import Resource
+    from ._telemetry import ListTelemetry
 
 __all__ = ["RecordStream"]
 
@@ -107,22 +107,18 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         start: Resumed,
         *,
         pages: PagesAhead,
-        structure: Callable[[object, str, int], T_co],
         cursor: Callable[[Request, int, str | bytes | None], str],
-        key: str,
-        sid_name: str,
+        resource: Resource[T_co],
         limit: int | None,
         keep_invalid: bool,
-        watch: ListWatch,
+        telemetry: ListTelemetry,
     ) -> None:
         """Made by `InsightsSession`, not by hand."""
         self._pages = pages
-        self._structure = structure
+        self._resource = resource
         self._cursor = cursor
-        self._key = key
-        self._sid_name = sid_name
         self._keep_invalid = keep_invalid
-        self._watch = watch
+        self._telemetry = telemetry
         self._start: Resumed | None = start
         """What the first page is checked against; None once it was."""
         # The position. Where a page is at hand, it is the first of `_buffer`: `_index` counts what
@@ -152,7 +148,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         if self._used_up or self._closed:
             state = "used up" if self._used_up else "closed"
         index = self._position().offset
-        return f"<RecordStream of {self._key}: {state}, at record {index} of its page>"
+        return f"<RecordStream of {self._resource.key}: {state}, at record {index} of its page>"
 
     @property
     def cursor(self) -> str:
@@ -281,13 +277,13 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         """Keep an error, to be raised until the stream is closed."""
         self._report_page()
         self._error = error
-        self._watch.ended(error)
+        self._telemetry.finished(error)
         return error
 
     def _finished(self) -> StopAsyncIteration:
         """Note that the list is complete, and return what says so to the consumer."""
         self._used_up = True
-        self._watch.ended()
+        self._telemetry.finished()
         return StopAsyncIteration()
 
     # --- The position ---
@@ -296,7 +292,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         """Return where the next record not delivered is."""
         if self._page is None:
             return _Position(self._place, self._index, self._before)
-        before = self._before if self._latest is None else self._sid_of(self._latest)
+        before = self._before if self._latest is None else self._resource.sid_of(self._latest)
         return self._behind(self._page, self._offset(), before)
 
     def _offset(self) -> int:
@@ -333,15 +329,13 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         self._unreadable = []
         self._buffer.clear()
 
-    def _sid_of(self, record: object) -> str | None:
-        """Return the SID of a record, be it structured, or as it was decoded."""
-        return text_member(record, self._sid_name)
-
     def _report_page(self) -> None:
         """Report, once, what was delivered of the page at hand, before it is left for good."""
         page, self._unreported = self._unreported, None
         if page is not None:
-            self._watch.page(page.meta.page, self._index - self._since, page.request_id)
+            self._telemetry.page_delivered(
+                page.meta.page, self._index - self._since, page.request_id
+            )
 
     # --- One step: a few records more, or the next page ---
 
@@ -382,7 +376,10 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         if self._error is not None:  # and the records have gone past what it is about
             raise self._error
         page, buffer = cast("RawPage", self._page), self._buffer
-        records, structure, key = page.records, self._structure, self._key
+        records, key = page.records, self._resource.key
+        structure = (
+            self._resource.structure_keeping if self._keep_invalid else self._resource.structure
+        )
         index = self._next
         stop = min(index + _STRIDE, self._end)
         try:
@@ -409,13 +406,13 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         """
         sid, readable = None, True
         try:
-            sid = self._sid_of(page.records.at(index))
+            sid = self._resource.sid_of(page.records.at(index))
         except InsightsError:
             readable = page.records.skip(index)
         error.request_id = page.request_id
         if readable and self._keep_invalid:
             previous = self._buffer[-1] if self._buffer else self._latest
-            before = self._before if previous is None else self._sid_of(previous)
+            before = self._before if previous is None else self._resource.sid_of(previous)
             problem = RecordProblem(
                 conference_sid=page.request.conference_sid,
                 index=index,
@@ -483,7 +480,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         self._raise_if_closed()
         with suppress(IndexError):  # there is none, or it was passed over already
             try:
-                sid = self._sid_of(records.at(start - 1))
+                sid = self._resource.sid_of(records.at(start - 1))
             except InsightsError:  # perhaps the one that the cursor is behind could not be read
                 records.skip(start - 1)
         if records.count is not None and start > records.count:

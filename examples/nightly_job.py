@@ -161,7 +161,7 @@ async def main(session: InsightsSession, sids: Iterable[str], output: Path) -> i
     stats = session.stats
     print(
         f"{wanted - len(todo)} of {wanted} conferences done, {len(todo)} unfinished; "
-        f"{stats.requests} requests, {stats.retries} of them again, {stats.refused} refused",
+        f"{stats.requests} requests, {stats.retries} of them again, {stats.rate_limited} refused",
         file=sys.stderr,
     )
     return 1 if todo else 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import attrs
+
 from aioparticipants._cursors import Resumed
 from aioparticipants._prefetching import PagesAhead
+from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._stream import RecordStream
 
-from .watching import watch
+from .telemetry import list_telemetry
 
 
 def list_of(
@@ -18,23 +21,28 @@ def list_of(
     structure,
     cursor,
     key="participants",
-    sid_name="participant_sid",
+    record_sid="participant_sid",
     limit=None,
     keep_invalid=False,
     before=None,
 ):
     """Return a stream, and the pages that it takes its records from."""
-    eyes = watch()
-    pages = PagesAhead(place, fetch=fetch, tasks=tasks, watch=eyes)
+    telemetry = list_telemetry()
+    resource = attrs.evolve(
+        PARTICIPANTS,
+        key=key,
+        record_sid=record_sid,
+        structure=structure,
+        structure_keeping=structure,
+    )
+    pages = PagesAhead(place, fetch=fetch, tasks=tasks, telemetry=telemetry)
     stream = RecordStream(
         Resumed(place, offset, before),
         pages=pages,
-        structure=structure,
         cursor=cursor,
-        key=key,
-        sid_name=sid_name,
+        resource=resource,
         limit=limit,
         keep_invalid=keep_invalid,
-        watch=eyes,
+        telemetry=telemetry,
     )
     return stream, pages

@@ -9,7 +9,7 @@ import pytest
 from aioparticipants import InsightsSession, InvalidRequestError, SessionClosedError
 from aioparticipants.testing import FakeInsights
 
-from .watching import until
+from .telemetry import until
 
 USED_UP, CLOSED = "used up", "closed before its end"
 

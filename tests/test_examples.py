@@ -28,11 +28,10 @@ from aioparticipants import (
     NotFoundError,
     ResponseError,
     RetryPolicy,
-    events,
 )
 from aioparticipants.testing import FakeInsights
 
-from .watching import until
+from .telemetry import until
 
 ROOT = Path(__file__).parent.parent
 ONCE = RetryPolicy(max_attempts=1)
@@ -944,7 +943,7 @@ async def test_readme_on_watching(fake, capsys):
     fake.fail_next(503)
     names = {
         "InsightsSession": functools.partial(InsightsSession, **options),
-        "events": events,
+        "instrumentation": instrumentation,
         "account_sid": account_sid,
         "auth_token": auth_token,
         "sid": sid,

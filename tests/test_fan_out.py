@@ -27,7 +27,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants.events import PageHandedOut
+from aioparticipants.instrumentation import PageDelivered
 from aioparticipants.testing import FakeInsights
 from aioparticipants.testing._bodies import error_body
 
@@ -43,7 +43,7 @@ from .sweeps import (
     turns,
     warned_of,
 )
-from .watching import until
+from .telemetry import until
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
 
@@ -569,7 +569,7 @@ async def test_a_long_conference_is_decoded_while_its_next_page_comes(fake):
         waiting = asyncio.create_task(anext(fan_out))
         await until(lambda: (long, 5) in fake.asked)
         await stillness()
-        left = [each.page for each in told if isinstance(each, PageHandedOut)]
+        left = [each.page for each in told if isinstance(each, PageDelivered)]
         assert left == [0, 1, 2, 3]  # and the fifth, which is told as it is left, is decoded
         gate.set()
         assert len((await waiting).participants) == 16

@@ -31,6 +31,7 @@ from aioparticipants._cursors import cursor_of
 from aioparticipants._fan_out import _TURNS, FanOut
 from aioparticipants._paging import Pager
 from aioparticipants._requests import first_page
+from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._structuring import participant
 from aioparticipants._tasks import SessionTasks
 
@@ -39,8 +40,8 @@ from .bodies import read
 from .lists import list_of
 from .sweeps import STYLES, Canceller, held, own_tasks
 from .sweeps import turns as turns_of
+from .telemetry import until
 from .test_properties import SETTINGS, run, turns
-from .watching import until
 
 BAD = {"label": 7}
 
@@ -110,7 +111,7 @@ class Server:
     def open_list(self, sid):
         self.begun += 1
         first = first_page(sid)
-        pager = Pager(first, first, key="participants")
+        pager = Pager(first, first, resource=PARTICIPANTS)
 
         async def fetch(request, departed):
             departed()

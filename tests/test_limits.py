@@ -14,7 +14,7 @@ from aioparticipants import (
     RetryPolicy,
     ServerError,
 )
-from aioparticipants.events import LimitChanged
+from aioparticipants.instrumentation import LimitChanged
 from aioparticipants.testing import FakeInsights
 
 QUICK = RetryPolicy(base_delay=0.002, max_delay=0.02)
@@ -56,7 +56,7 @@ async def test_a_ceiling_is_found():
         results = [each async for each in session.fan_out(sids, page_size=2)]
 
     assert [each.error for each in results] == [None] * len(sids)
-    assert session.stats.refused < session.stats.requests / 4
+    assert session.stats.rate_limited < session.stats.requests / 4
     assert session.stats.limit <= 4
 
 
@@ -95,7 +95,7 @@ async def test_the_limit_never_passes_its_ceiling():
     limits = [each.limit for each in told if isinstance(each, LimitChanged)]
     assert limits == sorted(limits)
     assert limits[-1] == 6
-    assert session.stats.refused == 0
+    assert session.stats.rate_limited == 0
 
 
 @pytest.mark.parametrize("kind", [Budget, asyncio.Semaphore])

@@ -7,6 +7,7 @@ import pytest
 from aioparticipants import PaginationError, ResponseError
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
+from aioparticipants._resources import PARTICIPANTS
 
 from .bodies import all_of, read
 
@@ -21,7 +22,7 @@ def body(link=None, records=()):
 
 
 def page(link=None, records=(), pager=None, asked=FIRST):
-    return (pager or Pager(FIRST, FIRST, key="participants")).page(
+    return (pager or Pager(FIRST, FIRST, resource=PARTICIPANTS)).page(
         asked, read(body(link, records)), "RQ1"
     )
 
@@ -113,7 +114,7 @@ def test_hostile_links(link):
 @pytest.mark.parametrize("query", ["PageSize=2", "Page=1"])
 def test_loops(query):
     """A query seen before is a loop, the very first one included."""
-    pager = Pager(FIRST, FIRST, key="participants")
+    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
     second = page(f"{HOST}{PATH}?Page=1", pager=pager).following
 
     loop = page(f"{HOST}{PATH}?{query}", pager=pager, asked=second).following
@@ -125,7 +126,7 @@ def test_loops(query):
 @pytest.mark.parametrize("query", ["Page=1", "Page=2"])
 def test_another_attempt_at_a_page(query):
     """The next link of another attempt at a page is no loop, be it the same one or another."""
-    pager = Pager(FIRST, FIRST, key="participants")
+    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
     page(f"{HOST}{PATH}?Page=1", RECORDS, pager)
 
     assert page(f"{HOST}{PATH}?{query}", RECORDS, pager).following.query == query
@@ -138,7 +139,7 @@ RECORDS = [{"participant_sid": f"CP{number}", "label": "x" * 600} for number in 
 
 def page_after(records, then, pager=None):
     """Return the second page of a list, the first of which has other records, or the same."""
-    pager = pager or Pager(FIRST, FIRST, key="participants")
+    pager = pager or Pager(FIRST, FIRST, resource=PARTICIPANTS)
     second = page(f"{HOST}{PATH}?Page=1", records, pager).following
     return page(f"{HOST}{PATH}?Page=2", then, pager, second)
 
@@ -164,7 +165,7 @@ def test_a_page_that_is_like_the_one_before(index):
 
 def test_a_page_that_repeats_an_earlier_one():
     """Only the page right before counts: records may well come back later in a list."""
-    pager = Pager(FIRST, FIRST, key="participants")
+    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
     second = page(f"{HOST}{PATH}?Page=1", RECORDS, pager).following
     third = page(f"{HOST}{PATH}?Page=2", RECORDS[1:], pager, second).following
 
@@ -173,7 +174,7 @@ def test_a_page_that_repeats_an_earlier_one():
 
 def after_empty_pages(count, *, interrupted_by=None):
     """Return what follows so many empty pages, one of which may have records after all."""
-    pager = Pager(FIRST, FIRST, key="participants")
+    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
     following = FIRST
     for number in range(count):
         records = RECORDS if number == interrupted_by else []
@@ -194,7 +195,7 @@ def test_empty_pages():
 
 def test_the_end_after_empty_pages():
     """The last page may be empty as well, after whatever number of them."""
-    pager = Pager(FIRST, FIRST, key="participants")
+    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
     asked = FIRST
     for number in range(250):
         asked = page(f"{HOST}{PATH}?Page={number + 1}", (), pager, asked).following
@@ -228,7 +229,7 @@ def test_pages_of_another_conference(records, meta):
     """A page that says it is of another conference is a transient error, and is not delivered."""
     whole = {"participants": records, "meta": {"next_page_url": None, **meta}}
     with pytest.raises(ResponseError, match="another conference") as caught:
-        Pager(FIRST, FIRST, key="participants").page(FIRST, read(whole), "RQ1")
+        Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(whole), "RQ1")
 
     assert caught.value.transient
     assert (caught.value.conference_sid, caught.value.request_id) == (SID, "RQ1")
@@ -239,7 +240,7 @@ def test_a_malformed_record_that_names_another_conference():
     """What cannot be read is not judged: it is told as what it is, where the list gets to it."""
     malformed = f'{{"conference_sid": "{OTHER}", "label": NaN}}'
     body = f'{{"meta": {{"next_page_url": null}}, "participants": [{malformed}]}}'
-    found = Pager(FIRST, FIRST, key="participants").page(FIRST, read(body), "RQ1")
+    found = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(body), "RQ1")
 
     with pytest.raises(ResponseError, match="JSON") as caught:
         found.records.at(0)
@@ -272,7 +273,7 @@ def test_a_malformed_record_that_names_another_conference():
 def test_pages_that_name_no_other_conference(records, meta):
     """A page that names its own conference, or none, is good, whatever else is in it."""
     whole = {"participants": records, "meta": {"next_page_url": None, **meta}}
-    found = Pager(FIRST, FIRST, key="participants").page(FIRST, read(whole), "RQ1")
+    found = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(whole), "RQ1")
 
     assert all_of(found.records) == records
 
@@ -280,7 +281,7 @@ def test_pages_that_name_no_other_conference(records, meta):
 def test_no_participants():
     """A page whose records are null is an empty one, where `meta` says that it is a page."""
     whole = {"participants": None, "meta": {"next_page_url": None}}
-    found = Pager(FIRST, FIRST, key="participants").page(FIRST, read(whole), "RQ1")
+    found = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(whole), "RQ1")
 
     assert (found.records.count, found.following) == (0, None)
 
@@ -301,7 +302,7 @@ def test_no_participants():
 def test_bodies_that_are_no_page(broken, path):
     """A body without the parts of a page is an error with the path, never a silent end."""
     with pytest.raises(ResponseError) as caught:
-        Pager(FIRST, FIRST, key="participants").page(FIRST, read(broken), "RQ1")
+        Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(broken), "RQ1")
 
     assert caught.value.path == path
     assert not caught.value.transient

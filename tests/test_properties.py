@@ -44,6 +44,7 @@ from aioparticipants import (
 from aioparticipants._cursors import Resumed, cursor_of, resumed
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
+from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._structuring import (
     participant,
     participant_keeping,
@@ -315,7 +316,7 @@ class GraphServer:
 
     def stream(self, resume=None, limit=None, *, keep=False):
         place = Resumed(FIRST, 0, None) if resume is None else resumed(FIRST, resume)
-        pager = Pager(FIRST, place.request, key="participants")
+        pager = Pager(FIRST, place.request, resource=PARTICIPANTS)
 
         async def fetch(request, departed):
             self.asked.append(request.query)
@@ -330,7 +331,7 @@ class GraphServer:
             fetch=fetch,
             structure=participant,
             cursor=functools.partial(cursor_of, FIRST),
-            sid_name="label",
+            record_sid="label",
             limit=limit,
             keep_invalid=keep,
             before=place.before,
@@ -594,7 +595,7 @@ def test_any_object_is_a_page_or_a_response_error(body):
     page, failure = None, None
     try:
         envelope = read(body)
-        page = Pager(FIRST, FIRST, key="participants").page(FIRST, envelope, "RQ1")
+        page = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, envelope, "RQ1")
     except ResponseError as error:
         failure = error
     if failure is not None and failure.transient:
@@ -741,7 +742,7 @@ class Life(RuleBasedStateMachine):
 
     def new_stream(self, limit, keep):
         place = Resumed(FIRST, 0, None) if self.cursor is None else resumed(FIRST, self.cursor)
-        pager = Pager(FIRST, place.request, key="participants")
+        pager = Pager(FIRST, place.request, resource=PARTICIPANTS)
         self.came = self.resumed_at = self.number_at(place.request.query, place.offset)
         self.stop = math.inf if limit is None else self.came + limit
         self.keep, self.closed, self.used_up = keep, False, False
@@ -780,7 +781,7 @@ class Life(RuleBasedStateMachine):
             fetch=fetch,
             structure=number,
             cursor=functools.partial(cursor_of, FIRST),
-            sid_name="label",
+            record_sid="label",
             limit=limit,
             keep_invalid=keep,
             before=place.before,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 
 from aioparticipants import (
@@ -15,6 +16,7 @@ from aioparticipants import (
     ServerError,
 )
 from aioparticipants._messages import Request, Response
+from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._responses import page_envelope, retry_after
 
 from .bodies import decode_records, steps
@@ -34,8 +36,7 @@ def read(*args, **kwargs):
         page_envelope(
             reply(*args, **kwargs),
             REQUEST,
-            key="participants",
-            decode=decode_records,
+            resource=attrs.evolve(PARTICIPANTS, decode=decode_records),
             now=lambda: 0.0,
         )
     )

@@ -46,6 +46,7 @@ class Call:
         self.waits: list[Attempt] = []
         self.outcomes = list(outcomes)
         self.deadline = Deadline(deadline, clock=self.clock)
+        self.deadline.start()
         self.run = RetryRun(
             policy or RetryPolicy(),
             self.deadline,
@@ -258,14 +259,16 @@ async def test_an_attempt_that_is_cut_off():
     assert queued.run.final_error(None).attempts == ()
 
 
-def test_deadline_runs_from_the_first_look():
-    """A deadline counts from when it is first asked for, and never below nothing."""
+def test_deadline_runs_from_its_start():
+    """A deadline counts from when it is started, which is done once, and never below nothing."""
     time = [5.0]
     deadline = Deadline(2.0, clock=lambda: time[0])
     time[0] = 100.0
 
     assert deadline.left() == 2.0
+    deadline.start()
     time[0] = 101.5
+    deadline.start()
     assert deadline.left() == 0.5
     time[0] = 200.0
     assert deadline.left() == 0.0

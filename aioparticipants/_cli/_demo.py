@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from .._session import InsightsSession
 from ..errors import InvalidRequestError
-from ..events import RetryScheduled
+from ..instrumentation import RetryScheduled
 from ..testing import FakeInsights
 from ._streams import say
 from ._table import Column, is_bad, participants_table, render, short_number, terminal_width
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from .._fan_out import ConferenceResult
-    from ..events import Event
+    from ..instrumentation import Event
     from ..models import MediaMetrics, Participant
     from ._streams import Output
 

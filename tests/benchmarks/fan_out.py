@@ -60,7 +60,7 @@ async def read(base_url, credentials, sids, concurrency):
         "records": records,
         "failed": failed,
         "requests": stats.requests,
-        "refused": stats.refused,
+        "refused": stats.rate_limited,
         "limit": stats.limit,
         "peak": peak(),
     }

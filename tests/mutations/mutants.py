@@ -984,7 +984,7 @@ MUTANTS = [
         "connection with another conference's page kept",
         "wrong_answers",
         (
-            "_fetching.py",
+            "_call.py",
             "            response.close_connection()\n",
             "            pass\n",
         ),
@@ -1079,7 +1079,7 @@ MUTANTS = [
     _mutant(
         "denied retry not told",
         "observing",
-        ("_fetching.py", "if run.denied is not None:", "if False:"),
+        ("_call.py", "if run.denied is not None:", "if False:"),
     ),
     # --- The limiter ---
     _mutant(
@@ -1124,7 +1124,7 @@ MUTANTS = [
         "deadline ignored by queueing",
         "deadlines",
         (
-            "_fetching.py",
+            "_call.py",
             "asyncio.timeout(None if left == math.inf else left)",
             "asyncio.timeout(None)",
         ),
@@ -1133,7 +1133,7 @@ MUTANTS = [
         "deadline guessed from the kind of error",
         "deadlines session",
         (
-            "_fetching.py",
+            "_call.py",
             "                if timer.expired():",
             "                if isinstance(error, TimeoutError):",
         ),
@@ -1142,7 +1142,7 @@ MUTANTS = [
         "refused page token told as any bad request",
         "cursors security",
         (
-            "_fetching.py",
+            "_call.py",
             'if request is self.resumed and "PageToken=" in request.query:',
             "if False:",
         ),
@@ -1165,7 +1165,7 @@ MUTANTS = [
         "slot kept",
         "session",
         (
-            "_fetching.py",
+            "_call.py",
             "        async with self.limiter.slot() as slot, self.shared():\n",
             "        if slot := await self.limiter.slot().__aenter__():\n",
         ),
@@ -1174,13 +1174,13 @@ MUTANTS = [
         "slot held while backing off",
         "session",
         (
-            "_fetching.py",
+            "_call.py",
             "                    return await run.result_of(",
             "                    async with self.limiter.slot():\n"
             "                      return await run.result_of(",
         ),
         (
-            "_fetching.py",
+            "_call.py",
             "        async with self.limiter.slot() as slot, self.shared():\n",
             "        if slot := self.limiter.slot():\n",
         ),
@@ -1442,18 +1442,18 @@ MUTANTS = [
     _mutant(
         "retries not counted",
         "observing",
-        ("_observing.py", 'counts["retries"] += 1', 'counts["retries"] += 0'),
+        ("_telemetry.py", 'counts["retries"] += 1', 'counts["retries"] += 0'),
     ),
     _mutant(
         "attempts in flight counted upwards only",
         "observing",
-        ("_observing.py", 'counts["in_flight"] -= 1', 'counts["in_flight"] -= 0'),
+        ("_telemetry.py", 'counts["in_flight"] -= 1', 'counts["in_flight"] -= 0'),
     ),
     _mutant(
         "callback's exception let through",
         "observing",
         (
-            "_observing.py",
+            "_telemetry.py",
             "            except Exception:\n                _LOGGER.exception(",
             "            except ArithmeticError:\n                _LOGGER.exception(",
         ),
@@ -1462,7 +1462,7 @@ MUTANTS = [
         "async callback accepted where it is an object",
         "observing",
         (
-            "_observing.py",
+            "_telemetry.py",
             "        for each in (function, type(function).__call__)",
             "        for each in (function,)",
         ),
@@ -1471,7 +1471,7 @@ MUTANTS = [
         "query in events and log lines",
         "observing",
         (
-            "_fetching.py",
+            "_call.py",
             "sid, began = request.conference_sid, time.monotonic()",
             'sid, began = f"{request.conference_sid}?{request.query}", time.monotonic()',
         ),
@@ -1480,7 +1480,7 @@ MUTANTS = [
         "cancelled attempt never told as finished",
         "observing",
         (
-            "_fetching.py",
+            "_call.py",
             "        except BaseException as error:\n            # The latter",
             "        except Exception as error:\n            # The latter",
         ),
@@ -1488,12 +1488,12 @@ MUTANTS = [
     _mutant(
         "thrown-away attempt told as a failure",
         "observing",
-        ("_fetching.py", "(asyncio.CancelledError, GeneratorExit)", "asyncio.CancelledError"),
+        ("_call.py", "(asyncio.CancelledError, GeneratorExit)", "asyncio.CancelledError"),
     ),
     _mutant(
         "retry told with the wrong delay",
         "observing",
-        ("_fetching.py", "delay=attempt.delay or 0.0", "delay=attempt.seconds"),
+        ("_call.py", "delay=attempt.delay or 0.0", "delay=attempt.seconds"),
     ),
     _mutant(
         "records counted that were not handed out",
@@ -1545,7 +1545,7 @@ MUTANTS = [
         "span not current for the attempts",
         "observing",
         (
-            "_observing.py",
+            "_telemetry.py",
             "    context.attach(trace.set_span_in_context(current))\n",
             "",
         ),
@@ -1554,7 +1554,7 @@ MUTANTS = [
         "span current for the caller as well",
         "observing",
         (
-            "_observing.py",
+            "_telemetry.py",
             "context.run(_new_current_span, self._tracer, self._sid)",
             "_new_current_span(self._tracer, self._sid)",
         ),
@@ -1562,7 +1562,7 @@ MUTANTS = [
     _mutant(
         "span of a failure without its status",
         "observing",
-        ("_observing.py", "    span.set_status(StatusCode.ERROR, str(error))\n", ""),
+        ("_telemetry.py", "    span.set_status(StatusCode.ERROR, str(error))\n", ""),
     ),
     # --- The commands, and the fake ---
     _mutant(

@@ -21,18 +21,17 @@ from aioparticipants import (
     Region,
     RetryPolicy,
     SessionStats,
-    events,
 )
 from aioparticipants.testing import FakeInsights
 
 
-def told(event: events.Event) -> None:
+def told(event: instrumentation.Event) -> None:
     """Take each kind of event apart."""
     match event:
-        case events.RequestFinished(status=status, seconds=seconds):
+        case instrumentation.RequestFinished(status=status, seconds=seconds):
             assert_type(status, int | None)
             assert_type(seconds, float)
-        case events.LimitChanged(limit=limit):
+        case instrumentation.LimitChanged(limit=limit):
             assert_type(limit, int)
         case _:
             pass

@@ -22,10 +22,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .errors import InvalidRequestError
-from .events import (
+from .instrumentation import (
     ConferenceFinished,
     LimitChanged,
-    PageHandedOut,
+    PageDelivered,
     RequestFinished,
     RequestStarted,
     RetryDenied,
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .errors import InsightsError
-    from .events import Event
+    from .instrumentation import Event
 
-__all__ = ["ListWatch", "Observer", "Span", "Tracer", "checked_tracer"]
+__all__ = ["ListTelemetry", "SessionTelemetry", "Span", "Tracer", "checked_tracer"]
 
 _LOGGER: Final = logging.getLogger("aioparticipants")
 _LOGGER.addHandler(logging.NullHandler())
@@ -99,7 +99,7 @@ def _has_opentelemetry() -> bool:
     return True
 
 
-class Observer:
+class SessionTelemetry:
     """Takes a session's events: counts them, logs them, and hands them to the callback."""
 
     def __init__(self, on_event: Callable[[Event], object] | None, *, limit: int) -> None:
@@ -148,7 +148,7 @@ class Observer:
                 counts["retries_denied"] += 1
             case LimitChanged():
                 self._limit = event.limit
-            case PageHandedOut():
+            case PageDelivered():
                 counts["pages"] += 1
             case _:  # ConferenceFinished, or a type checker says so
                 counts["conferences"] += 1
@@ -164,24 +164,24 @@ def _is_plain(function: object) -> bool:
 
 
 def _kind_of(event: RequestFinished) -> str:
-    return {"HTTP 200": "succeeded", "HTTP 429": "refused", "cancelled": "cancelled"}.get(
+    return {"HTTP 200": "succeeded", "HTTP 429": "rate_limited", "cancelled": "cancelled"}.get(
         event.outcome, "failed"
     )
 
 
-class ListWatch:
+class ListTelemetry:
     """Tells of one list: that it began, what it handed out, and how it ended."""
 
     def __init__(
         self,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
         conference_sid: str,
         *,
         clock: Callable[[], float],
         tracer: Tracer | None,
     ) -> None:
         """Watch the list of a conference; `clock` gives seconds that only go forward."""
-        self._tell = tell
+        self._emit = emit
         self._sid = conference_sid
         self._clock = clock
         self._tracer = tracer
@@ -191,7 +191,7 @@ class ListWatch:
         self._pages = 0
         self._records = 0
 
-    def begun(self, context: contextvars.Context) -> None:
+    def started(self, context: contextvars.Context) -> None:
         """Note that the first page is about to be fetched, by a task that runs in `context`."""
         if self._began is not None:
             return
@@ -199,22 +199,22 @@ class ListWatch:
         if self._tracer is not None:
             self._span = context.run(_new_current_span, self._tracer, self._sid)
 
-    def page(self, number: int | None, records: int, request_id: str | None) -> None:
+    def page_delivered(self, number: int | None, records: int, request_id: str | None) -> None:
         """Tell that so many records of a page were handed out, and no more of it will be."""
         self._pages += 1
         self._records += records
-        self._tell(
-            PageHandedOut(
+        self._emit(
+            PageDelivered(
                 conference_sid=self._sid, page=number, records=records, request_id=request_id
             )
         )
 
-    def ended(self, error: InsightsError | None = None) -> None:
+    def finished(self, error: InsightsError | None = None) -> None:
         """Tell that the list is complete, or failed; to be called once."""
         name = None if error is None else type(error).__name__
         began = self._clock() if self._began is None else self._began
         self._end(error)
-        self._tell(
+        self._emit(
             ConferenceFinished(
                 conference_sid=self._sid,
                 pages=self._pages,
@@ -224,7 +224,7 @@ class ListWatch:
             )
         )
 
-    def left(self) -> None:
+    def abandoned(self) -> None:
         """Note that nobody will ask for more: the list was closed, or dropped in any thread.
 
         What was handed out of its last page is unknown where it was dropped, and left out then.

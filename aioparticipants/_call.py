@@ -21,21 +21,21 @@ import attrs
 from ._responses import page_envelope
 from ._retrying import RetryRun
 from .errors import BadRequestError, CursorExpiredError, InsightsError
-from .events import RequestFinished, RequestStarted, RetryDenied, RetryScheduled
+from .instrumentation import RequestFinished, RequestStarted, RetryDenied, RetryScheduled
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Generator
 
-    from ._decoding import ChunkDecoder
     from ._limiter import Limiter
     from ._messages import Request, Response
     from ._paging import Pager, RawPage
+    from ._resources import Resource
     from ._retrying import Deadline, RetryPolicy, RetryQuota
     from ._shared_limiter import SharedLimiter
     from ._transport import Transport
     from .errors import Attempt
-    from .events import Event
+    from .instrumentation import Event
 
 __all__ = ["Fetcher", "PageSource"]
 
@@ -55,16 +55,14 @@ class Fetcher:
     retry: RetryPolicy
     quota: RetryQuota
     rng: random.Random
-    tell: Callable[[Event], None]
-    decode: ChunkDecoder | None
-    """What decodes records; None for `json`."""
+    emit: Callable[[Event], None]
 
     async def page(
         self,
         request: Request,
         pager: Pager,
         *,
-        key: str,
+        resource: Resource[object],
         until: Deadline,
         departed: Callable[[], None],
     ) -> RawPage:
@@ -73,7 +71,7 @@ class Fetcher:
         Args:
             request: for a page.
             pager: of its list.
-            key: the member of the body that holds the records.
+            resource: whose list it is.
             until: the end of the time for the whole list.
             departed: called once the request is on the wire, or cannot be yet.
 
@@ -81,6 +79,7 @@ class Fetcher:
             InsightsError: what the last attempt failed with, or the deadline passed.
         """
         run = RetryRun(self.retry, until, self.quota, clock=time.monotonic, rng=self.rng)
+        until.start()
         left = until.left()
         failure: InsightsError | None = None
         if left > 0:
@@ -88,9 +87,9 @@ class Fetcher:
             try:
                 async with timer:
                     return await run.result_of(
-                        functools.partial(self._attempt, request, pager, key, run, departed),
+                        functools.partial(self._attempt, request, pager, resource, run, departed),
                         sleep=asyncio.sleep,
-                        before_sleep=functools.partial(_waiting, self.tell, request, run, departed),
+                        before_sleep=functools.partial(_waiting, self.emit, request, run, departed),
                     )
             except (InsightsError, TimeoutError) as error:
                 # Asked of the timer: a TimeoutError can come from anywhere.
@@ -101,7 +100,7 @@ class Fetcher:
                 else:
                     raise
         if run.denied is not None:
-            self.tell(
+            self.emit(
                 RetryDenied(
                     conference_sid=request.conference_sid,
                     attempt=len(run.attempts),
@@ -114,7 +113,7 @@ class Fetcher:
         self,
         request: Request,
         pager: Pager,
-        key: str,
+        resource: Resource[object],
         run: RetryRun,
         departed: Callable[[], None],
     ) -> RawPage:
@@ -127,7 +126,7 @@ class Fetcher:
                 slot.refused()
             elif response.status < _SERVER_ERRORS:
                 slot.succeeded()
-        reading = page_envelope(response, request, key=key, decode=self.decode, now=time.time)
+        reading = page_envelope(response, request, resource=resource, now=time.time)
         envelope = await _unhurried(reading)
         try:
             return pager.page(request, envelope, response.request_id)
@@ -143,16 +142,16 @@ class Fetcher:
         """Make an attempt, and tell of its beginning and its end."""
         sid, began = request.conference_sid, time.monotonic()
         finished = functools.partial(RequestFinished, conference_sid=sid, attempt=attempt)
-        self.tell(RequestStarted(conference_sid=sid, attempt=attempt))
+        self.emit(RequestStarted(conference_sid=sid, attempt=attempt))
         try:
             response = await self.transport.send(request, seconds=seconds, departed=departed)
         except BaseException as error:
             # The latter where its loop was closed under it, and nothing will run it any more.
             cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
             outcome = "cancelled" if cancelled else type(error).__name__
-            self.tell(finished(outcome=outcome, seconds=time.monotonic() - began))
+            self.emit(finished(outcome=outcome, seconds=time.monotonic() - began))
             raise
-        self.tell(
+        self.emit(
             finished(
                 outcome=f"HTTP {response.status}",
                 status=response.status,
@@ -170,7 +169,7 @@ class PageSource:
 
     fetcher: Fetcher
     pager: Pager
-    key: str
+    resource: Resource[object]
     until: Deadline
     resumed: Request | None
     """The request that a resumed list begins with; None for a list from its start."""
@@ -183,7 +182,7 @@ class PageSource:
         """
         try:
             return await self.fetcher.page(
-                request, self.pager, key=self.key, until=self.until, departed=departed
+                request, self.pager, resource=self.resource, until=self.until, departed=departed
             )
         except BadRequestError as error:
             failure = error.with_traceback(None)
@@ -212,7 +211,7 @@ def _cursor_expired(error: BadRequestError) -> CursorExpiredError:
 
 
 def _waiting(
-    tell: Callable[[Event], None],
+    emit: Callable[[Event], None],
     request: Request,
     run: RetryRun,
     departed: Callable[[], None],
@@ -220,7 +219,7 @@ def _waiting(
 ) -> None:
     """Tell of the wait after an attempt. No method, as a controller is a circle, and holds this."""
     departed()
-    tell(
+    emit(
         RetryScheduled(
             conference_sid=request.conference_sid,
             attempt=len(run.attempts),

@@ -20,7 +20,7 @@ __all__ = [
     "ConferenceFinished",
     "Event",
     "LimitChanged",
-    "PageHandedOut",
+    "PageDelivered",
     "RequestFinished",
     "RequestStarted",
     "RetryDenied",
@@ -99,7 +99,7 @@ class LimitChanged:
 
 
 @attrs.frozen(kw_only=True)
-class PageHandedOut:
+class PageDelivered:
     """Records of a page were handed out, and no more of it will be.
 
     A page whose body proves bad half-way, and is fetched again, is told in two pieces.
@@ -138,7 +138,7 @@ Event: TypeAlias = (
     | RetryScheduled
     | RetryDenied
     | LimitChanged
-    | PageHandedOut
+    | PageDelivered
     | ConferenceFinished
 )
 
@@ -155,7 +155,7 @@ class SessionStats:
     """Attempts begun. aiohttp repeats some by itself; those count once."""
     succeeded: int = 0
     """Attempts answered with 200."""
-    refused: int = 0
+    rate_limited: int = 0
     """Attempts answered with 429."""
     failed: int = 0
     """Attempts with any other answer, or none."""

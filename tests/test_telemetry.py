@@ -37,14 +37,14 @@ from aioparticipants import (
     SessionClosedError,
     SessionStats,
     TransportError,
-    events,
+    instrumentation,
 )
 from aioparticipants._messages import Request
-from aioparticipants._observing import Observer
-from aioparticipants.events import (
+from aioparticipants._telemetry import SessionTelemetry
+from aioparticipants.instrumentation import (
     ConferenceFinished,
     LimitChanged,
-    PageHandedOut,
+    PageDelivered,
     RequestFinished,
     RequestStarted,
     RetryDenied,
@@ -52,8 +52,8 @@ from aioparticipants.events import (
 )
 
 from .servers import http, last_page, raw, resetting
+from .telemetry import until
 from .test_security import CREDENTIALS, LABEL, OF_CREDENTIALS, PERSONAL, RECORD, logged
-from .watching import until
 
 SID = "CF" + "a" * 32
 BAD = "CF" + "b" * 32
@@ -61,7 +61,7 @@ ONCE = RetryPolicy(max_attempts=1)
 THRICE = RetryPolicy(max_attempts=3, base_delay=0.001)
 # One page survives all faults of a storm but the last, which the quota denies a retry.
 QUICK = RetryPolicy(max_attempts=4, base_delay=0.001, quota=2)
-ALL_KINDS = set(events.Event.__args__)
+ALL_KINDS = set(instrumentation.Event.__args__)
 
 
 def watched(server, told, **options):
@@ -107,8 +107,8 @@ async def test_events_of_a_list(fake):
             request_id=first,
         ),
         attrs.evolve(finished, bytes=sizes[1], request_id=second),
-        PageHandedOut(conference_sid=sid, page=0, records=2, request_id=first),
-        PageHandedOut(conference_sid=sid, page=1, records=1, request_id=second),
+        PageDelivered(conference_sid=sid, page=0, records=2, request_id=first),
+        PageDelivered(conference_sid=sid, page=1, records=1, request_id=second),
         ConferenceFinished(conference_sid=sid, pages=2, records=3, seconds=0, error=None),
     ]
     assert sizes == [len(fake._pages[sid, query]) for _, query in fake._pages]
@@ -124,12 +124,12 @@ async def test_a_page_is_told_as_it_is_left(fake):
             for _ in range(3):
                 await anext(stream)
             cursor = stream.cursor
-            assert of(PageHandedOut, told) == []
+            assert of(PageDelivered, told) == []
         async for _ in (stream := session.participants(sid, resume=cursor)):
             pass
         await stream.aclose()
 
-    assert [each.records for each in of(PageHandedOut, told)] == [3, 1, 3]
+    assert [each.records for each in of(PageDelivered, told)] == [3, 1, 3]
     assert [(e.pages, e.records) for e in of(ConferenceFinished, told)] == [(2, 4)]
 
 
@@ -147,7 +147,7 @@ async def test_a_body_that_proves_bad_is_told_once(fake, by_page):
         await stream.aclose()
 
     assert [type(each) for each in told] == [
-        *(RequestStarted, RequestFinished, PageHandedOut, ConferenceFinished)
+        *(RequestStarted, RequestFinished, PageDelivered, ConferenceFinished)
     ]
     finished = told[-1]
     assert (told[2].records, finished.records, finished.error) == (2, 2, "ResponseError")
@@ -335,7 +335,7 @@ async def test_a_list_that_is_left_early_is_not_told(fake):
         assert session.stats.conferences == 0
 
     assert of(ConferenceFinished, told) == []
-    assert of(PageHandedOut, told) != []
+    assert of(PageDelivered, told) != []
 
 
 @pytest.mark.parametrize("records", [0, 2, 3], ids=["before", "between pages", "within a page"])
@@ -451,13 +451,13 @@ def counted(told, limit):
         in_flight=len(of(RequestStarted, told)) - len(finished),
         requests=len(of(RequestStarted, told)),
         succeeded=statuses[200],
-        refused=statuses[429],
+        rate_limited=statuses[429],
         failed=len(finished) - statuses[200] - statuses[429] - cancelled,
         cancelled=cancelled,
         retries=len(of(RetryScheduled, told)),
         retries_denied=len(of(RetryDenied, told)),
         bytes=sum(each.bytes for each in finished),
-        pages=len(of(PageHandedOut, told)),
+        pages=len(of(PageDelivered, told)),
         conferences=len(ended),
         conferences_failed=sum(each.error is not None for each in ended),
     )
@@ -482,7 +482,7 @@ async def test_statistics_are_what_the_events_add_up_to(fake):
     assert after.requests == len(fake.requests)
     assert (after.succeeded, after.cancelled) == (24, 1)
     assert (after.retries, after.retries_denied) == (5, 1)
-    assert (after.refused, after.failed) == (1, 6)
+    assert (after.rate_limited, after.failed) == (1, 6)
     assert (after.conferences, after.conferences_failed) == (15, 3)
 
 
@@ -564,7 +564,7 @@ async def test_a_callback_that_raises_changes_nothing(fake, caplog):
     assert [(r.name, r.levelname, r.args) for r in caplog.records if r.levelno > logging.INFO] == [
         ("aioparticipants", "ERROR", (type(each).__name__,)) for each in told
     ]
-    assert caplog.text.count("ValueError: <class 'aioparticipants.events.") == len(told)
+    assert caplog.text.count("ValueError: <class 'aioparticipants.instrumentation.") == len(told)
 
 
 def test_what_ends_the_program_is_not_the_callbacks():
@@ -573,7 +573,7 @@ def test_what_ends_the_program_is_not_the_callbacks():
     def interrupted(_event):
         raise KeyboardInterrupt
 
-    tell = Observer(interrupted, limit=1)
+    tell = SessionTelemetry(interrupted, limit=1)
     with pytest.raises(KeyboardInterrupt):
         tell(LimitChanged(limit=2, reason="succeeded"))
     assert tell.stats == SessionStats(limit=2)
@@ -918,9 +918,9 @@ def test_a_tracer_without_opentelemetry(monkeypatch):
 
 
 def test_every_event_is_public():
-    """`events` names each event, the statistics, and the union of the events."""
-    assert {getattr(events, name) for name in events.__all__} == {
+    """`instrumentation` names each event, the statistics, and the union of the events."""
+    assert {getattr(instrumentation, name) for name in instrumentation.__all__} == {
         *ALL_KINDS,
         SessionStats,
-        events.Event,
+        instrumentation.Event,
     }
