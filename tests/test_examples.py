@@ -28,6 +28,7 @@ from aioparticipants import (
     NotFoundError,
     ResponseError,
     RetryPolicy,
+    instrumentation,
 )
 from aioparticipants.testing import FakeInsights
 

@@ -21,6 +21,7 @@ from aioparticipants import (
     Region,
     RetryPolicy,
     SessionStats,
+    instrumentation,
 )
 from aioparticipants.testing import FakeInsights
 
