@@ -123,7 +123,7 @@ class Fetcher:
             seconds = run.begin()
             response = await self.send(request, len(run.attempts) + 1, seconds, departed)
             if response.status == _TOO_MANY:
-                slot.refused()
+                slot.rate_limited()
             elif response.status < _SERVER_ERRORS:
                 slot.succeeded()
         reading = page_envelope(response, request, resource=resource, now=time.time)

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, made safe for a terminal or a log."""
+"""Makes text of other people safe to print on a terminal or to log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 def printable(text: str) -> str:
-    """Return a text with nothing in it that a terminal obeys, and no line break.
+    """Return `text` with every unprintable character replaced.
 
-    Escape sequences begin with a control character. Those are replaced, as are line separators,
-    marks that change the direction of writing, lone surrogates, and whatever else
-    `str.isprintable` says no to; a space is fine.
+    Unprintable is what `str.isprintable` says: control characters (which start a terminal's escape
+    sequences), line breaks, marks that change the writing direction, lone surrogates, and more. The
+    space is printable.
     """
     if text.isprintable():
         return text

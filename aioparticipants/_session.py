@@ -16,7 +16,8 @@ from ._call import Fetcher, PageSource
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import Resumed, cursor_of, resumed
 from ._fan_out import FanOut
-from ._limiter import Limiter
+from ._limiter import AdaptiveLimit, Limiter
+from ._opentelemetry import checked_tracer
 from ._paging import Pager
 from ._prefetching import PagesAhead
 from ._requests import (
@@ -31,10 +32,10 @@ from ._retrying import Deadline, RetryPolicy, RetryQuota
 from ._shared_limiter import shared_limiter
 from ._stream import RecordStream
 from ._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
-from ._telemetry import ListTelemetry, SessionTelemetry, checked_tracer
+from ._telemetry import ListTelemetry, SessionTelemetry
 from ._transport import Transport, checked_http, client_timeout
 from .errors import InvalidRequestError
-from .instrumentation import ConferenceFinished, LimitChanged
+from .instrumentation import ConferenceFinished
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from ._fan_out import OnError
     from ._messages import Request
-    from ._telemetry import Tracer
+    from ._opentelemetry import Tracer
     from .instrumentation import Event, SessionStats
     from .models import Participant
 
@@ -140,10 +141,9 @@ class InsightsSession(ClosedAtEnd):
         checked_http(http, trace_configs)
         self._base_url = base_url_from(base_url, region=region, edge=edge)
         self._max_concurrency = max_concurrency
-        # Told by way of a local name: a method of its own would make the session its own owner.
-        own = Limiter(max_concurrency, changed=lambda limit, why: emit(_limit_changed(limit, why)))
-        emit = SessionTelemetry(on_event, limit=own.limit)
-        self._limiter, self._emit = own, emit
+        adaptive = AdaptiveLimit(max_concurrency)
+        self._telemetry = SessionTelemetry(on_event, limit=adaptive.limit)
+        self._limiter = Limiter(adaptive, emit=self._telemetry.emit)
         self._tracer = checked_tracer(tracer)
         self._transport = Transport(
             self._base_url,
@@ -157,7 +157,7 @@ class InsightsSession(ClosedAtEnd):
         policy = RetryPolicy() if retry is None else retry
         self._fetcher = Fetcher(
             transport=self._transport,
-            limiter=own,
+            limiter=self._limiter,
             shared=(
                 contextlib.nullcontext if limiter is None else shared_limiter(limiter, self._tasks)
             ),
@@ -165,7 +165,7 @@ class InsightsSession(ClosedAtEnd):
             quota=RetryQuota(policy.quota),
             # Processes that are forked with a session would share the state of any other.
             rng=random.SystemRandom(),
-            emit=emit,
+            emit=self._telemetry.emit,
         )
 
     @classmethod
@@ -311,7 +311,7 @@ class InsightsSession(ClosedAtEnd):
                 return self._list(first(conference_sid), until, keep_invalid=keep_invalid)
             except InvalidRequestError as error:
                 name = type(error).__name__
-                self._emit(
+                self._telemetry.emit(
                     ConferenceFinished(
                         conference_sid=None, pages=0, records=0, seconds=0.0, error=name
                     )
@@ -330,7 +330,7 @@ class InsightsSession(ClosedAtEnd):
     @property
     def stats(self) -> SessionStats:
         """Return what the session has done up to now; a snapshot."""
-        return self._emit.stats
+        return self._telemetry.stats
 
     async def aclose(self) -> None:
         """Close the session: when it returns, no task or socket of it is alive.
@@ -384,7 +384,7 @@ class InsightsSession(ClosedAtEnd):
             start = resumed(first, resume, page_size=page_size)
         pager = Pager(first, start.request, resource=PARTICIPANTS)
         telemetry = ListTelemetry(
-            self._emit, first.conference_sid, clock=time.monotonic, tracer=self._tracer
+            self._telemetry.emit, first.conference_sid, clock=time.monotonic, tracer=self._tracer
         )
         source = PageSource(
             fetcher=self._fetcher,
@@ -413,10 +413,6 @@ def _keeps_invalid(on_invalid: OnInvalid) -> bool:
         message = "on_invalid must be 'raise' or 'keep'."
         raise InvalidRequestError(message)
     return on_invalid == "keep"
-
-
-def _limit_changed(limit: int, reason: str) -> LimitChanged:
-    return LimitChanged(limit=limit, reason=reason)
 
 
 def _is_count(value: object) -> bool:

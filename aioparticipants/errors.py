@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one family.
+"""All errors of this package, in one tree.
 
 InsightsError
 ├── InvalidRequestError (ValueError)      the caller's misuse; nothing was sent
@@ -8,25 +8,23 @@ InsightsError
 ├── DeadlineExceededError (TimeoutError)
 ├── APIStatusError                        Twilio answered, with a status that is not success
 │   ├── BadRequestError 400
-│   │   └── CursorExpiredError            the page token of a cursor was refused
+│   │   └── CursorExpiredError            Twilio refused the page token of a cursor
 │   ├── AuthenticationError 401
 │   ├── PermissionDeniedError 403   NotFoundError 404
 │   ├── RateLimitError 429
 │   └── ServerError 5xx
 ├── ResponseError                         a 2xx that is not what the API promises
-└── PaginationError                       a next link that leads elsewhere or round in a loop
+└── PaginationError                       a next link to another place, or a loop in the pagination
 
-Rules of this file:
-
-1. One class for each thing that a caller can do about it; builtin parents where they are natural.
-2. Every error survives `pickle` and `copy`: the message is the only positional argument, all else
-   lives in `__dict__`, so that `BaseException.__reduce__` restores it. `copied` keeps its
-   `__cause__` as well, which is an exception of the user's own code.
-3. No error shows a credential, a phone number, a label or a query string. What the server said
-   (`APIStatusError.message`, `.details`) can echo the caller's input; it is kept on attributes and
-   stays out of `str` and `repr`.
-4. What a status means (its class, whether retrying may help, what to do) stands in one table, which
-   the errors' text, their `transient` and the retry policy all read.
+1. There is one class for each reaction of a caller. A class has a builtin parent where one fits.
+2. Every error survives `pickle` and `copy`: the message is the only positional argument, and
+   `BaseException.__reduce__` restores everything else from `__dict__`. `copied` also keeps the
+   `__cause__`, an exception raised by the user's own code.
+3. No error shows a credential, a phone number, a label or a query string. The server's own text
+   (`APIStatusError.message`, `.details`) can repeat the caller's input, so it is kept in attributes
+   and left out of `str` and `repr`.
+4. One table says what each HTTP status means: its class, whether a retry may help, and the remedy.
+   The errors' messages, their `transient` and the retry policy all use it.
 """
 
 from __future__ import annotations
@@ -65,18 +63,18 @@ __all__ = [
 
 @attrs.frozen
 class Attempt:
-    """One try at a request, as the errors' `attempts` list it."""
+    """One attempt at a request, as in `InsightsError.attempts`."""
 
     outcome: str
-    """What came of it: `"HTTP 503"`, or the name of the failure."""
+    """`"HTTP 503"` (or another status), or the name of the error."""
     seconds: float
-    """How long it took, in seconds, waiting for a free slot not included."""
+    """The duration of the attempt in seconds, without waiting for a slot."""
     delay: float | None = None
-    """Seconds slept after it before the next attempt; None after the last."""
+    """Seconds of the wait before the next attempt; None after the last."""
 
 
 class _Circumstances(TypedDict, total=False):
-    """What every error of the family takes besides its message."""
+    """The keyword arguments that all errors have in common."""
 
     conference_sid: str | None
     request_id: str | None
@@ -85,16 +83,16 @@ class _Circumstances(TypedDict, total=False):
 
 
 class InsightsError(Exception):
-    """Root of every error that this package raises on purpose.
+    """The base class of all errors that this package raises.
 
     Attributes:
-        conference_sid: the conference that was asked about, where known.
-        request_id: Twilio's id of the last request (`Twilio-Request-Id`), where known; give it to
-            Twilio's support.
-        attempts: the attempts made at the request that failed, oldest first.
-        cursor: where the list stopped, for `resume=`; None where nothing was asked for yet.
-        transient: True where the same request may well succeed later. What the SDK itself retries
-            is transient; a worker may put such a job back into its queue.
+        conference_sid: the conference of the request, if known.
+        request_id: Twilio's id of the last request (`Twilio-Request-Id`), if known. Twilio's
+            support asks for it.
+        attempts: the attempts at the request that failed, oldest first.
+        cursor: where the list stopped, for `resume=`; None if nothing was requested yet.
+        transient: True if the same request may succeed later. The SDK retries only transient
+            errors; a worker may put the job back into its queue.
     """
 
     transient: bool = False
@@ -116,21 +114,21 @@ class InsightsError(Exception):
 
 
 class InvalidRequestError(InsightsError, ValueError):
-    """The caller's own mistake: a bad SID, size, setting or use. Nothing was sent."""
+    """The caller made a mistake: a wrong SID, size, setting or use. Nothing was sent."""
 
 
 class SessionClosedError(InsightsError, RuntimeError):
-    """The session was closed, before the call or while it waited."""
+    """The session was closed before the call, or during it."""
 
 
 class TransportError(InsightsError, ConnectionError):
-    """No usable reply: refused, reset, cut off, unresolvable, or not HTTP.
+    """No usable reply: refused, reset, cut off, an unknown host, or not HTTP.
 
-    So is what a part of the aiohttp session raises that is the user's own, such as a trace hook or
-    a connector: the message names its class, and `__cause__` is the exception itself.
+    It also stands for an exception of the user's own code within a request, such as a trace hook, a
+    connector or a shared limiter. The message names its class, and `__cause__` is the exception.
 
-    `transient` is False where retrying cannot fix it: the certificate was refused, or the proxy
-    did not let the request through (407, 403).
+    `transient` is False if retrying cannot fix it: the server's certificate was refused, or a
+    proxy rejected the request (403, 407).
     """
 
     def __init__(
@@ -149,7 +147,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class DeadlineExceededError(InsightsError, TimeoutError):
-    """The time for the whole call was used up; `attempts` tells on what."""
+    """The `deadline` passed. `attempts` shows what the time was spent on."""
 
     transient = True
 
@@ -159,11 +157,11 @@ class APIStatusError(InsightsError):
 
     Attributes:
         status: the HTTP status.
-        code: Twilio's own error code (20003, 20429, …), never the status; None where the body
-            names none. https://www.twilio.com/docs/api/errors lists them.
-        message: what the server said. It can echo the caller's input, so `str` does not show it.
-        more_info: the address of Twilio's page on the code.
-        details: further members of the error body, as the server sent them.
+        code: Twilio's own error code (20003, 20429, …), never the status; None if the body has
+            none. https://www.twilio.com/docs/api/errors lists the codes.
+        message: the server's message. It can repeat the caller's input, so `str` leaves it out.
+        more_info: the URL of Twilio's page about the code.
+        details: all members of the error body, as the server sent them.
         retry_after: seconds that the server asked to wait (RFC 9110, 10.2.3).
     """
 
@@ -190,14 +188,14 @@ class APIStatusError(InsightsError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the server did not accept a parameter."""
+    """400: Twilio did not accept a parameter."""
 
 
 class CursorExpiredError(BadRequestError):
     """400 on the first request of a resumed list: Twilio refused the cursor's page token.
 
-    Page tokens are Twilio's own, and it does not accept them for ever. Retrying cannot fix it:
-    begin the conference anew, without `resume`. Its records then come again from the first one on.
+    Twilio issues the page tokens, and they expire. Retrying cannot fix it: read the conference
+    again without `resume`, from its first record.
     """
 
 
@@ -206,41 +204,41 @@ class AuthenticationError(APIStatusError):
 
 
 class PermissionDeniedError(APIStatusError):
-    """403: the credentials are known, and not allowed to do this."""
+    """403: the credentials are valid, but not allowed to do this."""
 
 
 class NotFoundError(APIStatusError):
-    """404: no such conference, or one that is older than 30 days, or one that is too recent.
+    """404: the conference does not exist, is older than 30 days, or ended too recently.
 
-    Twilio can take up to 30 minutes after the end of a conference to have its summaries. A 404
-    before that may just be early: try again later. It is not `transient`, as a wrong SID has the
-    same answer, and no retry within a minute or two would help.
+    Twilio can take up to 30 minutes after the end of a conference to make its summaries: after a
+    404 within that time, try again later. A 404 is not `transient`: a wrong SID gets the same
+    answer, and a retry within a minute or two would not help.
     https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
     """
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests of the account in flight (Twilio's 20429)."""
+    """429: too many requests of the account were in flight (Twilio's error 20429)."""
 
 
 class ServerError(APIStatusError):
-    """5xx: the fault is Twilio's, or that of a proxy or gateway in between.
+    """5xx: a fault of Twilio, or of a proxy or gateway in between.
 
-    A status from 600 on, which HTTP does not have, is treated as a 5xx (RFC 9110, 15).
+    HTTP has no status from 600 on; such a status is treated as a 5xx (RFC 9110, 15).
     """
 
 
 class ResponseError(InsightsError):
-    """A success whose body is not what the API promises.
+    """A 2xx reply whose body is not what the API promises.
 
     Attributes:
-        path: where in the JSON body, as in `participants[3].duration_seconds`; None where the
-            body as a whole is meant.
-        cursor_after: where the list goes on behind a bad record, for `resume=`; None where no
-            single record is meant, what follows it cannot be read, or the good records before it
-            were not delivered (`await`, `all()`, and a fan-out with `on_error="raise"`).
-        transient: True where the body was cut off or no JSON, as far as that shows before its
-            first record; and where it was the page of another conference.
+        path: the place in the JSON body, such as `participants[3].duration_seconds`; None if the
+            whole body is wrong.
+        cursor_after: the cursor after the bad record, for `resume=`; None if no single record is
+            bad, if the records after it cannot be read, or if the good records before it were not
+            delivered (`await`, `all()`, and a fan-out with `on_error="raise"`).
+        transient: True if the body was cut off or malformed before its first record, or belonged
+            to another conference.
     """
 
     def __init__(
@@ -259,47 +257,45 @@ class ResponseError(InsightsError):
 
 
 class PaginationError(InsightsError):
-    """A next link that names another place than the list itself, or a page already seen."""
+    """A next link leads to another place than the list, or to a page already seen (a loop)."""
 
 
 E = TypeVar("E", bound=BaseException)
 
 
 def copied(error: E) -> E:
-    """Return a copy of an error, to raise: a raised one refers to the frames that it came through.
+    """Return a copy of an error, without its traceback but with its `__cause__`.
 
-    `copy.copy` alone leaves out the `__cause__`.
+    An error that is kept and raised again must be copied: its traceback refers to the frames that
+    it passed through.
     """
-    again = copy.copy(error)
-    again.__cause__ = error.__cause__
-    return again
+    duplicate = copy.copy(error)  # without the `__cause__`
+    duplicate.__cause__ = error.__cause__
+    return duplicate
 
 
 @attrs.frozen
 class StatusRule:
-    """What an HTTP status means here."""
+    """What an HTTP status means."""
 
     kind: type[APIStatusError]
-    """The class that stands for it."""
+    """The error class."""
     remedy: str
     """What to do about it, in whole sentences."""
     transient: bool = False
-    """Whether the same request may well succeed later; what is transient is retried."""
+    """Whether the same request may succeed later; only then it is retried."""
 
 
 _SERVER: Final = "The fault is Twilio's; try again later (https://status.twilio.com)."
 
-#: Every status that is no success, by number; `_CLASSES` has those that are not in here.
-#: 408: the server gave up waiting for the request, and it may be sent again (RFC 9110, 15.5.9).
-#: 429: Twilio's 20429, "not processed, safe to retry".
-#: 5xx: the usual transient ones, and those that load balancers and CDNs add (509, 520 to 530, 529,
-#:     599). 501 and 505 say that the server will never do this.
-#: The causes are Twilio's own words:
-#: 401 https://www.twilio.com/docs/api/errors/20003 and, for Advanced Features,
+#: The statuses with a rule of their own; all others follow `_CLASSES`.
+#: 401 https://www.twilio.com/docs/api/errors/20003 and, about Advanced Features,
 #:     https://www.twilio.com/docs/voice/voice-insights/frequently-asked-questions
-#: 404 https://www.twilio.com/docs/api/errors/20404 and, for summaries that are not there yet,
+#: 404 https://www.twilio.com/docs/api/errors/20404 and, about summaries that come later,
 #:     https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
-#: 429 https://www.twilio.com/docs/api/errors/20429
+#: 408 the server stopped waiting for the request; a client may send it again (RFC 9110, 15.5.9)
+#: 429 https://www.twilio.com/docs/api/errors/20429: "not processed, safe to retry"
+#: 501 and 505: the server will never do this, so a retry cannot help
 _RULES: Final[Mapping[int, StatusRule]] = {
     400: StatusRule(
         BadRequestError, "Twilio did not accept a parameter of the request; see .code and .message."
@@ -312,18 +308,18 @@ _RULES: Final[Mapping[int, StatusRule]] = {
     ),
     403: StatusRule(
         PermissionDeniedError,
-        "The credentials are known, but may not read this: check whether the key is restricted, or "
-        "the account suspended (https://www.twilio.com/docs/api/errors/20403).",
+        "The credentials are valid, but not allowed to read this: check whether the key is "
+        "restricted, or the account suspended (https://www.twilio.com/docs/api/errors/20403).",
     ),
     404: StatusRule(
         NotFoundError,
         "Check the conference SID and the account it belongs to; Voice Insights keeps a conference "
-        "for 30 days. A summary can take up to 30 minutes after the end: if that is less ago, try "
-        "again later (https://www.twilio.com/docs/api/errors/20404).",
+        "for 30 days. A summary can take up to 30 minutes after the conference ended: if it ended "
+        "more recently, try again later (https://www.twilio.com/docs/api/errors/20404).",
     ),
     407: StatusRule(
         APIStatusError,
-        "A proxy in between wants credentials: give proxy='http://user:password@host:port'.",
+        "A proxy in between asks for credentials: give proxy='http://user:password@host:port'.",
     ),
     408: StatusRule(
         APIStatusError,
@@ -338,38 +334,40 @@ _RULES: Final[Mapping[int, StatusRule]] = {
     ),
     501: StatusRule(
         ServerError,
-        "The server does not offer this: check base_url, and any proxy or gateway in between.",
+        "The server does not support this: check base_url, and any proxy or gateway in between.",
     ),
     504: StatusRule(
         ServerError,
-        f"The reply took too long: set a smaller page_size, which is answered sooner. {_SERVER}",
+        f"The reply took too long: set a smaller page_size, which is faster. {_SERVER}",
         transient=True,
     ),
     505: StatusRule(
         ServerError,
-        "The server does not speak HTTP/1.1: check base_url, and any proxy or gateway in between.",
+        "The server does not support HTTP/1.1: check base_url, and any proxy or gateway in between.",
     ),
 }
-#: The first status of a class, and what those of it mean that are not above. What is past 599 is no
-#: status of HTTP: "A client that receives a response with an invalid status code SHOULD process
-#: the response as if it had a 5xx (Server Error) status code" (RFC 9110, 15).
+#: The first status of each class, with the rule for all statuses of the class that are not above.
+#: 5xx: most are transient, also those that load balancers and CDNs add (509, 520 to 530, 599).
+#: From 600 on: "A client that receives a response with an invalid status code SHOULD process the
+#: response as if it had a 5xx (Server Error) status code" (RFC 9110, 15).
 _CLASSES: Final = (
     (500, StatusRule(ServerError, _SERVER, transient=True)),
-    (400, StatusRule(APIStatusError, "See .code and .message for what Twilio says of it.")),
+    (400, StatusRule(APIStatusError, "See .code and .message for Twilio's explanation.")),
     (
         300,
         StatusRule(
-            APIStatusError, "Redirects are not followed, as they would take the credentials along."
+            APIStatusError, "Redirects are not followed, because they would send the credentials elsewhere."
         ),
     ),
 )
-_NO_ANSWER: Final = StatusRule(
+_NOT_FINAL: Final = StatusRule(
     APIStatusError,
-    "This is no answer to a request: check base_url, and any proxy or gateway in between.",
+    "This status is not the answer to a request: check base_url, and any proxy or gateway in "
+    "between.",
 )
 
 
 def status_rule(status: int) -> StatusRule:
-    """Return what an HTTP status that is no success means."""
-    usual = (rule for first, rule in _CLASSES if status >= first)
-    return _RULES.get(status) or next(usual, _NO_ANSWER)
+    """Return what an HTTP status that is not success means."""
+    of_class = (rule for first, rule in _CLASSES if status >= first)
+    return _RULES.get(status) or next(of_class, _NOT_FINAL)

@@ -1,13 +1,16 @@
-"""What a session tells while it works: small frozen objects, handed to its `on_event`.
+"""The events that a session emits while it works, and its statistics.
 
-1. They come in the order in which things happen, from the session's own event loop, and are told
-   before the work goes on: a callback that takes long holds up the loop. What it raises is logged,
-   and changes nothing else.
-2. None holds a credential, a label, a telephone number or a query; all are picklable and hashable,
-   so that they can be counted, queued or printed as they are.
-3. Each attempt that began is told once as started, and once as finished, however it ends; so the
-   number in flight is the difference of the two. Waiting for a slot is no part of an attempt.
-4. `SessionStats` is made of these events, and of nothing else.
+`InsightsSession(on_event=...)` is called with each event; `InsightsSession.stats` counts them.
+
+1. Events come in the order in which things happen, in the session's event loop. The session waits
+   until `on_event` returns, so a slow callback blocks the loop. An exception that it raises is
+   logged and changes nothing else.
+2. Events are frozen, hashable and picklable, so that they can be counted, queued or logged. None
+   holds a credential, a label, a telephone number or a query.
+3. Each attempt that started also finishes, however it ends: the attempts in flight are those
+   started minus those finished. An attempt starts when it has its slot; waiting for a slot is no
+   part of it.
+4. `SessionStats` is counted from these events and from nothing else.
 """
 
 from __future__ import annotations
@@ -31,107 +34,111 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class RequestStarted:
-    """An attempt has its slot, and goes out."""
+    """An attempt has its slot, and its request is about to be sent."""
 
     conference_sid: str
-    """The conference it asks about."""
+    """The conference whose page is requested."""
     attempt: int
-    """Which attempt at its page this is, from 1."""
+    """The number of the attempt at this page, from 1."""
 
 
 @attrs.frozen(kw_only=True)
 class RequestFinished:
-    """An attempt is over: a reply was read to its end, or none will be."""
+    """An attempt ended: its reply was read completely, or it failed, or it was cancelled."""
 
     conference_sid: str
-    """The conference it asked about."""
+    """The conference whose page was requested."""
     attempt: int
-    """Which attempt at its page it was, from 1."""
+    """The number of the attempt at this page, from 1."""
     outcome: str
-    """`"HTTP 200"`, the name of the failure, or `"cancelled"`. A 200 can still prove unusable."""
+    """`"HTTP 200"` (or another status), the name of the error, or `"cancelled"`.
+
+    The body of a 200 can still turn out to be unusable.
+    """
     seconds: float
-    """How long it took, waiting for a slot not included."""
+    """The duration of the attempt, without waiting for a slot."""
     status: int | None = None
-    """The HTTP status; None where there was no whole reply."""
+    """The HTTP status; None without a complete reply."""
     bytes: int = 0
-    """Size of the body, decompressed; 0 where there was no whole reply."""
+    """The size of the decompressed body; 0 without a complete reply."""
     request_id: str | None = None
-    """Twilio's id of the request, where the reply names one."""
+    """Twilio's id of the request; None if the reply has none."""
 
 
 @attrs.frozen(kw_only=True)
 class RetryScheduled:
-    """An attempt failed, and another one follows."""
+    """An attempt failed, and is retried after a delay."""
 
     conference_sid: str
-    """The conference it asks about."""
+    """The conference whose page is requested."""
     attempt: int
-    """Which attempt at its page failed, from 1."""
+    """The number of the failed attempt at this page, from 1."""
     reason: str
-    """Why: `"HTTP 503"`, or the name of the failure."""
+    """Why it failed: `"HTTP 503"` (or another status), or the name of the error."""
     delay: float
-    """Seconds until the next attempt queues for a slot."""
+    """Seconds until the next attempt asks for a slot."""
 
 
 @attrs.frozen(kw_only=True)
 class RetryDenied:
-    """An attempt failed, and no other follows, as the session's retry quota is used up.
+    """An attempt failed, and is not retried because the session's retry quota is used up.
 
-    The list fails with that attempt's error. `RetryPolicy.quota` sets how many retries there are.
+    The list fails with the attempt's error. `RetryPolicy.quota` sets the number of retries.
     """
 
     conference_sid: str
-    """The conference it asked about."""
+    """The conference whose page was requested."""
     attempt: int
-    """Which attempt at its page failed, from 1."""
+    """The number of the failed attempt at this page, from 1."""
     reason: str
-    """Why: `"HTTP 503"`, or the name of the failure."""
+    """Why it failed: `"HTTP 503"` (or another status), or the name of the error."""
 
 
 @attrs.frozen(kw_only=True)
 class LimitChanged:
-    """The adaptive limit moved: so many attempts may be in flight at once from now on."""
+    """The session changed its limit on the attempts in flight."""
 
     limit: int
     """The new limit."""
     reason: str
-    """`"refused"` (Twilio answered 429) or `"succeeded"`."""
+    """`"rate_limited"` (Twilio answered 429) or `"succeeded"`."""
 
 
 @attrs.frozen(kw_only=True)
 class PageDelivered:
-    """Records of a page were handed out, and no more of it will be.
+    """Records of a page were delivered to the consumer, and no more records of it will be.
 
-    A page whose body proves bad half-way, and is fetched again, is told in two pieces.
+    Each page that the consumer reached has one such event. It is emitted when the consumer asks for
+    more than the page holds, or when the list ends, fails or is closed before that.
     """
 
     conference_sid: str
-    """The conference it belongs to."""
+    """The conference that the page belongs to."""
     page: int | None
-    """Its number, from 0, where the page tells it."""
+    """The page's number, from 0; None if the page does not say it."""
     records: int
-    """Records handed out."""
+    """The number of records delivered."""
     request_id: str | None
-    """Twilio's id of the request that fetched it."""
+    """Twilio's id of the request; None if the reply has none."""
 
 
 @attrs.frozen(kw_only=True)
 class ConferenceFinished:
-    """A list came to its end, or failed. One that is closed or dropped before that is not told."""
+    """A list is complete, or it failed. It is not emitted for a list that was closed or dropped."""
 
     conference_sid: str | None
-    """The conference; None where what was given for it in a fan-out is no SID."""
+    """The conference; None if a fan-out was given something that is not a SID."""
     pages: int
-    """Pages handed out."""
+    """The number of pages delivered."""
     records: int
-    """Records handed out; what a `resume` left out is not among them."""
+    """The number of records delivered, without those that `resume` skipped."""
     seconds: float
-    """From the first record asked for to the end, the consumer's own time included."""
+    """Seconds from the first request to the end, with the time that the consumer took."""
     error: str | None
-    """The name of the failure; None where the list is complete."""
+    """The name of the error that the list failed with; None if it is complete."""
 
 
-#: Whatever `on_event` is called with.
+#: Any event that `on_event` is called with.
 Event: TypeAlias = (
     RequestStarted
     | RequestFinished
@@ -145,31 +152,31 @@ Event: TypeAlias = (
 
 @attrs.frozen(kw_only=True)
 class SessionStats:
-    """What a session has done up to now."""
+    """The statistics of a session so far."""
 
     limit: int
-    """Attempts that may be in flight at once, as the adaptive limit stands."""
+    """The current limit on the attempts in flight."""
     in_flight: int = 0
     """Attempts in flight."""
     requests: int = 0
-    """Attempts begun. aiohttp repeats some by itself; those count once."""
+    """Attempts started. A request that aiohttp itself sends again is still one attempt."""
     succeeded: int = 0
     """Attempts answered with 200."""
     rate_limited: int = 0
     """Attempts answered with 429."""
     failed: int = 0
-    """Attempts with any other answer, or none."""
+    """Attempts answered with another status, or with no usable reply."""
     cancelled: int = 0
-    """Attempts that were cut off, as nobody waited for their answer any more."""
+    """Attempts cancelled, because nobody waited for the reply any more."""
     retries: int = 0
-    """Further attempts that were scheduled."""
+    """Retries scheduled."""
     retries_denied: int = 0
-    """Further attempts that were not made, as the session's retry quota was used up."""
+    """Retries not made, because the session's retry quota was used up."""
     bytes: int = 0
-    """Size of all bodies, decompressed."""
+    """The size of all bodies, decompressed."""
     pages: int = 0
-    """Pages handed out."""
+    """Pages delivered."""
     conferences: int = 0
-    """Lists that came to their end, or failed."""
+    """Lists that are complete or failed."""
     conferences_failed: int = 0
     """Lists that failed."""

@@ -32,7 +32,7 @@ async def test_connection(fake, session, held):
     http.connector._acquired.add("never released")
 
 async def test_slot(session, held):
-    await session._limiter.take()
+    await session._limiter.acquire()
 
 async def test_lost_exception():
     async def fails():
