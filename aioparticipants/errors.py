@@ -314,7 +314,7 @@ _RULES: Final[Mapping[int, StatusRule]] = {
     404: StatusRule(
         NotFoundError,
         "Check the conference SID and the account it belongs to; Voice Insights keeps a conference "
-        "for 30 days. A summary can take up to 30 minutes after the conference ended: if it ended "
+        "for 30 days. A summary can take up to 30 minutes after the end: if the conference ended "
         "more recently, try again later (https://www.twilio.com/docs/api/errors/20404).",
     ),
     407: StatusRule(
@@ -334,7 +334,7 @@ _RULES: Final[Mapping[int, StatusRule]] = {
     ),
     501: StatusRule(
         ServerError,
-        "The server does not support this: check base_url, and any proxy or gateway in between.",
+        "The server does not offer this: check base_url, and any proxy or gateway in between.",
     ),
     504: StatusRule(
         ServerError,
@@ -343,7 +343,7 @@ _RULES: Final[Mapping[int, StatusRule]] = {
     ),
     505: StatusRule(
         ServerError,
-        "The server does not support HTTP/1.1: check base_url, and any proxy or gateway in between.",
+        "The server does not speak HTTP/1.1: check base_url, and any proxy or gateway in between.",
     ),
 }
 #: The first status of each class, with the rule for all statuses of the class that are not above.
@@ -356,14 +356,14 @@ _CLASSES: Final = (
     (
         300,
         StatusRule(
-            APIStatusError, "Redirects are not followed, because they would send the credentials elsewhere."
+            APIStatusError,
+            "Redirects are not followed, because they would send the credentials elsewhere.",
         ),
     ),
 )
 _NOT_FINAL: Final = StatusRule(
     APIStatusError,
-    "This status is not the answer to a request: check base_url, and any proxy or gateway in "
-    "between.",
+    "This status is no answer to a request: check base_url, and any proxy or gateway in between.",
 )
 
 
