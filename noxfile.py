@@ -154,6 +154,7 @@ def simulate(session: nox.Session) -> None:
     """The limiter on a virtual clock, beside what it is not; not part of the gates."""
     session.install(".")
     session.run("python", "tests/benchmarks/limiter.py", *session.posargs)
+    session.run("python", "tests/benchmarks/retry_quota.py")
 
 
 @nox.session
