@@ -1,197 +1,175 @@
-"""The adaptive limit, the slots it gives out, and limiters that are not ours."""
+"""The adaptive limit, alone and simulated, and the slots of a limiter."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import random
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioparticipants._limiter import AdaptiveLimit, Limiter
+from aioparticipants.instrumentation import LimitChanged
+
+from .benchmarks import limiter as simulator
 
 
 class Largest(random.Random):
-    """Jitter that always takes the upper bound."""
+    """Jitter that is always the upper bound."""
 
     def uniform(self, a, b):
         return b
 
 
-def used(limit, times=1):
+def succeed(limit, times=1):
     """Let attempts succeed with all slots in use."""
     for _ in range(times):
         limit.succeeded(limit.epoch, limit.limit)
 
 
-def refused(limit, times=1):
-    """Let attempts be refused with all slots in use, each after the last decrease."""
+def rate_limit(limit, times=1):
+    """Let attempts get a 429 with all slots in use, each in the epoch of its own."""
     for _ in range(times):
-        limit.refused(limit.epoch, limit.limit)
+        limit.rate_limited(limit.epoch, limit.limit)
 
 
-def at(window, ceiling=1000):
-    """Return a limit that has grown to `window`, and was never refused."""
+def grown_to(window, ceiling=1000):
+    """Return a limit that has grown to `window` without a 429."""
     limit = AdaptiveLimit(ceiling)
-    used(limit, window - limit.limit)
+    succeed(limit, window - limit.limit)
     return limit
 
 
-# What the limit learns
+# --- The adaptive limit ---
 
 
-def test_low_start():
-    """A new limit lets a few attempts out, and never more than the ceiling."""
+def test_bounds():
+    """A limit starts at 4, or at the ceiling if that is lower, and grows to the ceiling only."""
     assert AdaptiveLimit(64).limit == 4
     assert AdaptiveLimit(2).limit == 2
+    assert grown_to(100, ceiling=6).limit == 6
 
 
 def test_slow_start_doubles_each_round_trip():
-    """Until the first refusal, each success lets one more out."""
+    """Until the first 429, each success raises the limit by one."""
     limit = AdaptiveLimit(1000)
     seen = []
     for _ in range(4):
-        used(limit, limit.limit)
+        succeed(limit, limit.limit)
         seen.append(limit.limit)
 
     assert seen == [8, 16, 32, 64]
 
 
-def test_ceiling():
-    """It does not grow beyond the ceiling."""
-    limit = at(100, ceiling=6)
-
-    assert limit.limit == 6
-
-
-def test_unused_slots_prove_nothing():
-    """A success with slots to spare does not raise the limit."""
+def test_unused_slots_do_not_raise_it():
+    """A success with a free slot does not raise the limit."""
     limit = AdaptiveLimit(64)
     for _ in range(100):
-        limit.succeeded(limit.epoch, 3)
+        assert not limit.succeeded(limit.epoch, 3)
 
     assert limit.limit == 4
 
 
-def test_refusal_takes_it_down_to_below_what_was_in_flight():
-    """A refusal lowers the limit by a factor of what was in flight, however much was allowed."""
-    full, idle = at(20), at(20)
-    refused(full)
-    idle.refused(idle.epoch, 10)
+def test_a_429_lowers_it_below_the_attempts_in_flight():
+    """A 429 multiplies what was in flight, not what was allowed."""
+    full, half = grown_to(20), grown_to(20)
+    rate_limit(full)
+    half.rate_limited(half.epoch, 10)
 
-    assert (full.limit, idle.limit) == (15, 7)
+    assert (full.limit, half.limit) == (15, 7)
 
 
-def test_a_lone_refusal_costs_a_part():
-    """A refusal with one in flight leaves a third of the limit; more of them leave less."""
-    limit = at(32)
+def test_a_lone_429_leaves_a_third():
+    """A 429 with one attempt in flight leaves a third of the limit; further ones leave less."""
+    limit = grown_to(32)
     seen = []
     for _ in range(4):
-        limit.refused(limit.epoch, 1)
+        limit.rate_limited(limit.epoch, 1)
         seen.append(limit.limit)
 
     assert seen == [12, 4, 1, 1]
     assert limit.window < 1
 
 
-def test_one_decrease_a_round_trip():
-    """Refusals of attempts admitted before the last decrease do not decrease it again."""
-    limit = at(20)
+def test_one_decrease_each_round_trip():
+    """An attempt admitted before the last decrease neither lowers nor raises the limit."""
+    limit = grown_to(20)
     epoch = limit.epoch
-    for left in range(20, 10, -1):
-        limit.refused(epoch, left)
-
-    assert limit.limit == 15
-    refused(limit)
-    assert limit.limit == 12
-
-
-def test_successes_from_before_a_decrease_prove_nothing():
-    """An attempt admitted before the last decrease does not raise the limit."""
-    limit = at(20)
-    epoch = limit.epoch
-    refused(limit)
+    for in_flight in range(20, 10, -1):
+        limit.rate_limited(epoch, in_flight)
     for _ in range(1000):
         limit.succeeded(epoch, 20)
 
     assert limit.limit == 15
+    rate_limit(limit)
+    assert limit.limit == 12
 
 
-def test_growth_is_fast_below_slow_at_and_fast_beyond_the_refusal():
-    """The limit hurries back to one less than was refused, stays a while, then hurries on."""
-    limit = at(13)
-    refused(limit)
-    steps = [0] * 3  # to below 11, at 11 and 12, from 13 to 40
+def test_cubic_growth():
+    """After a 429 the limit grows fast to just below, slowly across, and fast beyond that place."""
+    limit = grown_to(13)
+    rate_limit(limit)
+    successes = [0] * 3  # to below 11, at 11 and 12, from 13 to 40
     while limit.limit < 40:
-        used(limit)
-        steps[(limit.limit >= 11) + (limit.limit >= 13)] += 1
+        succeed(limit)
+        successes[(limit.limit >= 11) + (limit.limit >= 13)] += 1
 
-    assert steps[0] < 20
-    assert steps[1] > 50
-    assert steps[2] < 100
-
-
-def test_refusals_in_a_row_do_not_forget_the_limit():
-    """After an outage the first successes bring most of the limit back."""
-    limit = at(40)
-    refused(limit, 40)
-    assert limit.window == 1 / 16
-    used(limit, 20)
-
-    assert 12 < limit.limit < 40
+    assert successes[0] < 20
+    assert successes[1] > 50
+    assert successes[2] < 100
 
 
-@pytest.mark.parametrize("successes", [1, 3])
-def test_refusals_after_a_few_successes_do_not_either(successes):
-    """An outage that lets a few attempts through is followed by the same way back, or nearly."""
-    limit = at(40)
-    refused(limit, 40)
+@pytest.mark.parametrize(("let_through", "least"), [(0, 12), (1, 9), (3, 9)])
+def test_the_plateau_survives_an_outage(let_through, least):
+    """After an outage, also one with a few successes, 20 successes restore most of the limit."""
+    limit = grown_to(40)
+    rate_limit(limit, 40)
     for _ in range(4):
-        used(limit, successes)
-        refused(limit, 40)
+        succeed(limit, let_through)
+        rate_limit(limit, 40)
     assert limit.window == 1 / 16
-    used(limit, 20)
+    succeed(limit, 20)
 
-    assert 9 < limit.limit < 40
+    assert least < limit.limit < 40
 
 
-def test_refusals_after_successes_do():
-    """A ceiling that fell is not climbed past: each success before a refusal moves the plateau."""
-    limit = at(40)
+def test_successes_before_a_429_lower_the_plateau():
+    """A limit adapts to a ceiling that fell: it no longer hurries past it."""
+    limit = grown_to(40)
     for _ in range(20):
         while limit.limit < 5:
-            used(limit)
-        refused(limit)
+            succeed(limit)
+        rate_limit(limit)
     while limit.limit < 4:
-        used(limit)
-    used(limit, 10)
+        succeed(limit)
+    succeed(limit, 10)
 
     assert limit.limit == 4
 
 
-def test_below_one_it_pauses():
-    """Refused at 1, it still lets one out, after pauses that grow with each refusal to a bound."""
+def test_pauses_below_one():
+    """The limit stays at 1; pauses grow with each further 429 to a bound, and end with growth."""
     limit = AdaptiveLimit(1)
     pauses = []
     for _ in range(20):
         pauses.append(limit.pause(Largest()))
-        refused(limit)
+        rate_limit(limit)
 
     assert limit.limit == 1
     assert pauses[0] == 0.0
     assert pauses == sorted(pauses)
     assert pauses[-1] == pauses[-2] == 7.5
+    succeed(limit, 200)
+    assert limit.window == 1.0
+    assert limit.pause(Largest()) == 0.0
 
 
-def test_a_pause_is_drawn_from_zero_on():
-    """Pauses are jittered, so that processes do not march in step."""
+def test_pauses_are_jittered():
+    """A pause is drawn from zero to its bound, so that processes do not move in step."""
     limit = AdaptiveLimit(1)
-    refused(limit, 20)
+    rate_limit(limit, 20)
     rng = random.Random(1)
     pauses = sorted(limit.pause(rng) for _ in range(1000))
 
@@ -199,98 +177,78 @@ def test_a_pause_is_drawn_from_zero_on():
     assert pauses[-1] > 7.4
 
 
-def test_no_more_pauses_when_it_has_grown():
-    """Successes end the pauses."""
-    limit = AdaptiveLimit(1)
-    refused(limit, 3)
-    used(limit, 200)
-
-    assert limit.window == 1.0
-    assert limit.pause(Largest()) == 0.0
-
-
 @given(
     ceiling=st.integers(1, 200),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 250))),
 )
-def test_it_stays_within_its_bounds(ceiling, steps):
-    """Whatever happens, the limit stays from 1 to the ceiling, and a pause is short."""
+def test_invariants(ceiling, steps):
+    """Whatever happens, the limit stays from 1 to the ceiling, and a pause stays short."""
     limit = AdaptiveLimit(ceiling)
     for success, age, in_flight in steps:
-        lesson = limit.succeeded if success else limit.refused
+        learn = limit.succeeded if success else limit.rate_limited
         before = limit.limit
-        lesson(limit.epoch - age, in_flight)
+        changed = learn(limit.epoch - age, in_flight)
 
+        assert changed == (limit.limit != before)
         assert 1 <= limit.limit <= ceiling
         assert limit.limit >= before if success else limit.limit <= before
         assert 0.0 <= limit.pause(Largest()) <= 7.5
 
 
-# What it comes to, on a virtual clock
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    """Return tests/benchmarks/limiter.py as a module."""
-    path = Path(__file__).parent / "benchmarks" / "limiter.py"
-    spec = importlib.util.spec_from_file_location("limiter_simulator", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+# --- The simulation, on a virtual clock ---
 
 
 @pytest.mark.parametrize(
-    ("scenario", "refused_at_most"),
+    ("scenario", "most"),
     [
         ({}, 0.03),
-        ({"ceilings": ((0.0, 12),), "bound": 64, "calls": 500, "spread": "fixed"}, 0.03),
+        ({"ceilings": ((0.0, 12),), "max_concurrency": 64, "calls": 500, "spread": "fixed"}, 0.03),
         ({"ceilings": ((0.0, 12), (0.5, 40))}, 0.03),
         ({"ceilings": ((0.0, 40), (0.5, 12))}, 0.04),
         ({"ceilings": ((0.0, 12),), "outage": (5.0, 35.0)}, 0.05),
-        ({"processes": 4, "bound": 25}, 0.04),
+        ({"processes": 4, "max_concurrency": 25}, 0.04),
         ({"processes": 50, "calls": 20_000}, 0.08),
     ],
 )
-def test_no_call_fails(simulator, scenario, refused_at_most):
-    """Under any ceiling, moving or shared, no call is refused for good, and few attempts are."""
+def test_no_call_fails(scenario, most):
+    """Under any ceiling, moving or shared, no call fails, and few attempts get a 429."""
     run = simulator.Simulation(simulator.Ours, simulator.Scenario(**scenario)).run()
 
     assert run.failed == 0
     assert run.done == run.scenario.calls
-    assert run.refused_share < refused_at_most
+    assert run.rate_limited_share < most
     if scenario.get("processes", 1) == 1 and "outage" not in scenario:
-        assert run.ratio < 1.6
+        assert run.makespan < 1.6
 
 
-@pytest.mark.parametrize("trickle", [0.0, 0.05, 0.2, 0.4])
-def test_it_is_soon_back_after_an_outage(simulator, trickle):
-    """After an outage, total or not, a limit of 32 is there again within virtual seconds."""
-    assert simulator.seconds_back(trickle, lasts=30)[-1] < 15
+@pytest.mark.parametrize("let_through", [0.0, 0.05, 0.2, 0.4])
+def test_recovery_from_an_outage(let_through):
+    """After an outage, total or not, the limit is back at 32 within virtual seconds."""
+    assert simulator.seconds_back(let_through, lasts=30)[-1] < 15
 
 
-def test_a_lone_refusal_does_not_hold_up_the_next_calls(simulator):
-    """After a refusal with one in flight, 500 calls take little longer than after none."""
-    times = [simulator.after_lone_refusals(times, 40, 1)[1].end for times in (0, 1, 3)]
+def test_recovery_from_a_lone_429():
+    """After a 429 with one attempt in flight, 500 calls take little longer than without it."""
+    times = [simulator.after_lone_429s(times, 40, 1)[1].end for times in (0, 1, 3)]
 
     assert max(times) < 2 * times[0]
 
 
-def test_full_jitter_alone_fails_calls(simulator):
-    """The simulated server is one that the limiter is needed for."""
-    run = simulator.Simulation(simulator.FullJitter, simulator.Scenario()).run()
+@pytest.mark.parametrize(
+    ("policy", "scenario", "least"),
+    [
+        (simulator.FullJitter, {}, 200),
+        (simulator.WithoutPauses, {"processes": 50, "calls": 20_000}, 100),
+    ],
+)
+def test_other_policies_fail_calls(policy, scenario, least):
+    """Full jitter alone, and a limit without pauses, fail calls: the simulated server is hard."""
+    run = simulator.Simulation(policy, simulator.Scenario(**scenario)).run()
 
-    assert run.failed > 200
+    assert run.failed > least
 
 
-def test_a_floor_without_pauses_fails_calls(simulator):
-    """More processes than the ceiling has room for need the pauses."""
-    scenario = simulator.Scenario(processes=50, calls=20_000)
-
-    assert simulator.Simulation(simulator.PlainFloor, scenario).run().failed > 100
-
-
-# The slots
+# --- The slots ---
 
 
 class Timer:
@@ -304,12 +262,18 @@ class Timer:
         self.pauses.append(delay)
         self.callbacks.append(callback)
 
-    def ring(self):
+    def end_pause(self):
         self.callbacks.pop(0)()
 
 
+def new_limiter(ceiling, events=None, **options):
+    """Return a limiter that appends its events to `events`, if given."""
+    emit = (lambda _: None) if events is None else events.append
+    return Limiter(AdaptiveLimit(ceiling), emit=emit, **options)
+
+
 class Attempt:
-    """An attempt with a slot, which ends as the test says."""
+    """An attempt with a slot, which ends when the test says so."""
 
     def __init__(self, limiter, name="", order=None):
         self.done = asyncio.Event()
@@ -337,7 +301,7 @@ async def turns(count=3):
 
 @contextlib.asynccontextmanager
 async def attempts(limiter, count, order=None):
-    """Start so many attempts; end what is left of them."""
+    """Start so many attempts, and cancel those that are left at the end."""
     started = [Attempt(limiter, number, order) for number in range(count)]
     await turns()
     yield started
@@ -346,20 +310,25 @@ async def attempts(limiter, count, order=None):
     await asyncio.gather(*(each.task for each in started), return_exceptions=True)
 
 
+def counts(limiter):
+    return limiter.limit, limiter.in_flight, limiter.waiting
+
+
 async def test_slots_are_limited():
-    """No more attempts than the limit are let in, and it tells how many are, and how many wait."""
-    limiter = Limiter(3)
+    """No more attempts than the limit get a slot; the limiter counts them, and those that wait."""
+    limiter = new_limiter(3)
     assert not limiter.full
     async with attempts(limiter, 5):
-        assert (limiter.limit, limiter.in_flight, limiter.waiting) == (3, 3, 2)
+        assert counts(limiter) == (3, 3, 2)
         assert limiter.full
         assert repr(limiter) == "<Limiter: 3 of 3 in flight, 2 waiting>"
-    assert (limiter.in_flight, limiter.waiting, limiter.full) == (0, 0, False)
+    assert counts(limiter) == (3, 0, 0)
+    assert not limiter.full
 
 
 async def test_first_come_first_served():
-    """Slots go to who came first, and nobody overtakes."""
-    limiter, order = Limiter(1), []
+    """Slots are acquired in the order in which they were asked for."""
+    limiter, order = new_limiter(1), []
     async with attempts(limiter, 4, order) as started:
         for each in started:
             await each.end()
@@ -368,14 +337,15 @@ async def test_first_come_first_served():
 
 
 async def test_a_newcomer_does_not_overtake():
-    """Where the limit has just grown, who came first is first, not who comes just then."""
-    limiter, order = Limiter(64), []
+    """When the limit grows, the slot goes to the first waiter, not to one that comes later."""
+    limiter, order = new_limiter(64), []
     async with attempts(limiter, 5, order) as started:
         started[0].slot.succeeded()
-        assert (limiter.limit, limiter.in_flight, limiter.full) == (5, 4, True)
+        assert counts(limiter) == (5, 4, 1)
+        assert limiter.full
         late = Attempt(limiter, "late", order)
         await turns()
-        assert (limiter.in_flight, limiter.waiting) == (4, 2)
+        assert counts(limiter) == (5, 4, 2)
         await started[0].end()
         await turns()
         await late.end()
@@ -383,9 +353,9 @@ async def test_a_newcomer_does_not_overtake():
     assert order == [0, 1, 2, 3, 4, "late"]
 
 
-async def test_a_slot_is_given_back_after_an_error():
-    """An attempt that fails gives its slot back."""
-    limiter = Limiter(1)
+async def test_a_slot_is_released_after_an_error():
+    """An attempt that raises releases its slot."""
+    limiter = new_limiter(1)
     with pytest.raises(ValueError):
         async with limiter.slot():
             raise ValueError
@@ -394,8 +364,8 @@ async def test_a_slot_is_given_back_after_an_error():
 
 
 def test_it_is_built_outside_a_loop():
-    """A limiter needs a loop only when it is used."""
-    limiter = Limiter(2)
+    """A limiter needs an event loop only when a slot is acquired."""
+    limiter = new_limiter(2)
 
     async def use():
         async with limiter.slot():
@@ -404,109 +374,89 @@ def test_it_is_built_outside_a_loop():
     assert asyncio.run(use()) == 1
 
 
-async def test_growth_lets_more_in():
-    """A success with all slots in use lets two in: for itself, and for the growth."""
-    heard = []
-    limiter = Limiter(64, changed=lambda limit, reason: heard.append((limit, reason)))
+@pytest.mark.parametrize(
+    ("outcomes", "then", "emitted"),
+    [
+        (["succeeded"], (5, 5, 4), [(5, "succeeded")]),
+        (["rate_limited"] * 2, (2, 2, 6), [(2, "rate_limited")]),
+        (["rate_limited", "rate_limited", "succeeded"], (2, 2, 5), [(2, "rate_limited")]),
+        ([None], (4, 4, 5), []),
+    ],
+    ids=["growth admits two", "a decrease admits nobody", "until enough have left", "a fault"],
+)
+async def test_outcomes(outcomes, then, emitted):
+    """An outcome changes the limit, which emits an event and admits as many as it allows."""
+    events = []
+    limiter = new_limiter(64, events)
     async with attempts(limiter, 10) as started:
-        await started[0].end("succeeded")
+        for attempt, outcome in zip(started, outcomes, strict=False):
+            await attempt.end(outcome)
         await turns()
-        assert (limiter.in_flight, limiter.waiting) == (5, 4)
+        assert counts(limiter) == then
 
-    assert heard == [(5, "succeeded")]
-
-
-async def test_a_refusal_lets_nobody_in_until_enough_have_left():
-    """After a decrease slots stay empty until fewer than the new limit are taken."""
-    heard = []
-    limiter = Limiter(64, changed=lambda limit, reason: heard.append((limit, reason)))
-    async with attempts(limiter, 10) as started:
-        await started[0].end("refused")
-        await started[1].end("refused")
-        await turns()
-        assert (limiter.limit, limiter.in_flight, limiter.waiting) == (2, 2, 6)
-        await started[2].end("succeeded")
-        await turns()
-        assert (limiter.limit, limiter.in_flight, limiter.waiting) == (2, 2, 5)
-
-    assert heard == [(2, "refused")]
+    assert events == [LimitChanged(limit=limit, reason=reason) for limit, reason in emitted]
 
 
-async def test_faults_and_cancellations_say_nothing():
-    """An attempt that is neither succeeded nor refused leaves the limit as it is."""
-    heard = []
-    limiter = Limiter(64, changed=lambda *what: heard.append(what))
-    async with attempts(limiter, 10) as started:
-        await started[0].end()
+async def test_an_emit_that_raises_costs_no_slot():
+    """Whatever `emit` raises, the slot is released."""
 
-    assert heard == []
-    assert limiter.limit == 4
-
-
-async def test_a_callback_that_raises_costs_no_slot():
-    """Whatever `changed` raises, the slot is given back."""
-
-    def broken(_limit, _reason):
+    def broken(_event):
         raise KeyError
 
-    limiter = Limiter(64, changed=broken)
+    limiter = Limiter(AdaptiveLimit(64), emit=broken)
     async with attempts(limiter, 3):
         with pytest.raises(KeyError):
             async with limiter.slot() as slot:
                 slot.succeeded()
 
-    assert (limiter.limit, limiter.in_flight) == (5, 0)
+    assert counts(limiter) == (5, 0, 0)
 
 
-async def test_cancelled_while_it_waits():
-    """Who is cancelled while waiting leaves the queue, and the next one moves up."""
-    limiter, order = Limiter(1), []
+async def while_it_waits(limiter, first, second):
+    second.task.cancel()
+    await turns()
+    assert limiter.waiting == 1
+    await first.end()
+
+
+async def with_its_slot(limiter, first, second):
+    first.done.set()
+    await asyncio.sleep(0)
+    assert (limiter.in_flight, limiter.waiting) == (1, 1)  # the second has it, and has not yet run
+    second.task.cancel()
+
+
+async def twice_with_its_slot(limiter, first, second):
+    await with_its_slot(limiter, first, second)
+    second.task.cancel()
+
+
+async def before_its_slot(_limiter, first, second):
+    first.done.set()
+    second.task.cancel()
+
+
+@pytest.mark.parametrize(
+    "cancel", [while_it_waits, with_its_slot, twice_with_its_slot, before_its_slot]
+)
+async def test_cancelled_waiters(cancel):
+    """A waiter that is cancelled, also as it gets the slot, leaves the slot to the next waiter."""
+    limiter, order = new_limiter(1), []
     async with attempts(limiter, 3, order) as (first, second, third):
-        second.task.cancel()
-        await turns()
-        assert limiter.waiting == 1
-        await first.end()
+        await cancel(limiter, first, second)
         await turns()
         assert order == [0, 2]
+        assert counts(limiter) == (1, 1, 0)
         await third.end()
 
-
-@pytest.mark.parametrize("cancels", [1, 2])
-async def test_cancelled_as_it_is_granted(cancels):
-    """A slot granted to who is cancelled in the same turn of the loop goes to the next one."""
-    limiter, order = Limiter(1), []
-    async with attempts(limiter, 3, order) as (first, second, third):
-        first.done.set()
-        await asyncio.sleep(0)
-        assert (limiter.in_flight, limiter.waiting) == (1, 1)  # granted, and not yet running
-        for _ in range(cancels):
-            second.task.cancel()
-        await turns()
-        assert order == [0, 2]
-        assert limiter.in_flight == 1
-        await third.end()
-
-    assert limiter.in_flight == 0
-
-
-async def test_cancelled_before_it_is_granted():
-    """A slot given back in the turn in which the first in line is cancelled goes to the next."""
-    limiter, order = Limiter(1), []
-    async with attempts(limiter, 3, order) as (first, second, third):
-        first.done.set()
-        second.task.cancel()
-        await turns()
-        assert order == [0, 2]
-        await third.end()
-
-    assert (limiter.in_flight, limiter.waiting) == (0, 0)
+    assert counts(limiter) == (1, 0, 0)
 
 
 async def test_random_cancellations_lose_no_wake_up():
-    """Whoever is cancelled when, everybody else gets a turn, and no slot is lost."""
+    """Whichever attempts are cancelled when, all others get a slot, and no slot is lost."""
     rng = random.Random(7)
-    limiter = Limiter(8, rng=rng, later=lambda _delay, go_on: loop.call_soon(go_on))
     loop = asyncio.get_running_loop()
+    limiter = new_limiter(8, rng=rng, call_later=lambda _delay, end: loop.call_soon(end))
     most, served = 0, 0
 
     async def attempt():
@@ -514,7 +464,7 @@ async def test_random_cancellations_lose_no_wake_up():
         async with limiter.slot() as slot:
             most = max(most, limiter.in_flight)
             await turns(rng.randrange(4))
-            rng.choice([slot.succeeded, slot.succeeded, slot.refused, lambda: None])()
+            rng.choice([slot.succeeded, slot.succeeded, slot.rate_limited, lambda: None])()
         served += 1
 
     tasks = []
@@ -531,50 +481,52 @@ async def test_random_cancellations_lose_no_wake_up():
     assert (limiter.in_flight, limiter.waiting) == (0, 0)
 
 
-async def test_a_pause_follows_a_refusal_at_the_floor():
-    """Refused at a limit of 1, nobody is let in before the pause is over; one pause at a time."""
+async def test_a_pause_follows_each_attempt_below_one():
+    """With a window below 1, no attempt gets a slot before the pause after the last one is over."""
     timer = Timer()
-    limiter = Limiter(1, rng=Largest(), later=timer)
+    limiter = new_limiter(1, rng=Largest(), call_later=timer)
     async with attempts(limiter, 4) as started:
-        await started[0].end("refused")
+        await started[0].end("rate_limited")
         await turns()
-        assert (limiter.in_flight, limiter.waiting, limiter.full) == (0, 3, True)
-        timer.ring()
+        assert counts(limiter) == (1, 0, 3)
+        assert limiter.full
+        timer.end_pause()
         await turns()
         assert limiter.in_flight == 1
-        await started[1].end("succeeded")  # it is still below 1
+        await started[1].end("succeeded")  # the window is still below 1
         await turns()
-        assert (limiter.in_flight, limiter.waiting) == (0, 2)
+        assert counts(limiter) == (1, 0, 2)
 
         started[2].task.cancel()
         await turns()
-        timer.ring()
+        timer.end_pause()
         await turns()
-        assert (limiter.in_flight, limiter.waiting) == (1, 0)
+        assert counts(limiter) == (1, 1, 0)
 
     assert timer.pauses[0] > timer.pauses[1] > 0.0
 
 
 async def test_a_newcomer_waits_for_the_pause():
-    """Who comes during a pause waits for its end, also where nobody else does."""
+    """An attempt that comes during a pause waits for its end, also if it is the only one."""
     timer = Timer()
-    limiter = Limiter(1, rng=Largest(), later=timer)
+    limiter = new_limiter(1, rng=Largest(), call_later=timer)
     async with limiter.slot() as slot:
-        slot.refused()
-    assert (limiter.in_flight, limiter.waiting, limiter.full) == (0, 0, True)
+        slot.rate_limited()
+    assert counts(limiter) == (1, 0, 0)
+    assert limiter.full
     async with attempts(limiter, 1):
         assert limiter.waiting == 1
-        timer.ring()
+        timer.end_pause()
         assert limiter.in_flight == 1
 
 
-async def test_no_pause_for_an_attempt_that_was_not_made():
-    """Who is cancelled as it is granted a slot below a limit of 1 hands it on at once."""
+async def test_no_pause_after_an_attempt_that_was_not_made():
+    """A waiter cancelled as it gets the slot releases it without a pause."""
     timer = Timer()
-    limiter = Limiter(1, rng=Largest(), later=timer)
+    limiter = new_limiter(1, rng=Largest(), call_later=timer)
     async with attempts(limiter, 3) as started:
-        await started[0].end("refused")
-        timer.ring()
+        await started[0].end("rate_limited")
+        timer.end_pause()
         started[1].task.cancel()
         await turns()
         assert limiter.in_flight == 1
@@ -583,27 +535,27 @@ async def test_no_pause_for_an_attempt_that_was_not_made():
 
 async def test_one_pause_at_a_time():
     """Attempts that end during a pause do not prolong it."""
-    timer = Timer()
-    limiter = Limiter(4, rng=Largest(), later=timer)
+    timer, adaptive = Timer(), AdaptiveLimit(4)
+    limiter = Limiter(adaptive, emit=print, rng=Largest(), call_later=timer)
     async with attempts(limiter, 4) as started:
         for _ in range(20):
-            limiter.learn(AdaptiveLimit.refused, limiter._adaptive.epoch)
+            limiter.rate_limited(adaptive.epoch)
         for each in started:
             await each.end()
 
     assert len(timer.pauses) == 1
 
 
-async def test_the_loop_keeps_the_pause():
-    """Without a timer of its own the running loop's ends the pause."""
+async def test_the_running_loop_ends_the_pause():
+    """By default the pause ends by the running loop's `call_later`."""
 
     class Soon(random.Random):
         def uniform(self, a, b):
             return 0.001
 
-    limiter = Limiter(1, rng=Soon())
+    limiter = new_limiter(1, rng=Soon())
     async with attempts(limiter, 2) as (first, second):
-        await first.end("refused")
+        await first.end("rate_limited")
         assert limiter.full
         await second.end()
 
@@ -611,9 +563,9 @@ async def test_the_loop_keeps_the_pause():
     assert not limiter.full
 
 
-def test_a_loop_that_was_closed_makes_no_noise():
-    """Coroutines that are dropped with their loop give their slots back in silence."""
-    limiter = Limiter(1)
+def test_a_closed_loop():
+    """Attempts that are dropped after their loop was closed release their slots without a sound."""
+    limiter = new_limiter(1)
 
     async def attempt():
         async with limiter.slot():

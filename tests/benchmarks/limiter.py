@@ -27,7 +27,7 @@ latencies   ours with a service time of 20 ms to 2 s
 moves       a ceiling that rises or falls half-way, and an outage of 30 s
 loopback    500 conferences with the latencies of a loopback server
 million     1,000,000 conferences by 50 processes, with the 429s by attempt: the last figure is the
-            number of calls that failed
+            number of calls that failed; the fairness is 0.9 to 1.0
 recovery    `_PLATEAU_DECAY`: seconds until the limit is back after an outage that lets a share of
             the attempts through, and the 429s where 50 processes share a ceiling.
             `_LEAST_USE`: 500 calls after a 429 with one attempt in flight
@@ -64,7 +64,7 @@ _PLATEAU_DECAY          the median and the longest of ten outages; 0.95 is soon 
                             0.95    5, 9      3, 6      5, 10     42, 64      13.6 %  6.8 %  3.3 %
                             0.97    5, 9      3, 6      3, 5      25, 34      15.1 %  7.7 %  3.6 %
 _LEAST_USE              0, 1/4, 1/2, 1: 19, 5.3, 4.0, 3.1 s for one process (ceiling 40), but 2.5,
-                        6.5, 13, 25 % 429s for 50 processes (ceiling 5)
+                        6.5, 13, 25 % 429s for 50 processes (ceiling 40)
 _GROWTH_SUCCESSES       12, 24, 48: 21, 13.6, 9.1 % 429s (ceiling 5, 50 processes), and 1.48, 1.72,
                         2.04
 _GROWTH_ROUND_TRIPS     1, 3, 6: 2.5, 1.4, 0.8 % 429s for one process; from a ceiling of 12 to one
@@ -508,8 +508,8 @@ def after_lone_429s(times, ceiling, processes):
 def recovery():
     """Seconds until the limit is back, the median and the longest of ten; and lone 429s."""
     shares = (0.0, 0.05, 0.1, 0.2, 0.4)
-    head = "  ".join(f"{share:.0%} let through" for share in shares)
-    print(f"outage  {head}  429s under a ceiling of 5, 12 and 40")
+    heads = (f"{share:.0%} let through" for share in shares)
+    print("outage ", *(f"{head:>15}" for head in heads), " 429s with a ceiling of 5, 12, 40")
     for decay in (0.0, 0.9, 0.95, 0.97):
         with constant(_limiter, "_PLATEAU_DECAY", decay) as label:
             print(label)
