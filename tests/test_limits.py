@@ -1,4 +1,4 @@
-"""What bounds a session's load, over real sockets: its limit, a shared budget, the retry quota."""
+"""What bounds a session's load on a real server: its limit, a shared limiter, the retry quota."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ from aioparticipants import (
 from aioparticipants.instrumentation import LimitChanged
 from aioparticipants.testing import FakeInsights
 
+from .telemetry import observed, of_type, until
+
 QUICK = RetryPolicy(base_delay=0.002, max_delay=0.02)
 
 
-class Budget:
-    """A semaphore whose most used is remembered, as an async `acquire` and a `release`."""
+class CountingLimiter:
+    """A shared limiter with `acquire` and `release`, which counts its permits."""
 
     def __init__(self, size):
         self.semaphore = asyncio.Semaphore(size)
-        self.taken = self.most = self.times = 0
+        self.acquired = self.most = self.times = 0
 
     async def acquire(self):
         await self.semaphore.acquire()
         self.times += 1
-        self.taken += 1
-        self.most = max(self.most, self.taken)
+        self.acquired += 1
+        self.most = max(self.most, self.acquired)
 
     def release(self):
-        self.taken -= 1
+        self.acquired -= 1
         self.semaphore.release()
 
 
 @asynccontextmanager
 async def behind(ceiling, **options):
     """Run a server with a ceiling, and a session on it."""
-    async with FakeInsights(concurrency=ceiling, latency=0.002) as fake:
-        async with InsightsSession(
-            fake.credentials, base_url=fake.base_url, **{"retry": QUICK} | options
-        ) as session:
-            yield fake, session
+    async with (
+        FakeInsights(concurrency=ceiling, latency=0.002) as fake,
+        observed(fake, [], **{"retry": QUICK} | options) as session,
+    ):
+        yield fake, session
 
 
 async def test_a_ceiling_is_found():
-    """Behind a ceiling that it does not know, a session loses nothing, and is seldom refused."""
+    """Behind an unknown ceiling no conference fails, and few attempts get a 429."""
     async with behind(3, max_concurrency=64) as (fake, session):
         sids = [fake.add_conference(participants=3) for _ in range(150)]
 
@@ -61,7 +63,7 @@ async def test_a_ceiling_is_found():
 
 
 async def test_a_ceiling_that_rises_is_found():
-    """Where the account has room again, the limit grows beyond what it was refused at."""
+    """When the ceiling rises, the limit grows beyond the former one."""
     async with behind(3, max_concurrency=64) as (fake, session):
         sids = [fake.add_conference(participants=1) for _ in range(600)]
 
@@ -72,8 +74,8 @@ async def test_a_ceiling_that_rises_is_found():
     assert session.stats.limit > 6
 
 
-async def test_refused_for_good():
-    """A conference that is refused at each attempt is a RateLimitError, and so is a fan-out's."""
+async def test_a_429_at_each_attempt():
+    """A conference that gets a 429 at each attempt fails with RateLimitError."""
     async with behind(0) as (fake, session):
         [result] = [each async for each in session.fan_out([fake.add_conference(1)])]
 
@@ -82,31 +84,28 @@ async def test_refused_for_good():
     assert [each.outcome for each in result.error.attempts] == ["HTTP 429"] * 5
 
 
-async def test_the_limit_never_passes_its_ceiling():
-    """However well it goes, no more than max_concurrency attempts are in flight."""
-    told = []
-    async with behind(None, max_concurrency=6, on_event=told.append) as (fake, session):
+async def test_max_concurrency_is_never_exceeded():
+    """However many attempts succeed, no more than `max_concurrency` are in flight."""
+    events = []
+    async with behind(6, max_concurrency=6, on_event=events.append) as (fake, session):
         sids = [fake.add_conference(participants=1) for _ in range(100)]
-        fake.concurrency = 6
 
         async for result in session.fan_out(sids, concurrency=30):
             assert result.error is None
 
-    limits = [each.limit for each in told if isinstance(each, LimitChanged)]
+    limits = [each.limit for each in of_type(LimitChanged, events)]
     assert limits == sorted(limits)
     assert limits[-1] == 6
     assert session.stats.rate_limited == 0
 
 
-@pytest.mark.parametrize("kind", [Budget, asyncio.Semaphore])
-async def test_a_budget_of_several_sessions(kind):
-    """A limiter that two sessions share bounds both together, within each one's own limit."""
-    budget = kind(2)
-    async with behind(2, limiter=budget) as (fake, session):
+@pytest.mark.parametrize("kind", [CountingLimiter, asyncio.Semaphore])
+async def test_a_limiter_of_two_sessions(kind):
+    """A limiter that two sessions share bounds both together."""
+    limiter = kind(2)
+    async with behind(2, limiter=limiter) as (fake, session):
         sids = [fake.add_conference(participants=1) for _ in range(20)]
-        async with InsightsSession(
-            fake.credentials, base_url=fake.base_url, limiter=budget
-        ) as other:
+        async with observed(fake, [], limiter=limiter) as other:
 
             async def read(reader):
                 return [each.error async for each in reader.fan_out(sids)]
@@ -114,69 +113,59 @@ async def test_a_budget_of_several_sessions(kind):
             assert await asyncio.gather(read(session), read(other)) == [[None] * 20] * 2
 
         assert [seen.status for seen in fake.requests] == [200] * 40
-    if kind is Budget:
-        assert (budget.taken, budget.most, budget.times) == (0, 2, 40)
+    if kind is CountingLimiter:
+        assert (limiter.acquired, limiter.most, limiter.times) == (0, 2, 40)
 
 
-async def test_a_budget_is_free_between_attempts(fake):
-    """Nothing is held of a shared limiter while an attempt's wait goes on, or a page is read."""
-    budget = Budget(1)
-    held = []
+async def test_a_shared_limiter_is_free_between_attempts(fake):
+    """No permit is held while an attempt waits for its retry, or a page is read."""
+    limiter, acquired = CountingLimiter(1), []
     sid = fake.add_conference(participants=4)
     fake.fail_next(503, times=2)
-    async with InsightsSession(
-        fake.credentials,
-        base_url=fake.base_url,
-        retry=QUICK,
-        limiter=budget,
-        on_event=lambda _: held.append(budget.taken),
-    ) as session:
+    watch = {"on_event": lambda _: acquired.append(limiter.acquired)}
+    async with observed(fake, [], retry=QUICK, limiter=limiter, **watch) as session:
         stream = session.participants(sid, page_size=2)
         rival = session.participants(sid)
         await anext(stream)
         assert len(await rival) == 4
         await stream.aclose()
 
-    assert budget.taken == 0
-    assert max(held) == 1
-    assert min(held) == 0
+    assert limiter.acquired == 0
+    assert (min(acquired), max(acquired)) == (0, 1)
 
 
-async def test_a_budget_is_given_back_when_cancelled(fake):
-    """A cancelled attempt gives its share back, be it in flight or in the queue for it."""
-    budget = Budget(1)
+async def test_a_cancelled_attempt_releases_the_shared_limiter(fake):
+    """A cancelled attempt releases its permit, or leaves the queue for one."""
+    limiter = CountingLimiter(1)
     sid = fake.add_conference(participants=1)
     fake.latency = 60
-    async with InsightsSession(fake.credentials, base_url=fake.base_url, limiter=budget) as session:
+    async with observed(fake, [], limiter=limiter) as session:
         streams = [session.participants(sid) for _ in range(2)]
         waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
-        while not session.stats.in_flight:  # noqa: ASYNC110 - turns of the loop, not time
-            await asyncio.sleep(0)
+        await until(lambda: session.stats.in_flight)
         assert session.stats.requests == 1
         for stream in reversed(streams):
             await stream.aclose()
         ended = await asyncio.gather(*waiting, return_exceptions=True)
         assert [*map(type, ended)] == [InvalidRequestError] * 2
 
-    assert budget.taken == 0
-    assert not budget.semaphore.locked()
+    assert limiter.acquired == 0
+    assert not limiter.semaphore.locked()
     assert session.stats.cancelled == 1
 
 
 @pytest.mark.parametrize("limiter", [5, "twelve", object(), asyncio.Lock, lambda: None])
-def test_what_is_no_limiter(limiter):
-    """What cannot be acquired and released is refused as the session is made."""
+def test_invalid_shared_limiters(limiter):
+    """What cannot be acquired and released is rejected when the session is built."""
     with pytest.raises(InvalidRequestError, match="limiter must be"):
         InsightsSession(("AC1", "x"), limiter=limiter)
 
 
 async def test_a_dead_server_is_not_flooded(fake):
-    """A thousand calls to a server that is down cost a thousand requests, and the quota."""
+    """A thousand calls to a dead server send a thousand requests, plus the retry quota."""
     fake.fail_next(503, times=2000)
     sid = fake.add_conference(participants=1)
-    async with InsightsSession(
-        fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0)
-    ) as session:
+    async with observed(fake, [], retry=RetryPolicy(base_delay=0)) as session:
         errors = [each.error async for each in session.fan_out([sid] * 1000, concurrency=20)]
         stats = session.stats
 

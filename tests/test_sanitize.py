@@ -1,4 +1,4 @@
-"""Text that the server gave: what of it reaches a terminal or a log."""
+"""Text of the server, on its way to a terminal or a log."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from aioparticipants._sanitize import printable
 
 from .servers import http, last_page, raw
 
-#: Sets a terminal's colours, its title and its cursor, breaks a line, and turns text round.
+#: Changes a terminal's colours, title and cursor, the line, and the writing direction.
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\n\x9b2J\u202eback\u2028\x7f\ud800"
 
 
 @pytest.mark.parametrize("text", ["", "plain text, to the end.", "Zoë 日本 \N{TELEPHONE RECEIVER}"])
-def test_text_that_may_be_shown(text):
-    """What is only text, in any script, is left as it is."""
+def test_printable_text(text):
+    """Printable text, in any script, is left as it is."""
     assert printable(text) is text
 
 
-def test_text_that_may_not():
-    """Each character that a terminal could obey is replaced by one that it cannot."""
-    shown = printable(HOSTILE)
-
-    assert shown == "?[31mred?]0;title????2J?back???".replace("?", "\N{REPLACEMENT CHARACTER}")
+def test_unprintable_text():
+    """Each unprintable character is replaced."""
+    assert printable(HOSTILE) == "?[31mred?]0;title????2J?back???".replace(
+        "?", "\N{REPLACEMENT CHARACTER}"
+    )
     assert printable("a\tb\u00a0c") == "a?b?c".replace("?", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -40,21 +40,21 @@ def body(**members):
 
 
 REPLIES = {
-    "a refusal": http(
+    "an error body": http(
         body(code=20404, message=HOSTILE, more_info=HOSTILE, **{HOSTILE: 1}), "404 Not Found"
     ),
-    "a reason": http(b"{}", f"503 {HOSTILE_LINE}", f"Twilio-Request-Id: RQ{HOSTILE_LINE}"),
+    "a reason phrase": http(b"{}", f"503 {HOSTILE_LINE}", f"Twilio-Request-Id: RQ{HOSTILE_LINE}"),
     "a record": http(last_page({"participant_sid": HOSTILE, HOSTILE: HOSTILE})),
-    "a name": http(last_page({"events": {HOSTILE: 1}})),
-    "a link": http(body(participants=[], meta={"next_page_url": NEXT})),
+    "a member's name": http(last_page({"events": {HOSTILE: 1}})),
+    "a next link": http(body(participants=[], meta={"next_page_url": NEXT})),
     "a page": http(body(participants=[], meta={"page": HOSTILE, HOSTILE: 1})),
-    "no HTTP": HOSTILE_LINE.encode("latin-1"),
+    "not HTTP": HOSTILE_LINE.encode("latin-1"),
 }
 
 
 @pytest.mark.parametrize("reply", REPLIES)
-async def test_logs_that_a_terminal_would_obey(caplog, reply):
-    """Whatever text a server gives, no log line has a control character, or a second line."""
+async def test_log_lines_are_printable(caplog, reply):
+    """Whatever text a server sends, no log line has a control character or a line break."""
     caplog.set_level(logging.DEBUG)
     async with raw(REPLIES[reply], keep_alive=False) as own:
         async with InsightsSession(
