@@ -476,15 +476,6 @@ async def test_statistics_are_counted_from_the_events(fake):
     assert (stats.conferences, stats.conferences_failed) == (15, 3)
 
 
-async def test_statistics_without_a_callback(fake):
-    """The statistics need no callback."""
-    async with observed(fake, [], on_event=None) as session:
-        await storm(fake, session)
-        stats = session.stats
-
-    assert (stats.succeeded, stats.cancelled, stats.retries, stats.conferences) == (24, 1, 5, 15)
-
-
 async def test_events_are_values(fake):
     """Events and statistics are frozen, hashable, and survive pickle; equal ones are equal."""
     events = []
@@ -605,7 +596,7 @@ def test_invalid_callbacks(on_event):
 
 
 async def test_valid_callbacks(fake):
-    """Functions, methods, classes and callable objects are valid callbacks."""
+    """Functions, methods, classes and callable objects are valid callbacks, and so is none."""
     events, queue = [], asyncio.Queue()
 
     class Appends:
@@ -613,9 +604,11 @@ async def test_valid_callbacks(fake):
             events.append(event)
 
     sid = fake.add_conference(participants=1)
-    for on_event in (events.append, Appends(), queue.put_nowait, functools.partial(str), type):
+    methods = events.append, Appends(), queue.put_nowait
+    for on_event in (*methods, functools.partial(str), type, None):
         async with observed(fake, [], on_event=on_event) as session:
             await session.participants(sid)
+        assert (session.stats.succeeded, session.stats.conferences) == (1, 1)
 
     assert len(events) == 8
     assert queue.qsize() == 4
@@ -625,46 +618,40 @@ async def test_valid_callbacks(fake):
 
 
 async def test_log_lines(fake, caplog):
-    """A line holds the path's template, SID and request id; waits are INFO, the rest is DEBUG."""
+    """A line shows its event; waits, denied retries and new limits are INFO, the rest is DEBUG."""
     caplog.set_level(logging.DEBUG, "aioparticipants")
-    sid, events = fake.add_conference(participants=1), []
-    fake.fail_next(503)
+    events = []
     async with observed(fake, events) as session:
-        await session.participants(sid, label="agent")
+        await session.participants(fake.add_conference(participants=1), label="agent")
+        await storm(fake, session)
 
+    notable = (RetryScheduled, RetryDenied, LimitChanged)
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [
         (
             "aioparticipants",
-            "INFO" if type(each) is RetryScheduled else "DEBUG",
+            "INFO" if type(each) in notable else "DEBUG",
             f"GET /v1/Conferences/{{ConferenceSid}}/Participants: {each!r}",
         )
         for each in events
     ]
-    assert of_type(RequestFinished, events)[-1].request_id in caplog.text
+    assert set(types_of(events)) == ALL_TYPES
+    assert of_type(PageDelivered, events)[0].request_id in caplog.text
     assert not any("?" in line or "agent" in line for line in caplog.messages)
 
 
-@pytest.mark.parametrize(
-    ("level", "expected"),
-    [
-        (logging.INFO, {"RetryScheduled", "RetryDenied", "LimitChanged"}),
-        (logging.WARNING, set()),
-    ],
-)
-async def test_log_levels(fake, caplog, level, expected):
-    """At INFO there are waits, denied retries and changes of the limit; above it, nothing."""
-    caplog.set_level(level, "aioparticipants")
+async def test_log_level(fake, caplog):
+    """Above INFO nothing is logged."""
+    caplog.set_level(logging.WARNING, "aioparticipants")
     async with observed(fake, []) as session:
         await storm(fake, session)
-        await asyncio.gather(*(session.participants(fake.add_conference(1)) for _ in range(12)))
 
-    assert {type(each.args[1]).__name__ for each in caplog.records} == expected
+    assert caplog.records == []
 
 
-def test_logging_is_left_alone():
-    """Importing and using the package configures no logging, and prints nothing."""
+def test_importing_has_no_side_effects():
+    """The package configures no logging, prints nothing, and imports no OpenTelemetry."""
     script = """
-import asyncio, logging
+import asyncio, logging, sys
 from aioparticipants import InsightsError, InsightsSession, RetryPolicy
 
 async def main():
@@ -681,6 +668,7 @@ logger = logging.getLogger("aioparticipants")
 assert [type(each) for each in logger.handlers] == [logging.NullHandler]
 assert (logger.level, logger.propagate, logger.disabled) == (logging.NOTSET, True, False)
 assert (logging.root.handlers, logging.root.level) == ([], logging.WARNING)
+assert not any(name.startswith("opentelemetry") for name in sys.modules)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
 

@@ -1,18 +1,17 @@
-"""Thousands of conferences, read badly: at the end the process must be as it was at the start.
+"""Read thousands of conferences in every wrong way, then check that nothing is left behind.
 
     python tests/soak/soak.py [--seconds N] [--seed S]
 
-FakeInsights serves from a process of its own, so that all that is counted here is the client's. It
-fails at random: 503, 429, 500, 404, dropped connections, 429 beyond a ceiling, pages that are cut
-off, malformed or of another conference. Forty consumers share one session, and each reads its next
-conference in a way of its own: to the end, by pages, with a break, an exception, a timeout, a
-cancellation or one on each turn of the loop, two questions at once, a stream that is dropped, or
-closed by another task; or several at once, each by itself or merged.
-Every now and then the session is closed under all of them, and another one takes its place.
+A FakeInsights server runs in a process of its own, so that everything counted here is the client's.
+It fails at random: 503, 429, 500, 404, dropped connections, 429 above a ceiling, pages that are cut
+off, malformed, or of another conference. Forty consumers share one session. Each reads conference
+after conference, each time in a random way: to the end, by pages, with a break, an exception, a
+timeout, one cancellation or one in each cycle of the loop, two `anext` at once, dropped, closed by
+another task, or as a fan-out. Every two seconds the session is closed and replaced.
 
-Whoever reads to the end, over however many errors and cursors, must get each record once. The exit
-code is 1 if that fails, or if tasks, sockets, file descriptors, connections or objects are not back
-to where they were.
+A consumer that reads to the end, over any number of errors and cursors, must get each record once.
+The exit code is 1 if that fails, or if tasks, sockets, file descriptors, connections or objects
+have grown.
 """
 
 from __future__ import annotations
@@ -39,37 +38,47 @@ from aioparticipants import (
 from aioparticipants.testing import FakeInsights
 
 CONSUMERS = 40
-#: Requests between two faults.
+#: Requests that succeed between two faults.
 BETWEEN_FAULTS = 5
-#: A page of which one record is malformed, and which ends its list.
-PARTLY_BAD = (
-    b'{"participants": [{"label": NaN}, {"label": "left over"}], "meta": {"next_page_url": null}}'
-)
-#: A page of a conference that nobody asked for.
-OF_ANOTHER = {
-    "participants": [{"conference_sid": "CF" + "f" * 32}],
-    "meta": {"next_page_url": None},
-}
 #: Conferences to choose from, by their number of participants: up to 13 pages of 20.
 SIZES = (0, 1, 20, 21, 60, 130, 250)
 PAGE_SIZE = 20
-#: Requests in flight that the server takes; the session's own bound is 16.
+#: Above it the server answers 429; the session starts below and grows beyond it.
 CEILING = 14
-#: Objects more than at the start, of some 70,000. Caches that fill slowly stay far below it.
+#: Objects that may be added to some 70,000. Slowly filling caches stay far below it.
 MARGIN = 1000
 #: Seconds between two closings of the session.
 LIFE = 2.0
-#: Seconds that the consumers may take to end what they read.
+#: Seconds that the consumers get to finish.
 PATIENCE = 10.0
+
+LAST = {"next_page_url": None}
+OF_ANOTHER = {"participants": [{"conference_sid": "CF" + "f" * 32}], "meta": LAST}
+PARTLY_MALFORMED = (
+    b'{"participants": [{"label": NaN}, {"label": "left over"}], "meta": {"next_page_url": null}}'
+)
+#: The most requests in a row that fail so, and the arguments of `FakeInsights.fail_next`.
+FAULTS = (
+    (8, {"status": 503}),
+    (1, {"status": 429, "retry_after": 0}),
+    (1, {"status": 429, "retry_after": "nonsense"}),
+    (2, {"status": 500, "body": b"<html>"}),
+    (3, {"disconnect": True}),
+    (1, {"status": 200, "body": b'{"participants": [{"label"'}),
+    (1, {"status": 404}),
+    (1, {"status": 200, "body": {"participants": [{"label": 7}], "meta": {}}}),
+    (1, {"status": 200, "body": PARTLY_MALFORMED}),
+    (1, {"status": 200, "body": OF_ANOTHER}),
+)
 
 
 # --- The server's process ---
 
 
 async def serve(seed):
-    """Serve until stdin ends, failing at random; then tell the number of requests."""
+    """Serve until stdin ends, failing at random; then print the number of requests."""
     rng = random.Random(seed)
-    requests = quiet = 0
+    requests = since_fault = 0
     async with FakeInsights(seed=seed, concurrency=CEILING) as fake:
         sids = {}
         for size in SIZES:
@@ -81,51 +90,28 @@ async def serve(seed):
         while not ended.done():
             await asyncio.sleep(rng.uniform(0.0, 0.03))
             requests += len(fake.requests)
-            quiet += len(fake.requests)
+            since_fault += len(fake.requests)
             fake.requests.clear()
-            # By requests, not by time: else a client that is slow meets nothing but faults, 429s
-            # among them, and so stays slow.
-            if not fake._faults and quiet >= BETWEEN_FAULTS:
-                quiet = 0
-                fail_somehow(fake, rng)
+            # By requests, not by time: a slow client would get nothing but faults, and stay slow.
+            if since_fault >= BETWEEN_FAULTS:
+                most, fault = rng.choice(FAULTS)
+                times = rng.randint(1, most)
+                fake.fail_next(**fault, times=times)
+                since_fault = -times
             fake.latency = rng.choice([0.0, 0.0, 0.0, 0.01])
         requests += len(fake.requests)
     print(json.dumps(requests), flush=True)
-
-
-def fail_somehow(fake, rng):
-    match rng.randrange(10):
-        case 0:
-            fake.fail_next(503, times=rng.randrange(1, 9))
-        case 1:
-            fake.fail_next(429, retry_after=rng.choice([0, 0.01, "nonsense"]))
-        case 2:
-            fake.fail_next(500, body=b"<html>", times=2)
-        case 3:
-            fake.fail_next(disconnect=True, times=rng.randrange(1, 4))
-        case 4:
-            fake.fail_next(200, body=b'{"participants": [{"label"')
-        case 5:
-            fake.fail_next(404)
-        case 6:
-            fake.fail_next(200, body={"participants": [{"label": 7}], "meta": {}})
-        case 7:
-            fake.fail_next(200, body=PARTLY_BAD)
-        case 8:
-            fake.fail_next(200, body=OF_ANOTHER)
-        case _:
-            pass
 
 
 # --- The consumers ---
 
 
 class ConsumerError(Exception):
-    """What a consumer's own code raises."""
+    """Raised by the code of a consumer."""
 
 
 class Soak:
-    """One run: the session in use, and what was counted."""
+    """The consumers, their session, and what was counted."""
 
     def __init__(self, about, rng):
         self.about = about
@@ -144,7 +130,7 @@ class Soak:
         )
 
     async def run(self, seconds):
-        """Let all of them read for a while, then end everything."""
+        """Let all consumers read for a while, then finish and close everything."""
         self.stop = False
         self.session = self.new_session()
         consumers = [asyncio.create_task(self.consume()) for _ in range(CONSUMERS)]
@@ -154,7 +140,7 @@ class Soak:
             if left > LIFE:
                 await self.replace_session()
         self.stop = True
-        # A session that happened to be refused again and again asks seldom, for a minute or more.
+        # A session that got many 429s in a row may send rarely, for a minute or more.
         while (await asyncio.wait(consumers, timeout=PATIENCE))[1]:
             self.counts["replaced as they were slow"] += 1
             await self.replace_session()
@@ -168,7 +154,7 @@ class Soak:
         await self.close(old, abort=True)
 
     async def close(self, session, *, abort):
-        """Close a session, and note what it still holds: none may hold anything afterwards."""
+        """Close a session, and note the connections that it did not release."""
         http = session._transport._http
         if http is not None and not abort:
             self.counts["acquired"] += len(http.connector._acquired)
@@ -205,7 +191,7 @@ class Soak:
             self.wrong.append(f"{what}: {len(found)} records of {len(expected)}, or others")
 
     async def to_the_end(self, _session, sid, expected):
-        """Read on at each error's cursor, in whatever session there is then."""
+        """Resume at each error's cursor, in the session of that time."""
         found, cursor = [], None
         while len(found) <= len(expected):
             try:
@@ -238,7 +224,7 @@ class Soak:
         self.check([record.participant_sid for record in found], expected[:limit], "awaited")
 
     async def keeping(self, session, sid, expected):
-        """Go on behind what cannot be read: where nothing was noted, the list is whole."""
+        """Skip malformed records: a list without problems is complete."""
         async with self.stream(session, sid, on_invalid="keep") as stream:
             found = [record.participant_sid async for record in stream]
         if stream.problems:
@@ -247,7 +233,7 @@ class Soak:
             self.check(found, expected, "keeping")
 
     async def closed_by_another(self, session, sid, expected):
-        """Close what another task reads: that one has a short list only with an error."""
+        """Close a stream that another task reads: a list that it cuts short raises an error."""
         stream, found = self.stream(session, sid), []
 
         async def read():
@@ -281,7 +267,7 @@ class Soak:
                     raise ConsumerError
 
     async def with_a_timeout(self, session, sid, expected):
-        """Wait in vain now and then, and lose nothing by it."""
+        """Time out now and then, and lose no record."""
         found = []
         async with self.stream(session, sid) as stream:
             while True:
@@ -337,7 +323,7 @@ class Soak:
         self.check(found, expected, "two at once")
 
     def several(self, session):
-        """Return a fan-out over conferences of which one may come twice."""
+        """Return a fan-out over some conferences, which may repeat."""
         sids = self.rng.choices([*self.about["sids"]], k=self.rng.randrange(1, 9))
         return session.fan_out(
             sids,
@@ -348,7 +334,7 @@ class Soak:
         )
 
     async def fanned_out(self, session, sid, expected):
-        """Read several at once: each is complete, or begins as it should and says why it ended."""
+        """Read a fan-out: each result is complete, or a correct beginning with an error."""
         enough = self.rng.choice([9, 9, 1, 3])
         async with self.several(session) as conferences:
             async for result in conferences:
@@ -361,7 +347,7 @@ class Soak:
         self.counts["fanned out"] += 1
 
     async def merged(self, session, sid, expected):
-        """Read several as one, and leave it to its fate where that is enough."""
+        """Read the merged records of a fan-out, and drop it after some."""
         enough = self.rng.choice([9999, 9999, 30])
         conferences, found = self.several(session), Counter()
         async for record in conferences.participants():
@@ -374,7 +360,7 @@ class Soak:
         self.counts["merged"] += 1
 
     async def dropped(self, session, sid, expected):
-        """Leave a stream to its fate, with a page in flight."""
+        """Drop a stream with a page in flight."""
         stream = self.stream(session, sid)
         with contextlib.suppress(StopAsyncIteration, TimeoutError):
             async with asyncio.timeout(self.rng.choice([0, 0.001, 1])):
@@ -395,13 +381,13 @@ async def _next(stream):
 
 
 def figures():
-    """Return what must not grow."""
+    """Return the figures that must not grow."""
     gc.collect()
     links = []
     descriptors = Path("/proc/self/fd")
     for entry in descriptors.iterdir() if descriptors.is_dir() else ():
-        with contextlib.suppress(OSError):  # it was the listing's own
-            links.append(os.readlink(entry))  # noqa: PTH115 - what it names is no path
+        with contextlib.suppress(OSError):  # the descriptor of the listing
+            links.append(os.readlink(entry))  # noqa: PTH115 - a socket is not a path
     return {
         "tasks": len(asyncio.all_tasks()),
         "sockets": sum(link.startswith("socket:") for link in links),
@@ -410,8 +396,8 @@ def figures():
     }
 
 
-async def settled():
-    """Give what was closed its last turns."""
+async def settle():
+    """Let the transports of closed connections end."""
     for _ in range(10):
         await asyncio.sleep(0.01)
 
@@ -426,15 +412,15 @@ async def soak(seconds, seed):
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: lost.append(context))
     run = Soak(json.loads(await server.stdout.readline()), random.Random(seed))
-    # Warm up, so that imports and caches do not count as leaks.
+    # Warm up first, so that imports and caches do not count as leaks.
     await run.run(max(1.0, seconds / 10))
-    await settled()
+    await settle()
     run.counts.clear()
     before = figures()
     began = time.monotonic()
     await run.run(seconds)
     took = time.monotonic() - began
-    await settled()
+    await settle()
     after = figures()
     server.stdin.close()
     requests = json.loads(await server.stdout.readline())
@@ -459,12 +445,11 @@ def report(run, before, after, lost, requests, took):
     if counts["acquired"]:
         wrong.append("connections stay acquired")
     wrong += [f"lost: {context.get('message')}" for context in lost]
-    # What came at all, and not often enough to tell anything, is as good as not tried.
     needed = (
         *("whole", "resumed", "aborted", "timeouts", "cancelled", "dropped", "two at once"),
         *("fanned out", "isolated", "merged"),
     )
-    wrong += [f"never came: {name}" for name in needed if not counts[name]]
+    wrong += [f"never happened: {name}" for name in needed if not counts[name]]
     wrong += run.wrong
     for each in dict.fromkeys(wrong):
         print(f"WRONG: {each}")
@@ -472,7 +457,9 @@ def report(run, before, after, lost, requests, took):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Read thousands of conferences, badly.")
+    parser = argparse.ArgumentParser(
+        description="Read thousands of conferences in every wrong way."
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
