@@ -15,18 +15,18 @@ packet, a 429 is a lost one, and the window counts attempts instead of bytes.
    the window that got the 429), slowly around it, and ever faster beyond it, to find a ceiling that
    rose. Unlike CUBIC it counts successes, not seconds: it needs no clock, and behaves the same
    whether a reply takes 20 ms or 2 s.
-5. Fast convergence. Further 429s with no success between them lower the window, but not the
-   plateau: after an outage the window is soon back. Each success before a 429 lowers the plateau by
-   a factor, but not below the window that got the 429: so it also adapts to a ceiling that fell. A
-   long outage that lets some attempts through looks like such a ceiling; the way back is then slow.
+5. Plateau decay. Further 429s with no success between them lower the window but not the plateau,
+   so that the window is soon back after an outage. Each success before a 429 lowers the plateau by
+   a factor, but not below the window that got the 429: it adapts to a ceiling that fell. A
+   long outage that lets some attempts through looks like such a ceiling, and recovery is slow.
 6. A 429 while fewer than half of the slots are used counts as one at half. It proves that the
    account is full, not that the window is too large; if it is, the next 429s show it.
 7. Only a success with all slots in use makes the window grow: an unused window was not tested
    (RFC 7661).
-8. Pacing below one. There can be more processes than the ceiling has room for, so the window may
-   fall below 1. The limit is then 1, and a pause follows each attempt, in which other processes
-   have their turn. Without the pause each call would be sent as soon as the previous one got its
-   429, and the load would never fall.
+8. Pacing. There can be more processes than the ceiling allows attempts, so the window may fall
+   below 1. The limit is then 1, and a pause follows each attempt, in which other processes send
+   theirs. Without the pause each attempt would be sent as soon as the previous one got its 429, and
+   the load would never fall.
 9. An attempt that fails otherwise or is cancelled says nothing about the ceiling.
 
 Processes that share an account converge to about equal shares, because a larger window gets more
@@ -56,14 +56,14 @@ _INITIAL_WINDOW: Final = 4
 _BETA: Final = 0.8
 #: The plateau as a factor of the window that got the 429, or one less than that window, whichever
 #: is more. At the window itself the next 429 would come too soon.
-_PLATEAU: Final = 0.8
+_PLATEAU_FACTOR: Final = 0.8
 #: The factor by which each success before a 429 lowers the plateau. A smaller one forgets the
 #: window too fast in an outage that lets some attempts through; a larger one finds a ceiling that
 #: fell too slowly, and gets more 429s.
 _PLATEAU_DECAY: Final = 0.95
 #: The share of the window that counts as used, at least. A smaller one lets a single 429 with few
 #: attempts in flight cost most of the window; a larger one gets more 429s when the account is full.
-_LEAST_USE: Final = 0.5
+_MIN_USE: Final = 0.5
 #: The successes from a decrease to the plateau (K in RFC 9438): a number, plus some round trips.
 #: The number matters where many processes share a ceiling, the round trips where there is one
 #: process. Fewer get more 429s; more take longer to find a ceiling that rose. For a plateau below 1
@@ -72,9 +72,9 @@ _GROWTH_SUCCESSES: Final = 24
 _GROWTH_ROUND_TRIPS: Final = 3
 #: Seconds: the mean pause for a window of 1/2. A window of 1/n pauses n - 1 times as long. Shorter
 #: pauses let calls run out of attempts; longer ones leave more of the ceiling unused.
-_PAUSE: Final = 0.25
+_MEAN_PAUSE: Final = 0.25
 #: The smallest window, which bounds the pause. A larger one lets calls run out of attempts.
-_LEAST_WINDOW: Final = 1 / 16
+_MIN_WINDOW: Final = 1 / 16
 
 
 class AdaptiveLimit:
@@ -122,9 +122,9 @@ class AdaptiveLimit:
         """
         if epoch != self.epoch:
             return False
-        used = max(min(self.window, float(in_flight)), _LEAST_USE * self.window)
+        used = max(min(self.window, float(in_flight)), _MIN_USE * self.window)
         if self._successes or not self.epoch:
-            used = max(used - 1.0, _PLATEAU * used)
+            used = max(used - 1.0, _PLATEAU_FACTOR * used)
             self._plateau = max(used, self._plateau * _PLATEAU_DECAY**self._successes)
             number = _GROWTH_SUCCESSES * min(1.0, self._plateau) ** 0.5
             self._growth_length = number + _GROWTH_ROUND_TRIPS * self._plateau
@@ -138,11 +138,11 @@ class AdaptiveLimit:
         """Return the seconds to pause after an attempt: 0 unless the window is below 1."""
         if self.window >= 1.0:
             return 0.0
-        return rng.uniform(0.0, 2.0 * _PAUSE * (1.0 / self.window - 1.0))
+        return rng.uniform(0.0, 2.0 * _MEAN_PAUSE * (1.0 / self.window - 1.0))
 
     def _set_window(self, window: float) -> bool:
         before = self.limit
-        self.window = min(max(window, _LEAST_WINDOW), self._ceiling)
+        self.window = min(max(window, _MIN_WINDOW), self._ceiling)
         self.limit = max(1, int(self.window))
         return self.limit != before
 

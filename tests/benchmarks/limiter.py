@@ -30,7 +30,7 @@ million     1,000,000 conferences by 50 processes, with the 429s by attempt: the
             number of calls that failed; the fairness is 0.9 to 1.0
 recovery    `_PLATEAU_DECAY`: seconds until the limit is back after an outage that lets a share of
             the attempts through, and the 429s where 50 processes share a ceiling.
-            `_LEAST_USE`: 500 calls after a 429 with one attempt in flight
+            `_MIN_USE`: 500 calls after a 429 with one attempt in flight
 constants   each other constant with other values
 
 The lesson of `policies`: if a call releases its slot while it waits to retry, the first attempt of
@@ -53,7 +53,7 @@ _INITIAL_WINDOW         16 instead of 4 brings 200 calls through in 4.0 instead 
                         100), but 6.2 instead of 3.3 % of 100,000 attempts of 50 processes get a 429
 _BETA                   0.9, 0.8, 0.7, 0.5: 1.21, 1.24, 1.28, 1.38 (ceiling 12). 0.9 gets more 429s
                         where the ceiling falls: 2.0 instead of 1.6 %
-_PLATEAU                0.8, 0.9, 1: 6.8, 8.2, 10.7 % 429s (ceiling 12, 50 processes); 0.75 takes
+_PLATEAU_FACTOR         0.8, 0.9, 1: 6.8, 8.2, 10.7 % 429s (ceiling 12, 50 processes); 0.75 takes
                         1.40 instead of 1.24 for one process under a ceiling of 3
 _PLATEAU_DECAY          the median and the longest of ten outages; 0.95 is soon back after a short
                         outage, and gets only a little more 429s:
@@ -63,15 +63,15 @@ _PLATEAU_DECAY          the median and the longest of ten outages; 0.95 is soon 
                             0.9     5, 9      4, 9     16, 18     62, 71      12.7 %  6.3 %  3.1 %
                             0.95    5, 9      3, 6      5, 10     42, 64      13.6 %  6.8 %  3.3 %
                             0.97    5, 9      3, 6      3, 5      25, 34      15.1 %  7.7 %  3.6 %
-_LEAST_USE              0, 1/4, 1/2, 1: 19, 5.3, 4.0, 3.1 s for one process (ceiling 40), but 2.5,
+_MIN_USE                0, 1/4, 1/2, 1: 19, 5.3, 4.0, 3.1 s for one process (ceiling 40), but 2.5,
                         6.5, 13, 25 % 429s for 50 processes (ceiling 40)
 _GROWTH_SUCCESSES       12, 24, 48: 21, 13.6, 9.1 % 429s (ceiling 5, 50 processes), and 1.48, 1.72,
                         2.04
 _GROWTH_ROUND_TRIPS     1, 3, 6: 2.5, 1.4, 0.8 % 429s for one process; from a ceiling of 12 to one
                         of 40 it takes 1.38, 1.42, 1.50
-_PAUSE                  0.05 fails 2.9 % of the calls of 50 processes (ceiling 5), half of all
+_MEAN_PAUSE             0.05 fails 2.9 % of the calls of 50 processes (ceiling 5), half of all
                         attempts get a 429; 0.5 takes 1.43 instead of 1.24 (ceiling 40)
-_LEAST_WINDOW           1/4 fails as many calls as the shorter pause
+_MIN_WINDOW             1/4 fails as many calls as the shorter pause
 """
 
 from __future__ import annotations
@@ -387,7 +387,7 @@ def policies():
 def ceilings():
     """Ours: 2000 calls a process."""
     for ceiling, processes in itertools.product((5, 12, 40, 100), (1, 4, 50)):
-        label = f"ceiling {ceiling}, {processes} processes"
+        label = f"ceiling {ceiling}, {processes} process(es)"
         calls = 2000 * processes
         row(label, Ours, ceilings=((0.0, ceiling),), processes=processes, calls=calls)
 
@@ -397,7 +397,7 @@ def latencies():
     times = [(each, "lognormal") for each in (0.02, 0.05, 0.147, 0.6, 2.0)]
     for service, spread in (*times, (0.147, "fixed")):
         for processes, calls in ((1, 4000), (50, 100_000)):
-            label = f"{service} s, {spread}, {processes} processes"
+            label = f"{service} s, {spread}, {processes} process(es)"
             row(label, Ours, service=service, spread=spread, processes=processes, calls=calls)
 
 
@@ -518,7 +518,7 @@ def recovery():
                 cells = [f"{back[5]:>10.0f} {back[-1]:>4.0f}" for back in backs]
                 print(f"{lasts:>4} s ", *cells, *(refused_by_many() if lasts == 30 else ()))
     for least_use in (0.0, 0.25, 0.5, 1.0):
-        with constant(_limiter, "_LEAST_USE", least_use) as label:
+        with constant(_limiter, "_MIN_USE", least_use) as label:
             print(f"{label}: 500 calls after 429s with one attempt in flight")
             for times, ceiling, processes in itertools.product((1, 3), (40, 5), (1, 50)):
                 window, run = after_lone_429s(times, ceiling, processes)
@@ -539,11 +539,11 @@ def refused_by_many():
 CONSTANTS = {
     "_INITIAL_WINDOW": (2, 4, 10, 16),
     "_BETA": (0.9, 0.8, 0.7, 0.5),
-    "_PLATEAU": (0.75, 0.8, 0.9, 1.0),
+    "_PLATEAU_FACTOR": (0.75, 0.8, 0.9, 1.0),
     "_GROWTH_SUCCESSES": (12, 24, 48),
     "_GROWTH_ROUND_TRIPS": (1, 3, 6),
-    "_PAUSE": (0.05, 0.25, 0.5),
-    "_LEAST_WINDOW": (1 / 4, 1 / 8, 1 / 16, 1 / 32),
+    "_MEAN_PAUSE": (0.05, 0.25, 0.5),
+    "_MIN_WINDOW": (1 / 4, 1 / 8, 1 / 16, 1 / 32),
 }
 #: The scenarios that a constant matters in.
 TELLING = {
