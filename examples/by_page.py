@@ -11,16 +11,15 @@ BAD = 3.6  # a mean opinion score below which many callers are dissatisfied (ITU
 def is_bad(participant: Participant) -> bool:
     metrics = participant.metrics
     sides = (metrics.inbound, metrics.outbound) if metrics else ()
-    return any(side is not None and side.mos is not None and side.mos < BAD for side in sides)
+    return any(side and side.mos is not None and side.mos < BAD for side in sides)
 
 
 async def main(session: InsightsSession, conference_sid: str) -> None:
     async with session:
         try:
-            async with session.participants(conference_sid, page_size=50) as stream:
-                async for page in stream.pages():
-                    bad = sum(map(is_bad, page.records))
-                    print(f"page {page.meta.page}: {bad} of {len(page.records)} bad lines")
+            async for page in session.participants(conference_sid, page_size=50).pages():
+                bad = sum(map(is_bad, page.records))
+                print(f"page {page.meta.page}: {bad} of {len(page.records)} bad lines")
         except InsightsError as error:
             print(f"failed after {len(error.attempts)} attempts: {error}", file=sys.stderr)
 

@@ -9,15 +9,15 @@ from typing import Protocol
 
 from aioparticipants import ConferenceResult, InsightsSession, NotFoundError
 
-SETTLING = 1800.0  # seconds: what Twilio may take for a conference's summaries, typically
-TRIES = 48  # of which each waits so long: Twilio gives summaries up after 24 hours
+SETTLING = 1800.0  # seconds that Twilio may take to complete a conference's summaries, typically
+TRIES = 48  # together a day: after 24 hours Twilio stops working on summaries
 
 
 class Queue(Protocol):
-    """What is needed of a queue: SQS, Redis Streams and PostgreSQL can all do it."""
+    """What the worker needs of a queue: SQS, Redis Streams and PostgreSQL can all do it."""
 
     async def take(self) -> str: ...
-    def times_taken(self, sid: str) -> int: ...  # this time included
+    def times_taken(self, sid: str) -> int: ...  # including this time
     async def acknowledge(self, sid: str) -> None: ...
     async def put_back(self, sid: str, *, seconds: float) -> None: ...
 
@@ -28,10 +28,10 @@ async def work(
     store: Callable[[ConferenceResult], Awaitable[None]],
     stop: asyncio.Event,
 ) -> None:
-    """Serve the queue until told to stop, and then finish what was taken.
+    """Serve the queue until `stop` is set, and then finish what was taken.
 
-    If it is killed instead, what was not acknowledged is the queue's to hand out again. A value
-    that is not what Twilio promises is kept with its record, and hides no other.
+    If the worker is killed instead, the queue delivers again what was not acknowledged. A value
+    that Twilio does not promise is kept with its record, and hides no other record.
     """
     async with session.fan_out(taken(queue, stop), on_invalid="keep") as results:
         async for result in results:
@@ -45,17 +45,17 @@ async def work(
 
 
 def seconds_to_wait(result: ConferenceResult, times_taken: int) -> float | None:
-    """Return when to ask for a conference anew; None where that would change nothing."""
+    """Return the seconds until the conference is worth another try; None if it is not."""
     error = result.error
     if error is not None and error.transient:
         return getattr(error, "retry_after", None) or 30.0
-    # Soon after its end a conference is not there yet, or empty, or its summaries may still change.
+    # Soon after its end a conference may be missing or empty, and its summaries may still change.
     may_settle = not result.settled and (error is None or isinstance(error, NotFoundError))
     return SETTLING if may_settle and times_taken < TRIES else None
 
 
 async def taken(queue: Queue, stop: asyncio.Event) -> AsyncIterator[str]:
-    """Take SIDs as the fan-out has room for them, until told to stop."""
+    """Take SIDs when the fan-out has room for them, until `stop` is set."""
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while not stop.is_set():
@@ -63,7 +63,7 @@ async def taken(queue: Queue, stop: asyncio.Event) -> AsyncIterator[str]:
             try:
                 await asyncio.wait([taking, stopping], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                taking.cancel()  # does nothing to one that is done
+                taking.cancel()  # has no effect on a task that is done
             if taking.done():
                 yield taking.result()
     finally:
@@ -71,7 +71,7 @@ async def taken(queue: Queue, stop: asyncio.Event) -> AsyncIterator[str]:
 
 
 class MemoryQueue:
-    """Stands in for yours, so that this runs."""
+    """A queue in memory, so that this example runs. Put your own in its place."""
 
     def __init__(self, sids: Iterable[str]) -> None:
         self.waiting: asyncio.Queue[str] = asyncio.Queue()

@@ -16,16 +16,19 @@ from aioparticipants import (
 )
 
 SESSION = web.AppKey("session", InsightsSession)
-DEADLINE = 5.0  # seconds for an answer, whatever Twilio does
+DEADLINE = 5.0  # seconds for the whole answer
 
 
 async def conference(request: web.Request) -> web.Response:
     session, sid = request.app[SESSION], request.match_info["sid"]
     try:
-        everyone = await session.participants(sid, deadline=DEADLINE)
+        participants = await session.participants(sid, deadline=DEADLINE)
     except InsightsError as error:
-        return refusal(error)
-    return web.json_response([summary(each) for each in everyone])
+        # The text names no credential, number or label; Twilio's support asks for the request_id.
+        body = {"error": str(error), "request_id": error.request_id}
+        status, headers = answer_to(error)
+        return web.json_response(body, status=status, headers=headers)
+    return web.json_response([summary(each) for each in participants])
 
 
 def summary(participant: Participant) -> dict[str, object]:
@@ -37,23 +40,19 @@ def summary(participant: Participant) -> dict[str, object]:
     }
 
 
-def refusal(error: InsightsError) -> web.Response:
-    headers = {}
+def answer_to(error: InsightsError) -> tuple[int, dict[str, str]]:
+    """Return the status and headers for a failure."""
     match error:
         case InvalidRequestError():
-            status = 400
+            return 400, {}
         case NotFoundError():
-            status = 404
+            return 404, {}
         case DeadlineExceededError():
-            status = 504
-        case _ if error.transient:  # Twilio is busy, or out of reach, after all of the retries
-            status = 503
-            headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", None) or 5))
-        case _:
-            status = 502
-    # An error's text names no credential, number or label; its request_id is for Twilio's support.
-    body = {"error": str(error), "request_id": error.request_id}
-    return web.json_response(body, status=status, headers=headers)
+            return 504, {}
+        case _ if error.transient:  # Twilio is busy or unreachable, and the retries failed, too
+            seconds = getattr(error, "retry_after", None) or 5
+            return 503, {"Retry-After": str(math.ceil(seconds))}
+    return 502, {}
 
 
 def make_app(open_session: Callable[[], InsightsSession]) -> web.Application:
@@ -68,7 +67,7 @@ def make_app(open_session: Callable[[], InsightsSession]) -> web.Application:
 
 
 if __name__ == "__main__":
-    # A client that leaves ends its handler, and that the requests to Twilio.
+    # A client that disconnects cancels its handler, and so the requests to Twilio.
     web.run_app(
         make_app(InsightsSession.from_env),
         host="127.0.0.1",

@@ -4,10 +4,9 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from aioparticipants import (
@@ -18,20 +17,14 @@ from aioparticipants import (
     NotFoundError,
 )
 
-DEADLINE = 5.0  # seconds for an answer, whatever Twilio does
+DEADLINE = 5.0  # seconds for the whole answer
 router = APIRouter()
 
 
-async def twilio(request: Request) -> InsightsSession:
-    session: InsightsSession = request.state.twilio
-    return session
-
-
 @router.get("/conferences/{sid}")
-async def conference(
-    sid: str, session: Annotated[InsightsSession, Depends(twilio)]
-) -> list[dict[str, str | float | None]]:
-    # FastAPI lets a handler run on when its client has left: the deadline is its end then, too.
+async def conference(sid: str, request: Request) -> list[dict[str, str | float | None]]:
+    session: InsightsSession = request.state.twilio
+    # FastAPI does not cancel the handler of a client that disconnects; the deadline ends it then.
     return [
         {
             "participant_sid": each.participant_sid,
@@ -43,22 +36,25 @@ async def conference(
 
 
 async def refusal(_request: Request, error: InsightsError) -> JSONResponse:
-    headers = {}
+    # The text names no credential, number or label; Twilio's support asks for the request_id.
+    body = {"error": str(error), "request_id": error.request_id}
+    status, headers = answer_to(error)
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def answer_to(error: InsightsError) -> tuple[int, dict[str, str]]:
+    """Return the status and headers for a failure."""
     match error:
         case InvalidRequestError():
-            status = 400
+            return 400, {}
         case NotFoundError():
-            status = 404
+            return 404, {}
         case DeadlineExceededError():
-            status = 504
-        case _ if error.transient:  # Twilio is busy, or out of reach, after all of the retries
-            status = 503
-            headers["Retry-After"] = str(math.ceil(getattr(error, "retry_after", None) or 5))
-        case _:
-            status = 502
-    # An error's text names no credential, number or label; its request_id is for Twilio's support.
-    body = {"error": str(error), "request_id": error.request_id}
-    return JSONResponse(body, status_code=status, headers=headers)
+            return 504, {}
+        case _ if error.transient:  # Twilio is busy or unreachable, and the retries failed, too
+            seconds = getattr(error, "retry_after", None) or 5
+            return 503, {"Retry-After": str(math.ceil(seconds))}
+    return 502, {}
 
 
 def make_app(open_session: Callable[[], InsightsSession]) -> FastAPI:
