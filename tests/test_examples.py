@@ -21,6 +21,7 @@ from aiohttp import web
 
 from aioparticipants import InsightsSession, InvalidRequestError, NotFoundError, RetryPolicy
 
+from .shell import shell
 from .telemetry import until
 
 ROOT = Path(__file__).parents[1]
@@ -774,20 +775,6 @@ EXAMPLES = pytest.mark.parametrize(
 )
 
 
-def shell(script, **environment):
-    """Run a shell script in which `python` is this one; return what it prints."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    ran = subprocess.run(
-        ["/bin/sh", "-c", script],
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
 def variables():
     """Return the variables of a shell that has started the test server."""
@@ -795,7 +782,7 @@ def variables():
     mine = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "real", "TWILIO_REGION": "ie1"}
     started = "python -m aioparticipants.testing --env --conferences 2 --participants 3"
     show = "import json, os; print(json.dumps({**os.environ}))"
-    found = json.loads(shell(f'eval "$({started} 2> /dev/null &)"; python -c "{show}"', **mine))
+    found = json.loads(shell(f'eval "$({started} &)"; python -c "{show}"', **mine))
     yield found
     os.kill(int(found["FAKE_INSIGHTS_PID"]), signal.SIGTERM)
 

@@ -1,0 +1,305 @@
+"""The README and the guide say what is true: their commands, snippets, tables and links."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aioparticipants import InsightsSession, RetryPolicy, errors, instrumentation
+
+from .shell import shell
+
+ROOT = Path(__file__).parents[1]
+README, GUIDE = ROOT / "README.md", ROOT / ".github" / "GUIDE.md"
+PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
+#: A word of each snippet, which the tests below find it by.
+SNIPPETS = {
+    README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
+    GUIDE: ["read_merged", "print_retries", "save_rest", "read_around"],
+}
+#: A time, which differs from one run to the next.
+TIME = re.compile(r"[0-9.]+ s(econds)?\b")
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", text_of(path), re.DOTALL)
+
+
+def run(path, word):
+    """Run the snippet with a word, and return its names."""
+    [snippet] = [each for each in blocks(path, "python") if word in each]
+    names = {"__name__": "snippet"}
+    exec(compile(snippet, path.name, "exec", dont_inherit=True), names)  # noqa: S102 - our own words
+    return names
+
+
+def made_up(fake, count):
+    """Return that many participants that name no conference."""
+    records = fake.records(fake.add_conference(participants=count))
+    return [{**each, "conference_sid": None} for each in records]
+
+
+def sids_of(records):
+    return [each["participant_sid"] for each in records]
+
+
+def spoiled(fake, records, index):
+    """Add a conference of which one record has a value of a wrong type."""
+    bad = {**records[index], "label": 7}
+    return fake.add_conference([*records[:index], bad, *records[index + 1 :]])
+
+
+@pytest.fixture
+def account(fake, monkeypatch):
+    """Let `from_env()` lead to the fake."""
+    username, password = fake.credentials
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", username)
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", password)
+    monkeypatch.setenv("TWILIO_API_KEY", "")
+    monkeypatch.setenv("TWILIO_INSIGHTS_BASE_URL", fake.base_url)
+
+
+# --- The README ---
+
+
+def test_readme_is_short():
+    """The README has at most 200 lines, and its two commands are on the first screen."""
+    lines = text_of(README).splitlines()
+    commands = [line for block in blocks(README, "sh") for line in block.splitlines()]
+
+    assert len(lines) <= 200
+    assert lines.index("## Two commands") < 30
+    assert commands[:2] == [
+        "python -m pip install '.[cli]' && python -m aioparticipants demo",
+        "python -m pip install nox uv && python -m nox",
+    ]
+
+
+def test_readme_shows_the_demo():
+    """The picture in the README is how the demo begins on a terminal of 80 columns."""
+    mine, terminal = os.openpty()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "aioparticipants", "demo", "--latency", "0.02"],
+        env={**os.environ, "COLUMNS": "80", "TERM": "dumb"},
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(terminal)
+    with open(mine, "rb", buffering=0, closefd=True) as screen, demo:  # noqa: PTH123 - a descriptor
+        printed = b""
+        while part := _read(screen):
+            printed += part
+    assert demo.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).replace("\r\n", "\n")
+
+    [picture] = blocks(README, "text")
+    assert TIME.sub("…", text).startswith(TIME.sub("…", picture))
+
+
+def _read(screen):
+    try:
+        return screen.read(4096)
+    except OSError:  # Linux: the other end is closed
+        return b""
+
+
+async def test_readme_first_lines(fake, account, monkeypatch, capsys):
+    """The README's first program prints a line for each participant."""
+    sid = fake.add_conference(participants=60)
+    monkeypatch.setenv("CONFERENCE_SID", sid)
+
+    await asyncio.to_thread(run, README, "asyncio.run")
+
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == sids_of(fake.records(sid))
+
+
+async def test_readme_on_one_conference(fake, session, capsys):
+    """The README's lines on one conference print the number of agents, and each page."""
+    records = made_up(fake, 70)
+    agents = sum(each["label"] == "agent" for each in records)
+
+    await run(README, "read_one")["read_one"](session, fake.add_conference(records))
+
+    assert capsys.readouterr().out == (
+        f"{agents} agents\npage 0 has 50 participants\npage 1 has 20 participants\n"
+    )
+
+
+async def test_readme_on_many_conferences(fake, session, capsys):
+    """The README's lines on many conferences print each result, also the one that failed."""
+    sids = [fake.add_conference(participants=3) for _ in range(5)]
+
+    await run(README, "read_many")["read_many"](session, [*sids, "CF0"])
+
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert [line for line in lines if "complete" in line] == sorted(
+        f"{sid} 3 complete" for sid in sids
+    )
+    assert len(lines) == 6
+    assert lines[0].startswith("CF0 0 ")
+
+
+async def test_readme_on_testing():
+    """The README's example of a test passes."""
+    await run(README, "test_that")["test_that_a_rate_limit_loses_nothing"]()
+
+
+async def test_readme_on_failures(fake, capsys):
+    """The README's lines on failures return a cursor, from which they read the rest."""
+    records = made_up(fake, 1001)
+    sid = fake.add_conference(records)
+    read_from = run(README, "read_from")["read_from"]
+
+    def fail_after_one_page(event):
+        if isinstance(event, instrumentation.RequestFinished) and len(fake.requests) == 1:
+            fake.fail_next(503)
+
+    async with InsightsSession(
+        fake.credentials,
+        base_url=fake.base_url,
+        retry=RetryPolicy(max_attempts=1),
+        on_event=fail_after_one_page,
+    ) as session:
+        cursor = await read_from(session, sid, None)
+        *first, message = capsys.readouterr().out.splitlines()
+        assert message.startswith("HTTP 503")
+        assert await read_from(session, sid, cursor) is None
+        assert [*first, *capsys.readouterr().out.splitlines()] == sids_of(records)
+        assert await read_from(session, "CF" + "0" * 32, None) is None
+
+
+def test_readme_in_a_shell(tmp_path):
+    """The README's commands start the test server, print a list, and write files of NDJSON."""
+    [beside] = [each for each in blocks(README, "sh") if "--env" in each]
+    [write] = [each for each in blocks(README, "sh") if "nightly_job" in each]
+    start, show, stop = beside.splitlines()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+
+    printed = shell(
+        f"set -e; cd {tmp_path}; {start}; printf '%s\\n' $CONFERENCE_SIDS > sids.txt\n"
+        f"{show}; {write}{stop}"
+    )
+
+    assert len(re.findall(r"^CP", printed, re.MULTILINE)) == 5
+    assert text_of(tmp_path / "participants.ndjson").count("\n") == 130
+    assert text_of(tmp_path / "conferences.ndjson").count("\n") == 3
+
+
+# --- The guide ---
+
+
+class Quick(InsightsSession):
+    """A session that does not wait before it retries."""
+
+    @classmethod
+    def from_env(cls, **options):
+        return super().from_env(retry=RetryPolicy(base_delay=0), **options)
+
+
+async def test_guide_on_many_conferences(fake, session, capsys):
+    """The guide's lines on many conferences read all of them, and report the one that failed."""
+    sids = [fake.add_conference(participants=3) for _ in range(5)]
+    names = run(GUIDE, "read_merged")
+
+    await names["read_many"](session, iter([*sids, "CF0"]))
+    out = capsys.readouterr().out
+    assert out.count("has 3\n") == 5
+    assert "CF0 failed; continue from None\n" in out
+    assert out.endswith("6 of 6 done, 1 failed\n")
+
+    await names["read_merged"](session, [*sids, "CF0"])
+    *merged, failures = capsys.readouterr().out.splitlines()
+    agents = {
+        each["participant_sid"]
+        for sid in sids
+        for each in fake.records(sid)
+        if each["label"] == "agent"
+    }
+    assert set(merged) == agents
+    assert len(merged) == len(agents)
+    assert failures == "1 conferences failed"
+
+
+async def test_guide_on_observability(fake, account, capsys):
+    """The guide's callback prints each retry, and the statistics count it."""
+    names = run(GUIDE, "print_retries")
+    names["InsightsSession"] = Quick
+    sid = fake.add_conference(participants=1)
+    fake.fail_next(503)
+
+    await names["read_and_count"](sid)
+
+    assert capsys.readouterr().out == (f"{sid} HTTP 503 again in 0.0 s\n2 requests, 1 retries\n")
+
+
+async def test_guide_on_cursors(fake, session):
+    """The guide's lines on cursors lose no record, and save none twice."""
+    records = made_up(fake, 5)
+    sid = spoiled(fake, records, 3)
+    names, saved = run(GUIDE, "save_rest"), []
+
+    cursor = await names["save"](session, sid, saved)
+    assert saved == sids_of(records[:3])
+    fake.add_conference(records, conference_sid=sid)
+    await names["save_rest"](session, sid, saved, cursor)
+
+    assert saved == sids_of(records)
+    assert await names["save"](session, sid, []) is None
+
+
+async def test_guide_on_bad_values(fake, session, capsys):
+    """The guide's loop prints every record but the bad one, and names that."""
+    records = made_up(fake, 5)
+
+    await run(GUIDE, "read_around")["read_around"](session, spoiled(fake, records, 3))
+
+    *first, bad, last = capsys.readouterr().out.splitlines()
+    assert [*first, last] == sids_of([*records[:3], records[4]])
+    assert bad == "not readable: participants[3].label"
+
+
+def test_guide_names_the_defaults():
+    """The guide's retry policy is the default one."""
+    shown = re.search(r"`(RetryPolicy\([^`]*?\))` are", text_of(GUIDE)).group(1)
+
+    assert " ".join(shown.split()) == repr(RetryPolicy())
+
+
+def test_guide_lists_the_errors():
+    """The guide's table has each error that can be raised."""
+    shown = set(re.findall(r"`(\w+Error)`", text_of(GUIDE)))
+    parents = {"InsightsError", "APIStatusError"}
+
+    assert {name for name in errors.__all__ if name.endswith("Error")} - parents <= shown
+
+
+# --- Both ---
+
+
+@pytest.mark.parametrize("path", SNIPPETS, ids=lambda path: path.stem)
+def test_every_snippet_is_run(path):
+    """Each snippet of Python is one that a test of this file runs."""
+    found = [[word for word in SNIPPETS[path] if word in each] for each in blocks(path, "python")]
+
+    assert found == [[word] for word in SNIPPETS[path]]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links(path):
+    """Each link within the repository leads to a file, and to a heading where it names one."""
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#?)([^)]*)\)", text_of(path)):
+        file = (path.parent / target).resolve() if target else path
+        assert file.exists(), target
+        headings = re.findall(r"^#+ (.*)$", text_of(file), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {each.lower().replace(" ", "-") for each in headings}
