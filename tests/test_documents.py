@@ -13,7 +13,7 @@ import pytest
 
 from aioparticipants import InsightsSession, RetryPolicy, errors, instrumentation
 
-from .shell import shell
+from .users import bad, made_up, shell, sids_of
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE = ROOT / "README.md", ROOT / ".github" / "GUIDE.md"
@@ -41,22 +41,6 @@ def run(path, word):
     names = {"__name__": "snippet"}
     exec(compile(snippet, path.name, "exec", dont_inherit=True), names)  # noqa: S102 - our own words
     return names
-
-
-def made_up(fake, count):
-    """Return that many participants that name no conference."""
-    records = fake.records(fake.add_conference(participants=count))
-    return [{**each, "conference_sid": None} for each in records]
-
-
-def sids_of(records):
-    return [each["participant_sid"] for each in records]
-
-
-def spoiled(fake, records, index):
-    """Add a conference of which one record has a value of a wrong type."""
-    bad = {**records[index], "label": 7}
-    return fake.add_conference([*records[:index], bad, *records[index + 1 :]])
 
 
 @pytest.fixture
@@ -246,7 +230,7 @@ async def test_guide_on_observability(fake, account, capsys):
 async def test_guide_on_cursors(fake, session):
     """The guide's lines on cursors lose no record, and save none twice."""
     records = made_up(fake, 5)
-    sid = spoiled(fake, records, 3)
+    sid = fake.add_conference([*records[:3], bad(records[3]), records[4]])
     names, saved = run(GUIDE, "save_rest"), []
 
     cursor = await names["save"](session, sid, saved)
@@ -261,12 +245,13 @@ async def test_guide_on_cursors(fake, session):
 async def test_guide_on_bad_values(fake, session, capsys):
     """The guide's loop prints every record but the bad one, and names that."""
     records = made_up(fake, 5)
+    sid = fake.add_conference([*records[:3], bad(records[3]), records[4]])
 
-    await run(GUIDE, "read_around")["read_around"](session, spoiled(fake, records, 3))
+    await run(GUIDE, "read_around")["read_around"](session, sid)
 
-    *first, bad, last = capsys.readouterr().out.splitlines()
+    *first, message, last = capsys.readouterr().out.splitlines()
     assert [*first, last] == sids_of([*records[:3], records[4]])
-    assert bad == "not readable: participants[3].label"
+    assert message == "not readable: participants[3].label"
 
 
 def test_guide_names_the_defaults():

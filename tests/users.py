@@ -1,4 +1,4 @@
-"""Shell scripts, as a user runs them."""
+"""What the tests of a user's programs share: made-up participants, and a shell."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+
+def made_up(fake, count):
+    """Return that many participants that name no conference."""
+    records = fake.records(fake.add_conference(participants=count))
+    return [{**each, "conference_sid": None} for each in records]
+
+
+def bad(record):
+    """Return a record with a value of a wrong type."""
+    return {**record, "label": 7}
+
+
+def sids_of(records):
+    return [each["participant_sid"] for each in records]
 
 
 def shell(script, **environment):
