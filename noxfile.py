@@ -1,21 +1,25 @@
-"""The quality gates, one session each.
+"""The checks of the project, one session each.
 
-`nox` alone runs all but four: `mutants` (does the suite notice faults?), `soak` (does anything pile
-up?), `bench` (how fast is it?) and `simulate` (what would the limiter do?), which take minutes, and
-are for a change that touches them.
+`nox` runs lint, typing and the whole suite on the Python that runs nox: minutes.
+`nox -t full` runs what goes beyond that: the other Pythons, the lowest versions of the
+dependencies, asyncio's debug mode, random examples, the API's contract, the speed guard.
+`nox -s quick` runs the tests that need seconds, for the time between two edits.
+
+The other sessions are for a change that touches them: `mutants` (do the tests notice faults?),
+`soak` (does anything leak?), `bench` (how fast is it?), `simulate` (what would the limiter do?).
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import random as randomness
 import shutil
 from pathlib import Path
 
 import nox
 
-# pyenv's shims answer only for the active versions: make all that are installed active, with the
-# one that runs nox first.
+# pyenv's shims answer only for the active versions: activate all, the one that runs nox first.
 _PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 if "PYENV_VERSION" not in os.environ and _PYENV.is_dir():
     _found = [each.name for each in _PYENV.iterdir() if each.name.startswith("3.")]
@@ -25,15 +29,55 @@ if "PYENV_VERSION" not in os.environ and _PYENV.is_dir():
 nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
-# One interpreter is enough; a missing one is skipped with a word, under CI too. `coverage` fails
-# if no test session has run at all.
+# An interpreter that is missing is skipped with a message, in CI too.
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = [
-    *("lint", "typing", "tests", "lowest", "coverage", "contract", "bench_guard")
-]
+nox.options.sessions = ["lint", "typing", "tests"]
 
 PROJECT = nox.project.load_toml()
+RUNNING = ".".join(platform.python_version_tuple()[:2])
 PYTHONS = nox.project.python_versions(PROJECT)
+OTHER_PYTHONS = [each for each in PYTHONS if each != RUNNING]
+
+#: Files that test cancellation, closing, tasks and streams. Debug mode notices what these can do
+#: wrong: a coroutine that is never awaited, a call into the loop from another thread, a socket or
+#: a generator that is not closed. It takes twice the time and finds nothing in the other files.
+DEBUGGED = (
+    "test_anyio.py",
+    "test_beginning_anew.py",
+    "test_cancellation.py",
+    "test_closing_from_within.py",
+    "test_deadlines.py",
+    "test_fake_insights.py",
+    "test_fan_out.py",
+    "test_session.py",
+    "test_shared_limiter.py",
+    "test_stream.py",
+    "test_tasks.py",
+    "test_web_services.py",
+)
+#: Files whose examples Hypothesis or a seeded generator makes.
+RANDOM = ("test_decoding.py", "test_fan_out_properties.py", "test_properties.py")
+
+#: What runs between two edits: the modules below the I/O line, and one file of each layer above.
+QUICK = (
+    "test_credentials.py",
+    "test_cursors.py",
+    "test_errors.py",
+    "test_limiter.py",
+    "test_models.py",
+    "test_numbers.py",
+    "test_paging.py",
+    "test_requests.py",
+    "test_responses.py",
+    "test_retrying.py",
+    "test_sanitize.py",
+    "test_session.py",
+    "test_shared_limiter.py",
+    "test_stream.py",
+    "test_structuring.py",
+    "test_tasks.py",
+)
+
 PRISM = "@stoplight/prism-cli@5.14.2"  # the last that Node 20 runs
 DESCRIPTION = Path(
     os.environ.get("INSIGHTS_OPENAPI", Path(__file__).parent / "../shared/insights-v1-openapi.json")
@@ -44,29 +88,30 @@ def _group(*names: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, *names))
 
 
-def _environment() -> dict[str, str]:
-    return {
-        # The installed package is tested, not the folder beside the tests.
-        "PYTHONSAFEPATH": "1",
-        "PYTHONDEVMODE": "1",
-        # An interpreter that is not here cannot be had.
-        "UV_PYTHON_DOWNLOADS": "never",
-    }
+def _files(names: tuple[str, ...]) -> list[str]:
+    return [f"tests/{name}" for name in names]
 
 
-def _run_tests(session: nox.Session) -> None:
-    # A file is one process's, as its tests share fixtures and conferences; two cores are enough.
+def _pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Run tests in two processes, against the installed package and not the folder beside them."""
+    # A process runs whole files, as the tests of one share fixtures.
     parallel = () if session.posargs else ("-n", "2", "--dist", "loadfile")
-    measured = ("--cov", "--cov-report=", "--cov-fail-under=0")  # the session `coverage` judges
     session.run(
-        *("python", "-m", "pytest", *measured, *parallel, *session.posargs),
-        env={**_environment(), "COVERAGE_FILE": f".coverage.{session.name}"},
+        *("python", "-m", "pytest", *parallel, *(session.posargs or arguments)),
+        env={
+            "PYTHONSAFEPATH": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+            **environment,
+        },
     )
+
+
+# --- `nox` ---
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, and the rooms' imports."""
+    """Style, and which module may import which."""
     session.install(".", *_group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -75,39 +120,65 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Both type checkers, strict; and every public name has a whole type."""
+    """Two type checkers, both strict; and every public name has a complete type."""
     session.install(".", *_group("typing"))
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "aioparticipants")
 
 
-@nox.session(python=PYTHONS)
+@nox.session
 def tests(session: nox.Session) -> None:
-    """The suite, on the installed wheel."""
+    """The whole suite on the installed wheel; every line and branch is covered."""
     session.install(".", *_group("tests"))
-    _run_tests(session)
+    _pytest(session, "--cov")
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """The tests that need seconds."""
+    session.install("-e", ".", *_group("tests"))
+    _pytest(session, *_files(QUICK))
+
+
+# --- `nox -t full` ---
+
+
+@nox.session(python=OTHER_PYTHONS, tags=["full"])
+def pythons(session: nox.Session) -> None:
+    """The whole suite, covered, on the Pythons that did not run nox."""
+    session.install(".", *_group("tests"))
+    _pytest(session, "--cov")
+
+
+@nox.session(python=PYTHONS[0], tags=["full"])
 def lowest(session: nox.Session) -> None:
-    """The suite on the lowest versions that pyproject.toml declares."""
+    """The whole suite on the lowest versions of the dependencies."""
     floors = [each.split(",")[0].replace(">=", "==") for each in PROJECT["project"]["dependencies"]]
     session.install(".", *floors, *_group("tests"))
-    _run_tests(session)
+    _pytest(session)
 
 
-@nox.session
-def coverage(session: nox.Session) -> None:
-    """Every line and branch, over all of the test sessions."""
-    if not [*Path().glob(".coverage.*")]:
-        session.error("No test session has run: none of the interpreters was found.")
-    session.install("coverage[toml]")
-    session.run("coverage", "combine")
-    session.run("coverage", "report")
+@nox.session(tags=["full"])
+def debug(session: nox.Session) -> None:
+    """Python's development mode, asyncio's debug mode included, on the files that need it."""
+    session.install(".", *_group("tests"))
+    _pytest(session, *_files(DEBUGGED), PYTHONDEVMODE="1")
 
 
-@nox.session
+@nox.session(tags=["full"])
+def random(session: nox.Session) -> None:
+    """Other examples in every run; `nox -s random -- --hypothesis-seed=N …` repeats one."""
+    session.install(".", *_group("tests"))
+    seed = randomness.SystemRandom().randrange(10**9)
+    session.log(f"The seed of the examples is {seed}.")
+    _pytest(
+        *(session, *_files(RANDOM), f"--hypothesis-seed={seed}"),
+        AIOPARTICIPANTS_TEST_PROFILE="random",
+    )
+
+
+@nox.session(tags=["full"])
 def contract(session: nox.Session) -> None:
     """The published description and Twilio's own client, as judges of both ends."""
     if shutil.which("npm") is None:
@@ -120,7 +191,8 @@ def contract(session: nox.Session) -> None:
     session.run(
         *("python", "-m", "pytest", "tests/contract", *session.posargs),
         env={
-            **_environment(),
+            "PYTHONSAFEPATH": "1",
+            "PYTHONDEVMODE": "1",
             "INSIGHTS_OPENAPI": str(DESCRIPTION),
             "PRISM": str(Path(prefix, "node_modules", ".bin", "prism").resolve()),
         },
@@ -137,23 +209,36 @@ def docs(session: nox.Session) -> None:
     )
 
 
+@nox.session(tags=["full"])
+def bench_guard(session: nox.Session) -> None:
+    """The ratios that must not get worse, with a wide margin, in half a minute."""
+    session.install(".", *_group("bench"))
+    session.run("python", "tests/benchmarks/guard.py")
+
+
+# --- One at a time ---
+
+
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Deliberate faults, one at a time, each of which the suite has to notice."""
+    """Deliberate faults, one at a time, each of which a test has to notice."""
     session.install(".", *_group("tests"))
     session.run("python", "tests/mutations/check.py", *session.posargs)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Thousands of conferences, read badly, and nothing left of them; not part of the gates."""
+    """Thousands of conferences, read in bad ways, and nothing left of them."""
     session.install(".")
-    session.run("python", "tests/soak/soak.py", *session.posargs, env=_environment())
+    session.run(
+        *("python", "tests/soak/soak.py", *session.posargs),
+        env={"PYTHONSAFEPATH": "1", "PYTHONDEVMODE": "1"},
+    )
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Against twilio-python and the floors, and behind a ceiling; not part of the gates."""
+    """The package against twilio-python and the lowest possible times."""
     session.install(".", *_group("bench"))
     session.run("python", "tests/benchmarks/compare.py", *session.posargs)
     session.run("python", "tests/benchmarks/fan_out.py")
@@ -161,14 +246,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """The limiter on a virtual clock, beside what it is not; not part of the gates."""
+    """The limiter and the retry quota on a virtual clock, beside simpler ones."""
     session.install(".")
     session.run("python", "tests/benchmarks/limiter.py", *session.posargs)
     session.run("python", "tests/benchmarks/retry_quota.py")
-
-
-@nox.session
-def bench_guard(session: nox.Session) -> None:
-    """The ratios that must not be lost, with a wide margin, in half a minute."""
-    session.install(".", *_group("bench"))
-    session.run("python", "tests/benchmarks/guard.py")

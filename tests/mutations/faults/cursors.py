@@ -1,0 +1,53 @@
+"""Faults in `_cursors`."""
+
+from __future__ import annotations
+
+from engine import Fault, always, assign, never, omit, replace, returns
+
+FAULTS = [
+    Fault(
+        "the label stays in the cursor",
+        "test_cursors.py",
+        {"_cursors:cursor_of.cut": returns("_CUT_OUT", "value")},
+    ),
+    Fault(
+        "filters are not compared",
+        "test_cursors.py",
+        {"_cursors:_with_label": always("own_list")},
+    ),
+    Fault(
+        "altered cursors are accepted",
+        "test_cursors.py",
+        {"_cursors:_body_of": never("_checksum(...)")},
+    ),
+    Fault(
+        "the checksum leaves out the version",
+        "test_cursors.py",
+        {"_cursors:_checksum": replace("bytes([version]) + body", "body")},
+    ),
+    Fault(
+        "the record before a cursor is not compared",
+        "test_cursors.py",
+        {"_cursors:Resumed.verifies": replace("_hash_of_record(sid) == self.before", "True")},
+    ),
+    Fault(
+        "the page size changes under a page token",
+        "test_cursors.py",
+        {"_cursors:_with_page_size": omit("is_first")},
+    ),
+    Fault(
+        "a place is beyond the first page of another size",
+        "test_cursors.py",
+        {"_cursors:_with_page_size": omit("offset <= page_size")},
+    ),
+    Fault(
+        "the case of a SID matters to cursors",
+        "test_cursors.py",
+        {"_cursors:_lower": returns("sid[2:].lower()", "sid")},
+    ),
+    Fault(
+        "cursors of long queries are refused",
+        "test_cursors.py",
+        {"_cursors:": assign("LONGEST_QUERY", "12 * 1024")},
+    ),
+]
