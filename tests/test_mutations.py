@@ -62,7 +62,7 @@ def changed(operation, anchor="a:Reader.read", source=SOURCE):
         (rewrite("count", "self.count -= 1"), "self.count += 1", "self.count -= 1"),
         (never("_closed"), "self._closed and size > LIMIT", "False"),
         (always("LIMIT"), "self._closed and size > LIMIT", "True"),
-        (omit("size > _"), "self._closed and size > LIMIT", "self._closed and self._closed"),
+        (omit("size > _"), "self._closed and size > LIMIT", "self._closed"),
         (omit("size"), None, None),
         (argument("wait", "False"), "wait=True", "wait=False"),
         (argument("wait", None), ", wait=True", ""),

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -54,19 +54,7 @@ from aioparticipants._tasks import SessionTasks
 
 from .bodies import all_of, read
 from .lists import list_of
-
-SETTINGS = settings(
-    derandomize=True,  # no other run than the last one can fail
-    database=None,
-    # To shrink an example can take minutes. Whoever wants the smallest one adds Phase.shrink.
-    phases=[Phase.generate],
-    deadline=None,  # no test asserts a duration
-    suppress_health_check=[
-        HealthCheck.too_slow,
-        # The fixture that looks for leaks looks once, after all examples; each closes its own loop.
-        HealthCheck.function_scoped_fixture,
-    ],
-)
+from .profiles import examples
 
 SID = "CF" + "a" * 32
 PATH = f"/v1/Conferences/{SID}/Participants"
@@ -384,7 +372,7 @@ async def nothing_begins(stream, words):
         assert caught.value.cursor == stream.cursor
 
 
-@settings(SETTINGS, max_examples=400)
+@examples(400)
 @given(graphs(), st.none() | st.integers(0, 8), st.booleans(), st.booleans())
 def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep):
     """Whatever the pages and links, the right records come, the right end, and no other request."""
@@ -406,7 +394,7 @@ def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep)
     run(check())
 
 
-@settings(SETTINGS, max_examples=120)
+@examples(120)
 @given(graphs(), st.none() | st.integers(0, 3))
 def test_a_list_goes_on_at_every_cursor(pages, limit):
     """What came before a cursor and what comes after it are the list, each record once."""
@@ -444,7 +432,7 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
     run(check())
 
 
-@settings(SETTINGS, max_examples=100)
+@examples(100)
 @given(graphs(odd_links=False, bad_records=False, repeating=False), st.data())
 def test_a_list_in_any_pieces_is_the_list(pages, data):
     """A list read in pieces, each resumed where the last one stopped, is the list."""
@@ -467,7 +455,7 @@ def test_a_list_in_any_pieces_is_the_list(pages, data):
     run(check())
 
 
-@settings(SETTINGS, max_examples=120)
+@examples(120)
 @given(graphs(odd_links=False, repeating=False), st.none() | st.integers(1, 4))
 def test_a_list_goes_on_behind_every_bad_record(pages, limit):
     """By `cursor_after` comes what keeping gives in one go: all good records, each once."""
@@ -537,7 +525,7 @@ def test_cancelled_behind_a_bad_record(after):
     run(check())
 
 
-@settings(SETTINGS, max_examples=150)
+@examples(150)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=8, unique=True),
     st.lists(st.integers(0, 9), max_size=8, unique=True),
@@ -578,7 +566,7 @@ ANYTHING = st.recursive(
 META_MEMBERS = ["page", "page_size", "first_page_url", "next_page_url", "url", "key", "new"]
 
 
-@settings(SETTINGS, max_examples=300)
+@examples(300)
 @given(
     st.dictionaries(
         st.sampled_from(["participants", "meta", "x"]),
@@ -1179,9 +1167,7 @@ async def _all_of(stream):
 
 def test_any_order_of_events():
     """Whatever happens in whatever order: no record is lost or twice, and nothing is left."""
-    run_state_machine_as_test(
-        Life, settings=settings(SETTINGS, max_examples=150, stateful_step_count=30)
-    )
+    run_state_machine_as_test(Life, settings=examples(150, stateful_step_count=30))
 
 
 # --- Records ---
@@ -1334,14 +1320,14 @@ def check_reading(raw):
     return unstructured
 
 
-@settings(SETTINGS, max_examples=250)
+@examples(250)
 @given(RECORDS)
 def test_every_valid_record_comes_back(raw):
     """What is structured unstructures to what it was, whatever is null, absent, unknown or new."""
     assert exact(check_reading(raw)) == exact(completed(raw, RECORD))
 
 
-@settings(SETTINGS, max_examples=100)
+@examples(100)
 @given(
     st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 30)),  # noqa: DTZ001 - gets its offset below
     st.integers(-1439, 1439),
@@ -1500,7 +1486,7 @@ def _faults_of_items(value, path, fits):
     yield from (f"{path}[{index}]" for index, item in enumerate(value) if not fits(item))
 
 
-@settings(SETTINGS, max_examples=350)
+@examples(350)
 @given(RECORDS, st.data())
 def test_every_broken_record_is_told_where_it_is_broken(raw, data):
     """A value that is replaced by any other is read and comes back, or is named by its path."""
@@ -1531,7 +1517,7 @@ def broken_fields(raw, members=RECORD):
     return count
 
 
-@settings(SETTINGS, max_examples=350)
+@examples(350)
 @given(RECORDS, st.data())
 def test_nothing_of_a_broken_record_is_dropped(raw, data):
     """Whatever is wrong in a record, it is kept: all of it comes back, and each fault is named."""

@@ -243,8 +243,6 @@ class _Place(NamedTuple):
             return
         siblings = getattr(self.parent, self.field)
         siblings[self.index : self.index + 1] = nodes
-        if isinstance(self.parent, ast.BoolOp) and len(siblings) == 1:
-            siblings.append(siblings[0])  # `x and x`, as one operand makes no expression
 
 
 def _places(scope: ast.AST) -> Iterator[_Place]:
