@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -18,31 +19,44 @@ from aioparticipants.testing import FakeInsights
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
-def pytest_collection_finish() -> None:
-    """Leave out of each test's collection what was there before: it takes half of their time."""
+def pytest_configure() -> None:
+    """Handle SIGINT even where the tests run in the background, whose shell has it ignored.
+
+    The commands that tests start would ignore it, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen_heap():
+    """Leave older objects out of the collection after each test of a file: they are too many.
+
+    A test's own objects are collected at its end, so none of them is left out.
+    """
     gc.collect()
     gc.freeze()
 
 
 def descriptors() -> Counter[str]:
-    """Return what the open file descriptors lead to; nothing where the system does not tell."""
+    """Return what the open file descriptors lead to; nothing where the system does not say."""
     found = Counter[str]()
     for entry in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
         try:
             found[os.readlink(entry)] += 1  # noqa: PTH115 - what it names is no path
-        except OSError:  # it was the listing's own
+        except OSError:  # the one that listed them
             continue
     return found
 
 
 def alive() -> set[asyncio.Task[object]]:
-    """Return the tasks of the running loop but the one that asks."""
+    """Return the tasks of the running loop, except the current one."""
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 @pytest.fixture
 def held(monkeypatch):
-    """Return what each session still held when its tasks were gone: connections and slots."""
+    """Return how many connections and slots each session still held when its tasks had ended."""
     found: list[tuple[str, int]] = []
     close = Transport.aclose
 
@@ -60,7 +74,7 @@ def held(monkeypatch):
         await close_session(session)
         found.append(("slots", session._limiter.in_flight))
 
-    # They are watched, not replaced.
+    # Both still do what they did.
     monkeypatch.setattr(Transport, "aclose", watched)
     monkeypatch.setattr(InsightsSession, "aclose", watched_session)
     return found
@@ -68,16 +82,17 @@ def held(monkeypatch):
 
 @pytest.fixture(autouse=True)
 async def nothing_left_behind(held):
-    """Fail a test that leaves anything: a task, a file descriptor, a connection or a slot in use.
+    """Fail a test that leaves a task, a file descriptor, or a connection or slot in use.
 
-    So does an exception that nobody saw, or a ResourceWarning: warnings are errors.
+    An exception that was never retrieved fails it too, and so does a ResourceWarning, as warnings
+    are errors.
     """
     loop = asyncio.get_running_loop()
     lost: list[dict[str, object]] = []
     loop.set_exception_handler(lambda _loop, context: lost.append(context))
     tasks, files = alive(), descriptors()
     yield
-    for _ in range(4):  # a closed socket goes with the loop's next turn
+    for _ in range(4):  # a closed socket is removed in the next iteration of the loop
         await asyncio.sleep(0)
     gc.collect()
     await asyncio.sleep(0)
@@ -96,7 +111,7 @@ async def fake():
 
 @pytest.fixture
 async def session(fake):
-    """Return a session on the fake that does not dawdle between attempts."""
+    """Return a session for the fake; it hardly waits between attempts."""
     async with InsightsSession(
         fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0.001)
     ) as opened:

@@ -1,4 +1,4 @@
-"""The fixture that looks for leaks, looked at itself: it is no blind one."""
+"""The fixture that finds leaks does find each kind of leak."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_every_leak_is_noticed(tmp_path):
         check=False,
         cwd=tmp_path,
     )
-    told = {
+    failed = {
         line.split()[1].partition("::")[2]
         for line in ran.stdout.splitlines()
         if line.startswith(("FAILED ", "ERROR "))
     }
 
-    assert told == {
+    assert failed == {
         "test_task",
         "test_descriptor",
         "test_socket",
