@@ -59,6 +59,7 @@ def changed(operation, anchor="a:Reader.read", source=SOURCE):
     [
         (replace("LIMIT", "5"), "size > LIMIT", "size > 5"),
         (drop("_take(...)"), "first = self._take(size, wait=True)", "pass"),
+        (drop("self.count += 1"), "self.count += 1", "pass"),
         (rewrite("count", "self.count -= 1"), "self.count += 1", "self.count -= 1"),
         (never("_closed"), "self._closed and size > LIMIT", "False"),
         (always("LIMIT"), "self._closed and size > LIMIT", "True"),

@@ -2,8 +2,8 @@
 
 1. An anchor is a module and the qualified name of a class or function in it, as in
    `_stream:RecordStream.aclose`. `_retrying:` is the whole module.
-2. An operation finds its place inside the anchor by an expression, which is compared by its
-   structure. Comments, docstrings, formatting and line numbers do not matter.
+2. An operation finds its place inside the anchor by an expression, or a simple statement, which is
+   compared by its structure. Comments, docstrings, formatting and line numbers do not matter.
 3. In such an expression a name also finds the attribute of that name (`closed` finds
    `self._tasks.closed`), `_` finds any expression, and `...` finds any further arguments.
 4. An anchor or an expression that is missing, or is found more than once, raises `AnchorError`.
@@ -255,7 +255,7 @@ def _places(scope: ast.AST) -> Iterator[_Place]:
 
 
 def _the_place(scope: ast.AST, old: str) -> _Place:
-    found = _find(scope, _expression(old))
+    found = _find(scope, _pattern(old))
     read = [each for each in found if not isinstance(getattr(each.node, "ctx", None), ast.Store)]
     return _only(read, f"`{old}`")
 
@@ -292,7 +292,7 @@ def _whole(kind: type, field: str, old: str, new: str) -> Operation:
 
 def _innermost(scope: ast.AST, old: str, wanted: Callable[[_Place], bool]) -> list[_Place]:
     """Return the innermost wanted places that contain an expression."""
-    pattern = _expression(old)
+    pattern = _pattern(old)
     found = [place for place in _places(scope) if wanted(place) and _contains(place.node, pattern)]
     nodes = [place.node for place in found]
     return [
@@ -300,11 +300,11 @@ def _innermost(scope: ast.AST, old: str, wanted: Callable[[_Place], bool]) -> li
     ]
 
 
-def _find(scope: ast.AST, pattern: ast.expr) -> list[_Place]:
+def _find(scope: ast.AST, pattern: ast.AST) -> list[_Place]:
     return [place for place in _places(scope) if _matches(pattern, place.node)]
 
 
-def _contains(node: ast.AST, pattern: ast.expr) -> bool:
+def _contains(node: ast.AST, pattern: ast.AST) -> bool:
     return _matches(pattern, node) or bool(_find(node, pattern))
 
 
@@ -341,6 +341,12 @@ def _expression(source: str) -> ast.expr:
     return ast.parse(source, mode="eval").body
 
 
+def _pattern(source: str) -> ast.AST:
+    """Return an expression, or a statement that is none."""
+    (node,) = ast.parse(source).body
+    return node.value if isinstance(node, ast.Expr) else node
+
+
 def _targets(node: ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else [node.target]
 
@@ -349,7 +355,7 @@ def _is_ellipsis(node: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is ...
 
 
-def _matches(pattern: ast.expr, node: object) -> bool:
+def _matches(pattern: ast.AST, node: object) -> bool:
     """Tell whether a node is what a pattern describes."""
     if isinstance(pattern, ast.Name):
         if pattern.id == "_":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import cli, cursors, decoding, limiter, structuring, tasks, transport
+from . import cli, cursors, decoding, limiter, structuring, tasks, telemetry, transport
 
 FAULTS = [
     each
-    for part in (cursors, decoding, structuring, limiter, tasks, transport, cli)
+    for part in (cursors, decoding, structuring, limiter, tasks, transport, telemetry, cli)
     for each in part.FAULTS
 ]

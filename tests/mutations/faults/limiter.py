@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from engine import Fault, assign, replace
 
-_REFUSED = "_limiter:AdaptiveLimit.refused"
+_RATE_LIMITED = "_limiter:AdaptiveLimit.rate_limited"
 
 FAULTS = [
     Fault(
         "the plateau is forgotten at the first success",
         "test_limiter.py",
-        {_REFUSED: replace("max(refused_at, _)", "refused_at")},
+        {_RATE_LIMITED: replace("max(used, self._plateau * _)", "used")},
     ),
     Fault(
         "successes never lower the plateau",
         "test_limiter.py",
-        {_REFUSED: replace("self._plateau * _KEEP**self._quiet", "self._plateau")},
+        {_RATE_LIMITED: replace("self._plateau * _PLATEAU_DECAY**_", "self._plateau")},
     ),
     Fault(
-        "a single refusal takes all of the limit",
+        "a single 429 takes all of the window",
         "test_limiter.py",
-        {"_limiter:": assign("_IN_USE", "0.0")},
+        {"_limiter:": assign("_MIN_USE", "0.0")},
     ),
     Fault(
-        "a single refusal takes next to nothing",
+        "a single 429 takes next to nothing of the window",
         "test_limiter.py",
-        {"_limiter:": assign("_IN_USE", "1.0")},
+        {"_limiter:": assign("_MIN_USE", "1.0")},
     ),
 ]
