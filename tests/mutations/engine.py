@@ -206,7 +206,12 @@ def returns(old: str, new: str) -> Operation:
 
 
 def reraise(kind: str, *, trying: str = "_") -> Operation:
-    """Let the handler of an exception only raise it again; `trying` is in the `try` block."""
+    """Let the handler of an exception only raise it again; `trying` is in its `try` block."""
+    return handle(kind, "raise", trying=trying)
+
+
+def handle(kind: str, new: str, *, trying: str = "_") -> Operation:
+    """Replace all that the handler of an exception does; `trying` is in its `try` block."""
 
     def apply(scope: ast.AST) -> None:
         wanted, tried = _expression(kind), _expression(trying)
@@ -218,7 +223,7 @@ def reraise(kind: str, *, trying: str = "_") -> Operation:
             and _contains(place.node.type, wanted)
             and any(_contains(each, tried) for each in place.parent.body)
         ]
-        _only(found, f"handler of {kind}").body = [ast.Raise()]
+        _only(found, f"handler of {kind}").body = ast.parse(new).body
 
     return apply
 

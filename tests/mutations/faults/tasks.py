@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine import Fault, assign, drop, never, omit, raises, replace, reraise, rewrite
+from engine import Fault, assign, drop, handle, never, omit, raises, replace, reraise, rewrite
 
 _WAIT = "_tasks:wait_ignoring_cancellation"
 
@@ -47,6 +47,11 @@ FAULTS = [
         "closing raises a cancellation of its own",
         "test_tasks.py",
         {_WAIT: raises("first", "asyncio.CancelledError")},
+    ),
+    Fault(
+        "closing raises the last cancellation",
+        "test_tasks.py",
+        {_WAIT: handle("asyncio.CancelledError", "first = error", trying="next_turn")},
     ),
     Fault(
         "a release is left running by a closed session",
