@@ -48,7 +48,7 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._messages import Request, Response
-from aioparticipants._transport import LARGEST_BODY, Transport, client_timeout
+from aioparticipants._transport import LARGEST_BODY, Sent, Transport, client_timeout
 
 from .servers import Raw, http, last_page, raw
 from .test_errors import CLASSES
@@ -1222,7 +1222,7 @@ async def test_transport_chains_nothing():
     for reply in (None, b"SSH-2.0\r\n", http(CUT, length=999)):
         async with raw(reply, keep_alive=False) as own, transport(own.base_url) as sender:
             with pytest.raises(TransportError) as caught:
-                await sender.send(request, seconds=5, departed=lambda: None)
+                await sender.send(request, seconds=5, sent=Sent())
 
         assert chain(caught.value) == [caught.value]
         assert leaks(caught.value) == []
@@ -1234,7 +1234,7 @@ async def test_transport_keeps_to_its_origin(thief):
     request = Request(path=path, query="Page=1", conference_sid=SID)
     async with transport("http://127.0.0.1") as sender:
         with pytest.raises(InvalidRequestError):
-            await sender.send(request, seconds=5, departed=lambda: None)
+            await sender.send(request, seconds=5, sent=Sent())
 
 
 # --- What is no error: reprs, and everything that asyncio tells in debug mode ---
