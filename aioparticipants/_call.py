@@ -106,19 +106,19 @@ class Call:
             raise self._run.deadline_exceeded()
         timer = asyncio.timeout(None if left == math.inf else left)
         retrying = self._run.controller(sleep=asyncio.sleep, before_sleep=self._before_sleep)
+        failure: InsightsError | None = None
         try:
             async with timer:
                 async for attempt in retrying:  # pragma: no branch - it ends by raising
                     with attempt, self._run.recorded():
                         return await self._attempt()
-        except (InsightsError, TimeoutError) as error:
-            if timer.expired():
-                failure: InsightsError = self._run.deadline_exceeded()
-            elif isinstance(error, InsightsError):
+        except InsightsError as error:
+            if not timer.expired():
                 failure = self._final_error(error)
-            else:
-                raise  # not the timer's: a defect
-        raise stripped(failure)
+        except TimeoutError:
+            if not timer.expired():
+                raise  # a defect
+        raise stripped(failure or self._run.deadline_exceeded())
 
     async def _attempt(self) -> RawPage:
         """Acquire a slot, send the request, and return the page that its reply is."""
@@ -143,34 +143,36 @@ class Call:
 
     async def _send(self, seconds: float) -> Response:
         """Send the request, and emit the events of the attempt's start and end."""
-        sid, began = self._request.conference_sid, time.monotonic()
-        attempt = len(self._run.attempts) + 1
-        self._session.emit(RequestStarted(conference_sid=sid, attempt=attempt))
-        response: Response | None = None
-        outcome = "cancelled"
+        began = time.monotonic()
+        self._session.emit(
+            RequestStarted(
+                conference_sid=self._request.conference_sid, attempt=len(self._run.attempts) + 1
+            )
+        )
         try:
             response = await self._session.transport.send(
                 self._request, seconds=seconds, sent=self.sent
             )
-            outcome = f"HTTP {response.status}"
-            return response
         except BaseException as error:
-            # GeneratorExit comes where the event loop was closed, and nothing runs the task any more.
-            if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-                outcome = type(error).__name__
+            # GeneratorExit: the event loop was closed, and nothing runs the task any more.
+            cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+            self._emit_finished("cancelled" if cancelled else type(error).__name__, began)
             raise
-        finally:
-            self._session.emit(
-                RequestFinished(
-                    conference_sid=sid,
-                    attempt=attempt,
-                    outcome=outcome,
-                    seconds=time.monotonic() - began,
-                    status=response.status if response else None,
-                    bytes=len(response.body) if response else 0,
-                    request_id=response.request_id if response else None,
-                )
+        self._emit_finished(f"HTTP {response.status}", began, response)
+        return response
+
+    def _emit_finished(self, outcome: str, began: float, response: Response | None = None) -> None:
+        self._session.emit(
+            RequestFinished(
+                conference_sid=self._request.conference_sid,
+                attempt=len(self._run.attempts) + 1,
+                outcome=outcome,
+                seconds=time.monotonic() - began,
+                status=None if response is None else response.status,
+                bytes=0 if response is None else len(response.body),
+                request_id=None if response is None else response.request_id,
             )
+        )
 
     def _before_sleep(self, _state: tenacity.RetryCallState) -> None:
         """Note and report the retry that follows; tenacity calls it before the wait."""

@@ -40,8 +40,8 @@ __all__ = ["End", "Failed", "Pager", "RawPage"]
 #: conference has up to 250 participants. So a page size of 1 and a rare filter can give that many.
 _MOST_EMPTY_PAGES: Final = 250
 
-# urlsplit drops tabs and newlines, and some parsers take a backslash for a slash. Neither is allowed
-# in a URL (RFC 3986, 2), so a link that has one is refused before it is parsed.
+# urlsplit drops tabs and newlines, and some parsers take a backslash for a slash. A URL has none of
+# these (RFC 3986, 2), so a link that does is refused before it is parsed.
 _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
 
 

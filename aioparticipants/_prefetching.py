@@ -97,14 +97,10 @@ class PagesAhead:
             return
         if not isinstance(self._following, Request):
             return
-        call, task = self._start(self._following)
+        call = self._start(self._following)
         await asyncio.sleep(0)  # long enough for a kept connection
-        if not (call.sent.future.done() or task.done()):
-            await asyncio.wait(
-                [call.sent.future, task],
-                timeout=_SENDING_SECONDS,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+        if not call.sent.is_set and self._task is not None:
+            await call.sent.wait(self._task, seconds=_SENDING_SECONDS)
 
     async def gather(self, count: int) -> None:
         """Fetch pages until there are `count`, or no further one; `next` returns why not."""
@@ -187,13 +183,13 @@ class PagesAhead:
         )
         return TransportError(message)
 
-    def _start(self, request: Request) -> tuple[Call, asyncio.Task[RawPage]]:
+    def _start(self, request: Request) -> Call:
         """Start the task that fetches a page."""
         self._telemetry.started(self._context)
         call = self._calls.call(request)
-        self._task = task = self._tasks.start(call.page, self._context, _TASK)
-        task.add_done_callback(self._wake)
-        return call, task
+        self._task = self._tasks.start(call.page, self._context, _TASK)
+        self._task.add_done_callback(self._wake)
+        return call
 
 
 def _current_task() -> asyncio.Task[object] | None:

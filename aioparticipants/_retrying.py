@@ -291,7 +291,7 @@ class RetryRun:
         return self._stop_reason() is not None
 
     def _is_retryable(self, error: BaseException | None) -> bool:
-        """Tell whether an error allows a retry at all; a cancellation, misuse or defect does not."""
+        """Return whether an error can be retried; a cancellation, misuse or defect cannot."""
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False
         return error.transient and _retry_after(error) <= self._policy.max_retry_after

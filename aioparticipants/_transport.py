@@ -1,4 +1,4 @@
-"""One attempt over aiohttp: sends a `Request`, and returns a `Response` or raises one of our errors.
+"""One attempt over aiohttp: sends a `Request`, returns a `Response` or raises one of our errors.
 
 1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
    one request: never as a default of a session, never after a redirect. A request that would go to
@@ -23,7 +23,7 @@ import platform
 import socket
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import attrs
@@ -136,13 +136,22 @@ class Sent:
 
     def __init__(self) -> None:
         """Not yet. It belongs to the running event loop."""
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done once it was set, to be waited for."""
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was sent, or has to wait."""
+        return self._future.done()
 
     def set(self) -> None:
-        """Note that it was sent, or has to wait; a second call does nothing."""
-        if not self.future.done():
-            self.future.set_result(None)
+        """Note that it was sent, or has to wait. To do so again changes nothing."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, task: asyncio.Task[Any], *, seconds: float) -> None:
+        """Wait for `set()`, at most that many seconds, and no longer than `task` runs."""
+        waiting: tuple[asyncio.Future[Any], ...] = (self._future, task)
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 #: Of the call that runs in this task; our connector sets it.

@@ -33,10 +33,13 @@ def request(number):
     return Request(path="/list", query=f"Page={number}", conference_sid=SID)
 
 
+END = End()
+
+
 class Source:
     """A list whose pages are fetched when the test says so."""
 
-    def __init__(self, *pages, follow=End(), gated=False, free=0):
+    def __init__(self, *pages, follow=END, gated=False, free=0):
         self.pages = pages
         self.follow = follow
         self.free = free  # pages that the gate does not hold up
