@@ -38,10 +38,13 @@ from aioparticipants import (
     RetryPolicy,
     ServerError,
     TransportError,
+    _session,
 )
+from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._transport import LARGEST_BODY
 
-from .bodies import PARTICIPANTS, page_of
+from .bodies import PARTICIPANTS as DECODERS
+from .bodies import page_of
 from .servers import (
     closing,
     dripping,
@@ -1046,7 +1049,13 @@ RECORDS = [{"label": label} for label in "bcd"]
 META = {"next_page_url": LINK.replace("Page=1", "Page=2")}
 LAST = http(last_page({"label": "e"}))
 
-ways = pytest.mark.parametrize("decode", PARTICIPANTS.values(), ids=PARTICIPANTS)
+
+@pytest.fixture(params=DECODERS.values(), ids=DECODERS)
+def decoder(request, monkeypatch):
+    """Decode records by the standard library, or by msgspec."""
+    monkeypatch.setattr(_session, "PARTICIPANTS", attrs.evolve(PARTICIPANTS, decode=request.param))
+
+
 orders = pytest.mark.parametrize("meta_first", [True, False], ids=["meta first", "meta last"])
 
 
@@ -1059,14 +1068,13 @@ def pages_of(server):
     return [int(head.split("Page=")[1][0]) if "Page=" in head else 0 for head in server.heads]
 
 
-@ways
+@pytest.mark.usefixtures("decoder")
 @orders
 @pytest.mark.parametrize(("at", "good"), [(0, 0), (1, 1), (2, 2), (3, 2)])
-async def test_body_that_proves_bad_half_way(decode, meta_first, at, good):
+async def test_body_that_proves_bad_half_way(meta_first, at, good):
     """A body that proves bad is a final error there, behind all good ones, and asked for once."""
     async with raw(FIRST, bad(at, meta_first=meta_first), LAST) as server:
         async with client(server.base_url) as session:
-            session._fetcher = attrs.evolve(session._fetcher, decode=decode)
             labels, error = await listed(session)
 
     assert labels == ["a", *"bcd"[:good]]
@@ -1086,12 +1094,11 @@ async def test_limit_on_a_body_that_proves_bad(limit, labels):
     assert pages_of(server) == [0, 1]
 
 
-@ways
-async def test_envelope_in_an_unusual_order(decode):
+@pytest.mark.usefixtures("decoder")
+async def test_envelope_in_an_unusual_order():
     """A page whose `meta` stands in the midst is read as any other, its next link included."""
     body = json.dumps({"participants": RECORDS * 20, "meta": META, "links": []}).encode()
     async with raw(FIRST, http(body), LAST) as server, client(server.base_url) as session:
-        session._fetcher = attrs.evolve(session._fetcher, decode=decode)
         labels, error = await listed(session)
 
     assert (labels, error) == ([*"a", *"bcd" * 20, *"e"], None)

@@ -987,7 +987,7 @@ PROVOKED = {
             http(linked(f"https://insights.twilio.com{PATH}?Label={LABEL}&PageSize=1000", RECORD)),
             None,
         ),
-        PaginationError, "page already seen: the list goes round in a loop",
+        PaginationError, "page already seen: the pagination is in a loop",
     ),
     "loop of two": (
         wire(
@@ -995,7 +995,7 @@ PROVOKED = {
             http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD, RECORD)),
             None,
         ),
-        PaginationError, "page already seen: the list goes round in a loop",
+        PaginationError, "page already seen: the pagination is in a loop",
     ),
     "repeated page": (
         wire(
@@ -1031,7 +1031,7 @@ PROVOKED = {
         asked_after(http(last_page(RECORD)), end=read_to_its_end),
         InvalidRequestError, "used up",
     ),
-    "expired cursor": (expired_cursor, CursorExpiredError, "Begin the conference anew, without"),
+    "expired cursor": (expired_cursor, CursorExpiredError, "Start the conference again"),
     "refused": (refused, TransportError, "refused or could not be made"),
     "no such name": (unresolved, TransportError, "could not be resolved"),
     "unknown authority": (unknown_authority, TransportError, "certificate was refused"),
@@ -1108,7 +1108,8 @@ async def test_no_error_shows_a_secret(guard, caplog, name):
 
 #: What to do about it: an instruction, or what an argument must be.
 REMEDY = re.compile(
-    r"\b(begin|check|give|go on|lower|make|try|see|let|set|sets|must)\b|Redirects are not followed",
+    r"\b(begin|check|continue|give|go on|lower|make|try|see|start|let|set|sets|must)\b"
+    r"|Redirects are not followed",
     re.IGNORECASE,
 )
 

@@ -582,7 +582,7 @@ async def test_tls_alerts(number):
         async with client(server.base_url.replace("http:", "https:")) as session:
             failure = await failure_of(session)
 
-    assert "the other side broke TLS off with an alert: " in str(failure)
+    assert "the other side ended TLS with an alert: " in str(failure)
     assert ALERTS[number] in str(failure)
     assert failure.transient
     assert (len(failure.attempts), server.connections) == (2, 2)
@@ -668,7 +668,7 @@ async def test_a_proxy_of_plain_http_that_wants_credentials():
     """A proxy's 407 to a plain request is no answer of Twilio's, and final."""
     async with raw(http(b"", "407 x")) as proxy:
         async with client("http://127.0.0.1:9", proxy=proxy.base_url) as session:
-            with pytest.raises(APIStatusError, match="A proxy in between wants cred") as caught:
+            with pytest.raises(APIStatusError, match="A proxy in between asks for cred") as caught:
                 await session.participants(SID)
 
     assert not caught.value.transient
