@@ -51,7 +51,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Generator
 
 __all__ = ["Deadline", "RetryPolicy", "RetryQuota", "RetryRun"]
 
@@ -240,7 +240,7 @@ class RetryRun:
     # --- What is recorded, counted and spent ---
 
     @contextlib.contextmanager
-    def recorded(self) -> Iterator[None]:
+    def recorded(self) -> Generator[None]:
         """Record how the attempt in the `with` block ends."""
         try:
             yield
