@@ -1,17 +1,16 @@
-"""One page, by as many attempts as it takes: slots, deadlines and retries around the transport.
+"""`Call`: the fetching of one page, by as many attempts as the policy allows.
 
-1. Each attempt takes a slot of the session's limiter, and within it of a shared one, where there is
-   one. Both are free again as the reply is there; nothing is held during a wait.
-2. The deadline, and no other bound, cuts an attempt off from outside, whatever it waits for.
-3. An attempt has succeeded once its reply is a page of the very list that was asked for, as far as
-   that can be seen before its records are decoded. What answers for another conference has failed,
-   and its connection is closed, as the next answer on it would be wrong, too.
+1. Each attempt acquires a slot of the session's limiter, and then of the shared limiter if there is
+   one. Both are released as soon as the reply has been read. No slot is held during a wait.
+2. Only the deadline cuts an attempt off from outside, whatever the attempt is waiting for.
+3. An attempt has succeeded once its reply is a page of the list that was asked for, as far as that
+   shows before its records are decoded. A reply for another conference is a failed attempt. Its
+   connection is closed, because every later reply on it would be wrong, too.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -20,12 +19,16 @@ import attrs
 
 from ._responses import page_envelope
 from ._retrying import RetryRun
+from ._tracebacks import stripped
+from ._transport import Sent
 from .errors import BadRequestError, CursorExpiredError, InsightsError
 from .instrumentation import RequestFinished, RequestStarted, RetryDenied, RetryScheduled
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Generator
+
+    import tenacity
 
     from ._limiter import Limiter
     from ._messages import Request, Response
@@ -34,167 +37,181 @@ if TYPE_CHECKING:
     from ._retrying import Deadline, RetryPolicy, RetryQuota
     from ._shared_limiter import SharedLimiter
     from ._transport import Transport
-    from .errors import Attempt
     from .instrumentation import Event
 
-__all__ = ["Fetcher", "PageSource"]
+__all__ = ["Call", "ListContext", "SessionContext"]
 
 T = TypeVar("T")
 
-_TOO_MANY, _SERVER_ERRORS = 429, 500  # the one status, and the first of the class
+_TOO_MANY, _SERVER_ERRORS = 429, 500  # a status, and the first one of a class
 
 
 @attrs.frozen(kw_only=True)
-class Fetcher:
-    """What all lists of a session have in common, to fetch their pages with."""
+class SessionContext:
+    """What the calls of all lists of a session share."""
 
     transport: Transport
     limiter: Limiter
     shared: SharedLimiter
-    """Gives a context for each attempt, within its slot."""
-    retry: RetryPolicy
+    """Gives an async context manager for each attempt."""
+    policy: RetryPolicy
     quota: RetryQuota
     rng: random.Random
     emit: Callable[[Event], None]
 
-    async def page(
-        self,
-        request: Request,
-        pager: Pager,
-        *,
-        resource: Resource[object],
-        until: Deadline,
-        departed: Callable[[], None],
-    ) -> RawPage:
-        """Return the page that answers a request, retrying as the policy allows.
 
-        Args:
-            request: for a page.
-            pager: of its list.
-            resource: whose list it is.
-            until: the end of the time for the whole list.
-            departed: called once the request is on the wire, or cannot be yet.
+@attrs.frozen(kw_only=True)
+class ListContext:
+    """What the calls of one list share."""
+
+    session: SessionContext
+    pager: Pager
+    resource: Resource[object]
+    deadline: Deadline
+    resumed: Request | None
+    """The first request of a list that is resumed; None for a list from its start."""
+
+    def call(self, request: Request) -> Call:
+        """Return the call that fetches the page which `request` asks for."""
+        return Call(request, self)
+
+
+class Call:
+    """The fetching of one page."""
+
+    def __init__(self, request: Request, listing: ListContext) -> None:
+        """Send nothing yet. A call is made in the event loop that it runs in."""
+        session = listing.session
+        self.sent: Sent = Sent()
+        """Whether the request has been written, or has to wait before that."""
+        self._request = request
+        self._list = listing
+        self._session = session
+        self._run = RetryRun(
+            session.policy, listing.deadline, session.quota, clock=time.monotonic, rng=session.rng
+        )
+
+    async def page(self) -> RawPage:
+        """Return the page, after as many attempts as the policy allows; to be called once.
 
         Raises:
-            InsightsError: what the last attempt failed with, or the deadline passed.
+            DeadlineExceededError: the deadline of the list has passed.
+            CursorExpiredError: Twilio does not know the page that the list was to be resumed on.
+            InsightsError: what the last attempt failed with.
         """
-        run = RetryRun(self.retry, until, self.quota, clock=time.monotonic, rng=self.rng)
-        until.start()
-        left = until.left()
+        deadline = self._list.deadline
+        deadline.start()
+        left = deadline.left()
+        if left == 0:
+            raise self._run.deadline_exceeded()
+        timer = asyncio.timeout(None if left == math.inf else left)
+        retrying = self._run.controller(sleep=asyncio.sleep, before_sleep=self._before_sleep)
         failure: InsightsError | None = None
-        if left > 0:
-            timer = asyncio.timeout(None if left == math.inf else left)
-            try:
-                async with timer:
-                    return await run.result_of(
-                        functools.partial(self._attempt, request, pager, resource, run, departed),
-                        sleep=asyncio.sleep,
-                        before_sleep=functools.partial(_waiting, self.emit, request, run, departed),
-                    )
-            except (InsightsError, TimeoutError) as error:
-                # Asked of the timer: a TimeoutError can come from anywhere.
-                if timer.expired():
-                    failure = None
-                elif isinstance(error, InsightsError):
-                    failure = error
-                else:
-                    raise
-        if run.denied is not None:
-            self.emit(
-                RetryDenied(
-                    conference_sid=request.conference_sid,
-                    attempt=len(run.attempts),
-                    reason=run.denied,
-                )
-            )
-        raise run.final_error(failure)
+        try:
+            async with timer:
+                async for attempt in retrying:  # pragma: no branch - it ends by raising
+                    with attempt, self._run.recorded():
+                        return await self._attempt()
+        except InsightsError as error:
+            if not timer.expired():
+                failure = self._final_error(error)
+        except TimeoutError:
+            if not timer.expired():
+                raise  # a defect
+        raise stripped(failure or self._run.deadline_exceeded())
 
-    async def _attempt(
-        self,
-        request: Request,
-        pager: Pager,
-        resource: Resource[object],
-        run: RetryRun,
-        departed: Callable[[], None],
-    ) -> RawPage:
-        if self.limiter.full:
-            departed()  # it cannot leave yet, and nobody should wait for that
-        async with self.limiter.slot() as slot, self.shared():
-            seconds = run.begin()
-            response = await self.send(request, len(run.attempts) + 1, seconds, departed)
+    async def _attempt(self) -> RawPage:
+        """Acquire a slot, send the request, and return the page that its reply is."""
+        if self._session.limiter.full:
+            self.sent.set()  # it has to queue, and nobody should wait for that
+        async with self._session.limiter.slot() as slot, self._session.shared():
+            response = await self._send(self._run.attempt_started())
             if response.status == _TOO_MANY:
                 slot.rate_limited()
             elif response.status < _SERVER_ERRORS:
                 slot.succeeded()
-        reading = page_envelope(response, request, resource=resource, now=time.time)
-        envelope = await _unhurried(reading)
+        reading = page_envelope(
+            response, self._request, resource=self._list.resource, now=time.time
+        )
+        envelope = await _run_cooperatively(reading)
         try:
-            return pager.page(request, envelope, response.request_id)
+            return self._list.pager.page(self._request, envelope, response.request_id)
         except InsightsError as error:
-            failure = error.with_traceback(None)
-        if failure.transient:
-            response.close_connection()
-        raise failure
-
-    async def send(
-        self, request: Request, attempt: int, seconds: float, departed: Callable[[], None]
-    ) -> Response:
-        """Make an attempt, and tell of its beginning and its end."""
-        sid, began = request.conference_sid, time.monotonic()
-        finished = functools.partial(RequestFinished, conference_sid=sid, attempt=attempt)
-        self.emit(RequestStarted(conference_sid=sid, attempt=attempt))
-        try:
-            response = await self.transport.send(request, seconds=seconds, departed=departed)
-        except BaseException as error:
-            # The latter where its loop was closed under it, and nothing will run it any more.
-            cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
-            outcome = "cancelled" if cancelled else type(error).__name__
-            self.emit(finished(outcome=outcome, seconds=time.monotonic() - began))
+            if error.transient:
+                response.close_connection()
             raise
-        self.emit(
-            finished(
-                outcome=f"HTTP {response.status}",
-                status=response.status,
-                seconds=time.monotonic() - began,
-                bytes=len(response.body),
-                request_id=response.request_id,
+
+    async def _send(self, seconds: float) -> Response:
+        """Send the request, and emit the events of the attempt's start and end."""
+        began = time.monotonic()
+        self._session.emit(
+            RequestStarted(
+                conference_sid=self._request.conference_sid, attempt=len(self._run.attempts) + 1
             )
         )
+        try:
+            response = await self._session.transport.send(
+                self._request, seconds=seconds, sent=self.sent
+            )
+        except BaseException as error:
+            # GeneratorExit: the event loop was closed, and nothing runs the task any more.
+            cancelled = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+            self._emit_finished("cancelled" if cancelled else type(error).__name__, began)
+            raise
+        self._emit_finished(f"HTTP {response.status}", began, response)
         return response
 
-
-@attrs.frozen(kw_only=True)
-class PageSource:
-    """Fetches the pages of one list."""
-
-    fetcher: Fetcher
-    pager: Pager
-    resource: Resource[object]
-    until: Deadline
-    resumed: Request | None
-    """The request that a resumed list begins with; None for a list from its start."""
-
-    async def fetch(self, request: Request, departed: Callable[[], None]) -> RawPage:
-        """Return the page that answers a request; see `Fetcher.page`.
-
-        Raises:
-            CursorExpiredError: Twilio does not know the page that the list was to be resumed on.
-        """
-        try:
-            return await self.fetcher.page(
-                request, self.pager, resource=self.resource, until=self.until, departed=departed
+    def _emit_finished(self, outcome: str, began: float, response: Response | None = None) -> None:
+        self._session.emit(
+            RequestFinished(
+                conference_sid=self._request.conference_sid,
+                attempt=len(self._run.attempts) + 1,
+                outcome=outcome,
+                seconds=time.monotonic() - began,
+                status=None if response is None else response.status,
+                bytes=0 if response is None else len(response.body),
+                request_id=None if response is None else response.request_id,
             )
-        except BadRequestError as error:
-            failure = error.with_traceback(None)
-        if request is self.resumed and "PageToken=" in request.query:
-            failure = _cursor_expired(failure)
-        raise failure
+        )
+
+    def _before_sleep(self, _state: tenacity.RetryCallState) -> None:
+        """Note and report the retry that follows; tenacity calls it before the wait."""
+        self.sent.set()  # nobody should wait for a request that is put off
+        self._run.record_retry()
+        latest = self._run.attempts[-1]
+        self._session.emit(
+            RetryScheduled(
+                conference_sid=self._request.conference_sid,
+                attempt=len(self._run.attempts),
+                reason=latest.outcome,
+                delay=latest.delay or 0.0,
+            )
+        )
+
+    def _final_error(self, error: InsightsError) -> InsightsError:
+        """Return what the page fails with, where its last attempt failed with `error`."""
+        failure = self._run.final_error(error)
+        if self._run.denied:
+            self._session.emit(
+                RetryDenied(
+                    conference_sid=self._request.conference_sid,
+                    attempt=len(self._run.attempts),
+                    reason=self._run.attempts[-1].outcome,
+                )
+            )
+        if (
+            isinstance(failure, BadRequestError)
+            and self._request is self._list.resumed
+            and "PageToken=" in self._request.query
+        ):
+            return _cursor_expired(failure)
+        return failure
 
 
 def _cursor_expired(error: BadRequestError) -> CursorExpiredError:
     message = (
         f"HTTP {error.status}: Twilio does not accept the page token of the cursor any more. "
-        "Begin the conference anew, without resume."
+        "Start the conference again from its first record, without resume."
     )
     return CursorExpiredError(
         message,
@@ -210,27 +227,8 @@ def _cursor_expired(error: BadRequestError) -> CursorExpiredError:
     )
 
 
-def _waiting(
-    emit: Callable[[Event], None],
-    request: Request,
-    run: RetryRun,
-    departed: Callable[[], None],
-    attempt: Attempt,
-) -> None:
-    """Tell of the wait after an attempt. No method, as a controller is a circle, and holds this."""
-    departed()
-    emit(
-        RetryScheduled(
-            conference_sid=request.conference_sid,
-            attempt=len(run.attempts),
-            reason=attempt.outcome,
-            delay=attempt.delay or 0.0,
-        )
-    )
-
-
-async def _unhurried(steps: Generator[None, None, T]) -> T:
-    """Return what the steps lead to, and give the loop a turn after each."""
+async def _run_cooperatively(steps: Generator[None, None, T]) -> T:
+    """Return the result of a generator; the event loop runs other tasks after each `yield`."""
     while True:
         try:
             next(steps)

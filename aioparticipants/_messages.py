@@ -23,8 +23,8 @@ def do_nothing() -> None:
 class Request:
     """A GET, relative to the session's own base URL.
 
-    Neither host nor credentials are part of it: the transport adds both, so that no reply can
-    change where they go.
+    It has neither host nor credentials: the transport adds both, so that no reply can change where
+    the credentials are sent.
     """
 
     path: str
@@ -32,27 +32,27 @@ class Request:
     query: str = attrs.field(repr=False)
     """Already percent-encoded, sent byte for byte. A label in it is PII, hence not in the repr."""
     conference_sid: str
-    """The conference it asks about, for errors."""
+    """The conference that it asks for, to be named in errors."""
 
 
 @attrs.frozen(kw_only=True)
 class Response:
-    """A reply, read to its end."""
+    """A reply with its whole body."""
 
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
-    """Looked up without regard to case."""
+    """Case-insensitive."""
     body: bytes | bytearray = attrs.field(repr=False)
-    """Decompressed. Nobody changes it: a page's records are read of it as they are taken."""
+    """Decompressed. Never changed: a page's records are decoded from it as they are needed."""
     close_connection: Callable[[], object] = attrs.field(repr=False, eq=False, default=do_nothing)
-    """Closes the connection that it came on at once, although that may be idle in the pool again.
+    """Closes the connection of the reply at once, even if it is idle in the pool again.
 
-    For a reply that answers another request: on that connection all later ones would, too.
+    Needed where a reply belongs to another request: all later replies on the connection would, too.
     """
 
     @property
     def request_id(self) -> str | None:
         """Twilio's id of the request (`Twilio-Request-Id: RQ…`), where the reply names one."""
         named = self.headers.get("Twilio-Request-Id")
-        # It goes into errors and pages as it is, and so must be an id, and nothing repeated in it.
+        # It is shown in errors and pages, so nothing but an id is accepted.
         return named if named is not None and _REQUEST_ID.fullmatch(named) else None

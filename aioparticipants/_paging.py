@@ -1,19 +1,19 @@
-"""From a reply to a page and the next request, or the end.
+"""From a reply to a page, and to the request for the next one.
 
-1. The end is a next link of null or "", and nothing else. An empty page with a next link goes on; a
-   page with no `meta.next_page_url` at all is an error, as a body that lost it would end the list
-   early.
-2. Of a next link only the query is taken, byte for byte: a page token is opaque. Scheme, host and
-   port are always the session's own, so the credentials go nowhere else, and a link that names the
-   public host still pages behind a region, an edge or a proxy.
-3. The link's path must be the collection's own, but for upper and lower case, as SIDs are compared
-   so; a link that is no plain http(s) URL, or is too long to be one, is refused.
-4. A list that goes round in a loop is an error rather than a request: a query seen before, a page
-   that repeats the one before it, or too many empty pages in a row.
-5. What is wrong with the next link is told after the records of its page.
-6. A page that says it is of another conference is not the answer to its request, but to another:
-   one surplus reply on a kept connection shifts all later ones, and a cache can confuse two. Its
-   own addresses tell, and the first record's `conference_sid`, where they are there.
+1. The list ends where the next link is null or "", and nowhere else. After an empty page with a
+   next link the list goes on. A page without `meta.next_page_url` is an error: a body that lost
+   this member would otherwise end the list too early.
+2. Only the query of a next link is used, byte for byte, as a page token is opaque. Scheme, host and
+   port are always the session's own. So the credentials go nowhere else, and a link that names the
+   public host also works behind a region, an edge or a proxy.
+3. The path of the link must be the collection's own. Case is ignored, as SIDs are compared like
+   that. A link that is no plain http(s) URL, or is too long for one, is refused.
+4. A loop in the pagination is an error, and nothing is requested: a query that was seen before, a
+   page that repeats the one before it, or too many empty pages in a row.
+5. A bad next link is reported after the records of its page.
+6. A page that names another conference is not the reply to its request: a surplus reply on a kept
+   connection shifts all later ones, and a cache can mix up two. The page's own URLs name the
+   conference, and so does the first record's `conference_sid`, where they are present.
 """
 
 from __future__ import annotations
@@ -27,67 +27,78 @@ import attrs
 from . import _structuring
 from ._cursors import LONGEST_QUERY
 from ._messages import Request
-from .errors import PaginationError, ResponseError
+from .errors import InsightsError, PaginationError, ResponseError
 
 if TYPE_CHECKING:
     from ._decoding import Envelope, Records
     from ._resources import Resource
     from .models import PageMeta
 
-__all__ = ["Pager", "RawPage"]
+__all__ = ["End", "Failed", "Pager", "RawPage"]
 
-#: Empty pages in a row, each with a next link. Twilio may filter a page after it was cut out, and a
-#: conference has up to 250 participants: so many at most with a page size of 1 and a rare filter.
+#: Empty pages in a row, each with a next link. Twilio may filter a page after it has cut it, and a
+#: conference has up to 250 participants. So a page size of 1 and a rare filter can give that many.
 _MOST_EMPTY_PAGES: Final = 250
 
-# urlsplit drops tabs and newlines, and some parsers take a backslash for a slash: neither is
-# allowed in a URL (RFC 3986, 2), so neither gets as far as being parsed.
+# urlsplit drops tabs and newlines, and some parsers take a backslash for a slash. A URL has none of
+# these (RFC 3986, 2), so a link that does is refused before it is parsed.
 _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
+
+
+@attrs.frozen
+class End:
+    """No page follows."""
+
+
+@attrs.frozen
+class Failed:
+    """No page follows, because of an error."""
+
+    error: InsightsError
 
 
 @attrs.frozen(kw_only=True)
 class RawPage:
-    """A page as it came: its records are neither decoded nor structured yet."""
+    """A page whose records are neither decoded nor structured yet."""
 
     request: Request
     records: Records = attrs.field(repr=False)
     meta: PageMeta
     request_id: str | None
-    following: Request | PaginationError | None
-    """The request for the next page, why there can be none, or None at the end."""
+    following: Request | Failed | End
+    """The request for the next page, or why there is none."""
 
 
 class Pager:
-    """Reads the pages of one list, in order, and remembers which it has seen."""
+    """Reads the pages of one list, in order, and remembers which ones it has seen."""
 
-    def __init__(self, first: Request, place: Request, *, resource: Resource[object]) -> None:
-        """Read a list from `place` on.
+    def __init__(self, first: Request, start: Request, *, resource: Resource[object]) -> None:
+        """Read a list from `start` on.
 
         Args:
             first: the request for the first page of the list.
-            place: the request that is made first; another one where the list is resumed.
-            resource: whose list it is.
+            start: the request that is sent first; not the same where the list is resumed.
+            resource: the kind of list.
         """
         self._resource = resource
-        self._base: str | None = None  # what stands before the query of a link that was good
-        #: Queries that were seen, and whose next link each was.
-        self._seen: dict[str, str | None] = {first.query: None, place.query: None}
-        self._empty_pages = 0  # in a row, up to the latest
-        self._latest: tuple[str, object] | None = None  # the query and look of the latest page
+        self._base: str | None = None  # the part before the query, of a link that was good
+        #: Each query that was seen, and the query of the page whose next link had it.
+        self._seen: dict[str, str | None] = {first.query: None, start.query: None}
+        self._empty_pages = 0  # in a row, the latest page included
+        self._latest: tuple[str, object] | None = None  # query and fingerprint of the latest page
 
     def page(self, request: Request, envelope: Envelope, request_id: str | None) -> RawPage:
         """Return the page in `envelope`, the reply to `request`.
 
         Raises:
-            ResponseError: the body has not the shape of a page; or, transient, it is one of another
-                conference.
-            PaginationError: it repeats the page before it.
+            ResponseError: the body is no page, or (transient) the page of another conference.
+            PaginationError: the page repeats the one before it.
         """
         try:
             records, meta = self._parts(envelope)
             if _is_of_another(request, records, meta):
                 raise _wrong_conference()
-            self._note(request, records)
+            self._check_progress(request, records)
         except (ResponseError, PaginationError) as error:
             error.conference_sid, error.request_id = request.conference_sid, request_id
             raise
@@ -99,18 +110,18 @@ class Pager:
             following=self._following(meta.next_page_url, request, request_id),
         )
 
-    def _note(self, request: Request, records: Records) -> None:
-        """Compare a page with the one before it."""
+    def _check_progress(self, request: Request, records: Records) -> None:
+        """Compare the page with the one before it, and count empty pages."""
         look = (request.query, records.look())
         before, self._latest = self._latest, look
         if records.count == 0:
             self._empty_pages += 1
             return
         self._empty_pages = 0
-        # The same request again is another attempt at it.
+        # With the same query it is another attempt at the same page.
         if before is not None and before[0] != look[0] and before[1] == look[1]:
             message = (
-                "The page repeats the one before it: the list goes round in a loop. "
+                "The page repeats the one before it: the pagination is in a loop. "
                 "Give the request_id to Twilio's support."
             )
             raise PaginationError(message)
@@ -128,9 +139,9 @@ class Pager:
 
     def _following(
         self, link: str | None, request: Request, request_id: str | None
-    ) -> Request | PaginationError | None:
+    ) -> Request | Failed | End:
         if not link:
-            return None
+            return End()
         query = self._query_of(link, request.path)
         if query is None:
             message = (
@@ -139,22 +150,22 @@ class Pager:
             )
         elif self._seen.setdefault(query, request.query) != request.query:
             message = (
-                "The next link leads to a page already seen: the list goes round in a loop. "
+                "The next link leads to a page already seen: the pagination is in a loop. "
                 "Give the request_id to Twilio's support."
             )
         elif self._empty_pages > _MOST_EMPTY_PAGES:
             message = (
                 f"More than {_MOST_EMPTY_PAGES} pages in a row were empty, each with a next link. "
-                "To go on all the same, resume with the error's cursor."
+                "To continue nevertheless, resume with the error's cursor."
             )
         else:
             return Request(path=request.path, query=query, conference_sid=request.conference_sid)
-        return PaginationError(
-            message, conference_sid=request.conference_sid, request_id=request_id
+        return Failed(
+            PaginationError(message, conference_sid=request.conference_sid, request_id=request_id)
         )
 
     def _query_of(self, link: str, path: str) -> str | None:
-        """Return the query of a link whose path is `path`, None if that is not what it is."""
+        """Return the query of a link whose path is `path`, None for any other link."""
         if len(link) > LONGEST_QUERY or not _URL_CHARACTERS.fullmatch(link) or "#" in link:
             return None
         base, _, query = link.partition("?")
@@ -167,32 +178,32 @@ class Pager:
 def _not_a_page(*, path: str, fault: str) -> ResponseError:
     message = (
         f"The body of the reply is not a page: {path}: {fault}. "
-        "Check base_url, and what stands between here and Twilio."
+        "Check base_url, and any proxy or gateway in between."
     )
     return ResponseError(message, path=path)
 
 
 def _leads_to(link: str, path: str) -> bool:
-    """Tell whether a link is a plain http(s) URL of that path."""
+    """Return whether a link is a plain http(s) URL with that path."""
     try:
         parts = urlsplit(link)
         usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
+    except ValueError:  # the port is not a number
         return False
     plain = parts.scheme in {"https", "http"} and "@" not in parts.netloc
     return usable and plain and parts.path.lower() == path.lower()
 
 
-#: The conference that an address is about.
+#: The conference that a URL names.
 _CONFERENCE_IN_PATH: Final = re.compile(r"/Conferences/(CF[0-9a-fA-F]{32})(?![^/?])")
-#: The same member of a record. Within a string its quotation marks would stand behind a backslash.
+#: The member of a record that names it. Inside a JSON string its quotation marks would be escaped.
 _CONFERENCE_IN_RECORD: Final = re.compile(
     rb'"conference_sid"[ \t\n\r]*:[ \t\n\r]*"(CF[0-9a-fA-F]{32})"'
 )
 
 
 def _is_of_another(request: Request, records: Records, meta: PageMeta) -> bool:
-    """Tell whether a page says that it is of another conference than the one asked for."""
+    """Return whether a page names another conference than the one that was asked for."""
     own = request.conference_sid.lower()
     for address in (meta.url, meta.first_page_url):
         if address is not None and request.path not in address:
@@ -206,19 +217,19 @@ def _is_of_another(request: Request, records: Records, meta: PageMeta) -> bool:
 
 
 def _first_conference(records: Records) -> str | None:
-    """Return the conference of the first record; what was found may be a member of a member."""
+    """Return the first record's own conference: what was found may belong to a nested object."""
     try:
         record = records.at(0)
     except ResponseError:
-        return None  # told when the consumer gets to it
+        return None  # raised when the consumer gets to the record
     sid = _structuring.text_member(record, "conference_sid")
     return None if sid is None else sid.lower()
 
 
 def _wrong_conference() -> ResponseError:
     message = (
-        "The reply is the page of another conference than was asked for: "
-        "something between here and Twilio confuses two answers, such as a cache. "
+        "The reply is the page of another conference than the one that was asked for: "
+        "a proxy or cache in between mixes up replies. "
         "Check base_url, proxy=, and what else uses the borrowed aiohttp session."
     )
     return ResponseError(message, transient=True)

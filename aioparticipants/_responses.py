@@ -1,13 +1,13 @@
-"""What a reply means: a page's envelope, or the error that says why not.
+"""What a reply means: the envelope of a page, or an error.
 
-1. Only 200 is success. Redirects are not followed: a redirect would take the credentials along.
-2. The HTTP status decides what kind of error it is, by the table in `errors`; the body only adds to
-   it. Bodies come as Twilio's legacy `{code, message, more_info, status}`, as RFC 9457 problem
+1. Only 200 is success. Redirects are not followed, as they would take the credentials along.
+2. The HTTP status decides the class of the error, by the table in `errors`; the body only adds
+   details. Bodies come as Twilio's legacy `{code, message, more_info, status}`, as RFC 9457 problem
    details with every member optional, as `{"errors": [{code, message, infoUrl}]}`, as a CDN's HTML,
-   or as nothing.
-3. A body that is cut off or is no JSON is transient: the same request may well succeed. What JSON
-   is, and how much of a body is read at once, is `_decoding`'s to say.
-4. Errors are raised outside `except` blocks, so that no chained exception holds the body.
+   or empty.
+3. A body that is cut off or no JSON is transient: the same request may well succeed. `_decoding`
+   decides what JSON is, and how much of a body is read at once.
+4. No error has a chained exception that holds the body.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from ._decoding import decoded, envelope
+from ._tracebacks import stripped
 from .errors import ResponseError, status_rule
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ __all__ = ["page_envelope", "retry_after"]
 _T = TypeVar("_T")
 
 _OK: Final = 200
-#: Statuses that say that all went well: RFC 9110, 15.3.
+#: RFC 9110, 15.3.
 _SUCCESSES: Final = range(200, 300)
 
-# RFC 9110, 10.2.3 knows whole seconds and a date; servers also send decimals. Nothing that
-# `float` would turn into nan or inf matches.
+# RFC 9110, 10.2.3 allows whole seconds and a date; servers also send decimals. Nothing matches that
+# `float` would turn into nan or inf.
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _LONGEST_HEADER: Final = 64
 
@@ -49,25 +50,25 @@ def page_envelope(
     resource: Resource[object],
     now: Callable[[], float],
 ) -> Generator[None, None, Envelope]:
-    """Read the envelope of the page that a success is, with pauses for a page that is unusual.
+    """Return the envelope of a page; of an unusual one it is read in steps, with a `yield` each.
 
     Args:
         response: the reply.
-        request: what it answers, for the errors.
-        resource: whose records it holds.
-        now: the time in seconds since the epoch, for a `Retry-After` that names a date.
+        request: the request that it answers, to be named in errors.
+        resource: the kind of the list.
+        now: the time in seconds since the epoch, for a `Retry-After` that is a date.
 
     Raises:
-        APIStatusError: the status is not success.
-        ResponseError: the body is not an envelope, as far as can be seen before its records.
+        APIStatusError: the status is not a success.
+        ResponseError: the body is not an envelope, as far as that shows before its records.
     """
     if response.status == _OK:
         try:
             return (yield from envelope(response.body, resource.key, resource.decode))
         except ResponseError as error:
-            failure = error.with_traceback(None)
-        failure.conference_sid, failure.request_id = request.conference_sid, response.request_id
-        raise failure
+            error.conference_sid, error.request_id = request.conference_sid, response.request_id
+            stripped(error)
+            raise
     if response.status in _SUCCESSES:
         message = (
             f"The API promises 200 with a body, and answered {response.status}. "
@@ -80,9 +81,9 @@ def page_envelope(
 
 
 def retry_after(headers: Mapping[str, str], *, now: Callable[[], float]) -> float | None:
-    """Return the seconds that `Retry-After` asks to wait, None where it is absent or nonsense.
+    """Return the seconds that `Retry-After` asks to wait, None if it is absent or invalid.
 
-    A date counts from the reply's own `Date`, where there is one, so that a wrong clock on either
+    A date is compared with the reply's own `Date` if there is one, so that a wrong clock on either
     side does no harm. A date in the past is 0. (RFC 9110, 10.2.3 and 5.6.7: three forms of date.)
     """
     value = headers.get("Retry-After", "").strip()
@@ -90,19 +91,19 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float]) -> floa
         return None
     if _SECONDS.fullmatch(value):
         return float(value)
-    until = _timestamp(value)
-    if until is None:
+    date = _timestamp(value)
+    if date is None:
         return None
     sent = _timestamp(headers.get("Date", ""))
-    return max(0.0, until - (now() if sent is None else sent))
+    return max(0.0, date - (now() if sent is None else sent))
 
 
 def _timestamp(value: str) -> float | None:
     try:
         date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # the latter: a number in it is past any calendar
+    except (ValueError, OverflowError):  # OverflowError: a number is too large for a date
         return None
-    # The third form, asctime's, names no zone; all three mean UTC.
+    # The third form, that of asctime, has no time zone; all three are in UTC.
     return date.replace(tzinfo=UTC).timestamp()
 
 
@@ -125,7 +126,7 @@ def _status_error(response: Response, request: Request, now: Callable[[], float]
 
 
 def _error_members(body: bytes | bytearray) -> dict[str, object]:
-    """Return the members of an error body; of `{"errors": [...]}`, the first error's among them."""
+    """Return the members of an error body, those of the first of its `errors` included."""
     try:
         parsed = decoded(body)
     except (ValueError, RecursionError):
@@ -140,9 +141,9 @@ def _error_members(body: bytes | bytearray) -> dict[str, object]:
 
 
 def _member(members: Mapping[str, object], kind: type[_T], *names: str) -> _T | None:
-    """Return the first member of that type; error bodies promise nothing about theirs."""
+    """Return the first member that has the right type; an error body may have any type anywhere."""
     for name in names:
         value = members.get(name)
-        if type(value) is kind:  # exactly: a bool is no int here
+        if type(value) is kind:  # not isinstance, as a bool is an int, too
             return value
     return None

@@ -1,34 +1,39 @@
-"""Which outcomes are worth another attempt, how long to wait for it, and until when.
+"""Which attempts are retried, how long to wait before a retry, and when to stop.
 
-1. Transient errors alone are retried: 408, 429, every 5xx but 501 and 505, everything that is no
-   usable reply (a refused certificate excepted, and a proxy's 4xx but 408 and 429), a 200 that is
-   cut off or no JSON, and the page of another conference.
-2. The wait is full jitter, U(0, min(max_delay, base_delay * 2^(n-1))) after the n-th attempt:
+1. Only transient errors are retried: 408, 429, every 5xx but 501 and 505, every failure to get a
+   usable reply (but for a refused certificate, and a proxy's 4xx other than 408 and 429), a 200
+   whose body is cut off or no JSON, and the page of another conference.
+2. The wait after the n-th attempt has full jitter: U(0, min(max_delay, base_delay * 2^(n-1))).
    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-   `Retry-After` is a floor under it. One longer than `max_retry_after` is raised at once, so that
-   a worker can put the job back instead of holding it.
-3. A page ends after `max_attempts`, or before the wait that would pass its `budget`. Attempts and
-   waits count; queueing for a slot does not, or a large fan-out would time itself out.
-4. A session's retries draw on one quota, so that an outage cannot multiply the load: a retry takes
-   one from it, a success earns one, up to the number it began with. AWS's SDKs have the like of it:
+   `Retry-After` is added to it. If that is longer than `max_retry_after`, the error is raised at
+   once, so that a worker can put the job back into its queue.
+3. No retry follows `max_attempts`, or where the wait would pass the `budget` of the page. Attempts
+   and waits count towards the budget. Queueing for a slot does not: a large fan-out would otherwise
+   use up its own budget.
+4. All retries of a session draw on one quota, so that an outage cannot multiply the load. A retry
+   takes one from it, a success earns one, up to the size of the quota. AWS's SDKs do the same:
    https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
-   So a server that is down gets one request a call, and the quota once; one that fails at times
-   gets two a call at most, and the quota.
+   So a server that is down gets one request a call, plus the quota once. A server that fails
+   at times gets at most two requests a call, plus the quota.
    A call that begins after 30 s without a fault finds the quota full again. Only such quiet time
-   counts: a quota that filled steadily would feed a server that stays down while calls go on.
-   A 429 takes nothing: it is the limiter's business, and a sign of life.
-5. A `deadline` is the caller's, for a whole list, and all counts: queueing, attempts, waits, pages.
-   A wait that would pass it is not begun, and an attempt gets no more than what is left.
-6. tenacity drives it from the first failure on: a fresh controller for the page (its state is not
-   task-safe), with synchronous callbacks, a positive `isinstance` predicate (so that a cancellation
-   is never swallowed), and the sleep, clock and randomness handed in.
+   counts: a quota that filled steadily would send retries to a server that stays down.
+   A 429 takes nothing: the limiter deals with it, and it shows that the server works.
+5. The `deadline` is the caller's, for a whole list, and includes everything: queueing, attempts,
+   waits, pages. A wait that would pass it is not begun, and an attempt is cut off by it.
+6. tenacity drives the retries. Each page has a controller of its own, as the state of one is not
+   task-safe. Its callbacks are synchronous. The predicate names the errors that are retried, so
+   that a cancellation never is. Sleep, clock and randomness are passed in.
+7. What tenacity asks (`retry`, `wait`, `stop`) changes nothing. Whatever is recorded, counted or
+   spent changes where an attempt ends (`recorded`) and where a retry is certain (`record_retry`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import math
 import sys
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 import tenacity
@@ -46,30 +51,25 @@ from .errors import (
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
 __all__ = ["Deadline", "RetryPolicy", "RetryQuota", "RetryRun"]
 
-T = TypeVar("T")
-
-# 2.0 to this power is past every max_delay that makes sense, and far from overflow.
+# 2.0 to this power is more than any useful max_delay, and far from an overflow.
 _LARGEST_EXPONENT: Final = 64
 
-# Chosen by `python tests/benchmarks/limiter.py quota`.
+# `python tests/benchmarks/limiter.py quota` has the figures behind these two.
 
-#: Retries that a success earns. Five attempts alone fail 1.0 % of the calls where 40 % of the
-#: attempts fail, and 3.0 % where half do. Of 10,000 calls at once 0.2 (as AWS has it), 0.5, 0.7 and
-#: 1 fail 31, 13, 1.1 and 1.1 %, and 44, 32, 22 and 3.2 %.
+#: Retries that a success earns: enough that faults at random hardly ever use the quota up.
 _EARNED: Final = 1.0
 #: Seconds without a fault that fill the quota. A minute after an outage a call has to have all its
-#: attempts, and the outage's last fault may come 30 s after its end, as an attempt takes so long at
-#: most by default. A server that is dead for an hour, while a call comes every 1, 10 or 20 s, gets
-#: 100 requests more than calls; with a quota that fills by ten a minute, quiet or not, 700.
+#: attempts again, and the last fault of the outage may come 30 s after its end, as by default an
+#: attempt can take that long.
 _QUIET_SECONDS: Final = 30.0
 
 _USED_UP: Final = (
-    "Not retried, as the session's retry quota is used up: none of its {} retries is left. Up to "
-    "that number, each success earns one, and 30 s without a fault restore all; "
+    "Not retried, as the session's retry quota is used up: none of its {} retries is left. Each "
+    "success earns one, up to that number, and 30 s without a fault restore all; "
     "RetryPolicy(quota=...) sets it, None for no quota."
 )
 
@@ -101,7 +101,7 @@ def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """When a failed request is tried again. The defaults suit a service and a nightly job alike.
+    """When a failed request is retried. The defaults suit a service and a nightly job alike.
 
     Raises:
         InvalidRequestError: a value is negative, not finite, or of the wrong type.
@@ -110,18 +110,18 @@ class RetryPolicy:
     max_attempts: int = attrs.field(default=5, validator=_count)
     """Attempts at one page, the first included; 1 turns retrying off."""
     base_delay: float = attrs.field(default=0.5, validator=_seconds)
-    """Seconds: the upper bound of the first wait; it doubles with each attempt."""
+    """Seconds: the upper bound of the first wait. It doubles with each attempt."""
     max_delay: float = attrs.field(default=20.0, validator=_seconds)
-    """Seconds: the bound that doubling stops at."""
+    """Seconds: the upper bound of every wait, without `Retry-After`."""
     max_retry_after: float = attrs.field(default=60.0, validator=_seconds)
-    """Seconds: the longest `Retry-After` that is waited for; a longer one is raised at once."""
+    """Seconds: the longest `Retry-After` to wait for. With a longer one the error is raised."""
     budget: float = attrs.field(default=120.0, validator=_seconds)
     """Seconds that the attempts at one page and the waits between them may take together."""
     quota: int | None = attrs.field(default=100, validator=_count_or_none)
     """Retries that all lists of the session share, so that an outage cannot multiply the load.
 
-    Each success earns one, up to this number, and 30 seconds without a fault restore all. 0 retries
-    nothing but a 429, which is no fault and never draws on the quota; None sets no quota.
+    Each success earns one, up to this number, and 30 seconds without a fault restore all. With 0
+    only a 429 is retried, as it never takes from the quota. None means no quota.
     """
 
 
@@ -133,32 +133,35 @@ class RetryQuota:
         self._size = self.left = math.inf if size is None else float(size)
         self._last_fault = -math.inf
 
-    def failed(self, began: float, now: float) -> None:
-        """Note a fault at `now`, of a call that began at `began`; both of one clock, in seconds.
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no retry is left."""
+        return self.left < 1.0
 
-        Not from fault to fault: attempts that take long, and waits for a retry, are no quiet time.
+    def failed(self, began: float, now: float) -> None:
+        """Count a fault at `now`, of a call that began at `began`; both in seconds of one clock.
+
+        The quiet time ends where the call began, not where it failed: long attempts, and waits
+        before a retry, are not quiet.
         """
         if began - self._last_fault >= _QUIET_SECONDS:
             self.left = self._size
         self._last_fault = now
 
-    def take(self) -> bool:
-        """Take a retry; return whether there was one left."""
-        if self.left < 1.0:
-            return False
+    def take(self) -> None:
+        """Take a retry from it."""
         self.left -= 1.0
-        return True
 
     def succeeded(self) -> None:
-        """Note a success."""
+        """Count a success."""
         self.left = min(self._size, self.left + _EARNED)
 
 
 class Deadline:
-    """The end of the time for a whole list. It runs from `start()` on."""
+    """When a whole list has to be complete. It counts from `start()` on."""
 
     def __init__(self, seconds: float | None, *, clock: Callable[[], float]) -> None:
-        """Allow so many seconds, None for any number; `clock` gives seconds that only go forward.
+        """Allow that many seconds, None for any number; `clock` gives seconds that never go back.
 
         Raises:
             InvalidRequestError: the number is not positive and finite.
@@ -172,12 +175,12 @@ class Deadline:
         self._end: float | None = None
 
     def start(self) -> None:
-        """Start the clock, if it does not run yet."""
+        """Start the clock, unless it runs already."""
         if self.seconds is not None and self._end is None:
             self._end = self._clock() + self.seconds
 
     def left(self) -> float:
-        """Return the seconds that are left: 0 where it has passed, infinity where there is none."""
+        """Return the seconds that are left: 0 once it has passed, infinity if there is none."""
         if self.seconds is None:
             return math.inf
         if self._end is None:
@@ -186,7 +189,7 @@ class Deadline:
 
 
 class RetryRun:
-    """The attempts at one page: remembers them, and judges each by the policy."""
+    """The attempts at one page: records them, and judges the latest one by the policy."""
 
     def __init__(
         self,
@@ -202,143 +205,150 @@ class RetryRun:
         self._deadline = deadline
         self._quota = quota
         self._clock = clock
-        self._made = clock()
         self._rng = rng
-        self._began: float | None = None
-        self._first_failure: InsightsError | None = None
-        self._too_late = False
+        self._created = clock()
+        self._attempt_began: float | None = None
+        #: Seconds to wait after the latest attempt, if another one follows.
+        self._delay = 0.0
+        #: Whether a retry of the latest attempt takes one from the quota.
+        self._takes_quota = False
         self.attempts: list[Attempt] = []
-        #: What the attempt failed with that the quota had no retry left for; None where it had.
-        self.denied: str | None = None
+        #: Whether the quota had no retry left for the latest attempt.
+        self.denied: bool = False
 
-    async def result_of(
+    def controller(
         self,
-        attempt: Callable[[], Awaitable[T]],
         *,
         sleep: Callable[[float], Awaitable[None]],
-        before_sleep: Callable[[Attempt], None],
-    ) -> T:
-        """Return what an attempt leads to, after as many as it takes; or raise what it fails with.
-
-        The first one is made without a controller, as most pages need none. (Measured: one takes
-        0.1 ms of the 1.3 that a page of 50 takes in all.)
+        before_sleep: Callable[[tenacity.RetryCallState], None],
+    ) -> tenacity.AsyncRetrying:
+        """Return a new tenacity controller, for `async for attempt in …: with attempt:`.
 
         Args:
-            attempt: makes one; it calls `begin` as it has its slot.
-            sleep: waits for so many seconds.
-            before_sleep: is told the attempt before a wait.
+            sleep: waits for that many seconds.
+            before_sleep: called once another attempt is certain; it has to call `record_retry`.
         """
-        try:
-            result = await attempt()
-        except InsightsError as error:
-            self._first_failure = error.with_traceback(None)
-        except BaseException as error:
-            self._note(error)
-            raise
-        else:
-            self._quota.succeeded()
-            return result
-        return await self._controller(sleep, before_sleep)(self._next_attempt, attempt)
-
-    async def _next_attempt(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Make an attempt; the first time, raise what the one before tenacity failed with."""
-        failure, self._first_failure = self._first_failure, None
-        if failure is not None:
-            raise failure
-        return await attempt()
-
-    def _controller(
-        self, sleep: Callable[[float], Awaitable[None]], before_sleep: Callable[[Attempt], None]
-    ) -> tenacity.AsyncRetrying:
-        """Return a fresh tenacity controller."""
-
-        def note_delay(state: tenacity.RetryCallState) -> None:
-            self.attempts[-1] = attrs.evolve(self.attempts[-1], delay=state.upcoming_sleep)
-            before_sleep(self.attempts[-1])
-
         return tenacity.AsyncRetrying(
             sleep=sleep,
-            retry=self._again,
-            wait=self._delay,
-            stop=self._over,
-            before_sleep=note_delay,
+            retry=self._should_retry,
+            wait=self._next_delay,
+            stop=self._should_stop,
+            before_sleep=before_sleep,
             reraise=True,
         )
 
-    def begin(self) -> float:
-        """Note that an attempt begins now; return the seconds that are left for it."""
-        self._began = self._clock()
+    # --- What is recorded, counted and spent ---
+
+    @contextlib.contextmanager
+    def recorded(self) -> Generator[None]:
+        """Record how the attempt in the `with` block ends."""
+        try:
+            yield
+        except BaseException as error:
+            self._record_failure(error)
+            raise
+        self._quota.succeeded()
+
+    def attempt_started(self) -> float:
+        """Note that the attempt has its slot; return the seconds that it may take."""
+        self._attempt_began = self._clock()
         return self._policy.budget - self._spent()
 
-    def final_error(self, failure: InsightsError | None) -> InsightsError:
-        """Return the error that the run ends with: `failure`, unless the deadline ended it."""
-        if failure is not None and not self._too_late:
-            return failure
+    def record_retry(self) -> None:
+        """Note that another attempt follows, and take it from the quota."""
+        self.attempts[-1] = attrs.evolve(self.attempts[-1], delay=self._delay)
+        if self._takes_quota:
+            self._quota.take()
+
+    def _record_failure(self, error: BaseException) -> None:
+        # An attempt that is cancelled in the queue for a slot never began. One that fails there, as
+        # a shared limiter can, counts as an attempt of no time.
+        if self._attempt_began is not None or isinstance(error, InsightsError):
+            seconds = 0.0 if self._attempt_began is None else self._clock() - self._attempt_began
+            self.attempts.append(Attempt(_outcome_of(error), seconds))
+            self._attempt_began = None
+        if isinstance(error, InsightsError):
+            error.attempts = tuple(self.attempts)
+            self._delay = _retry_after(error) + self._backoff()
+            self._takes_quota = error.transient and not isinstance(error, RateLimitError)
+            if self._takes_quota:
+                self._quota.failed(self._created, self._clock())
+
+    def _backoff(self) -> float:
+        failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
+        doubled = self._policy.base_delay * 2.0**failed
+        return self._rng.uniform(0.0, min(self._policy.max_delay, doubled))
+
+    # --- What tenacity asks; these change nothing ---
+
+    def _should_retry(self, state: tenacity.RetryCallState) -> bool:
+        return self._is_retryable(state.outcome.exception() if state.outcome else None)
+
+    def _next_delay(self, _state: tenacity.RetryCallState) -> float:
+        return self._delay
+
+    def _should_stop(self, _state: tenacity.RetryCallState) -> bool:
+        return self._stop_reason() is not None
+
+    def _is_retryable(self, error: BaseException | None) -> bool:
+        """Return whether an error can be retried; a cancellation, misuse or defect cannot."""
+        if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
+            return False
+        return error.transient and _retry_after(error) <= self._policy.max_retry_after
+
+    def _stop_reason(self) -> _StopReason | None:
+        """Return why no attempt may follow the latest one, None if one may."""
+        last, left = len(self.attempts) >= self._policy.max_attempts, self._deadline.left()
+        if left == 0 or (not last and self._delay >= left):
+            return _StopReason.DEADLINE
+        if last or self._spent() + self._delay >= self._policy.budget:
+            return _StopReason.POLICY
+        if self._takes_quota and self._quota.is_used_up:
+            return _StopReason.QUOTA
+        return None
+
+    def _spent(self) -> float:
+        return math.fsum(attempt.seconds + (attempt.delay or 0.0) for attempt in self.attempts)
+
+    # --- What the page fails with ---
+
+    def final_error(self, error: InsightsError) -> InsightsError:
+        """Return what the page fails with, where its last attempt failed with `error`."""
+        reason = self._stop_reason() if self._is_retryable(error) else None
+        if reason is _StopReason.DEADLINE:
+            return self.deadline_exceeded()
+        if reason is _StopReason.QUOTA:
+            self.denied = True
+            # Not an attribute: the text has to survive pickle and copy.
+            error.args = (f"{error} {_USED_UP.format(self._policy.quota)}",)
+        return error
+
+    def deadline_exceeded(self) -> DeadlineExceededError:
+        """Return the error that says that the deadline has passed."""
         message = (
             f"The deadline of {self._deadline.seconds} s passed before the next page was there; "
             "the error's cursor says where to go on, with more time."
         )
         return DeadlineExceededError(message, attempts=self.attempts)
 
-    def _spent(self) -> float:
-        return math.fsum(attempt.seconds + (attempt.delay or 0.0) for attempt in self.attempts)
 
-    def _again(self, state: tenacity.RetryCallState) -> bool:
-        error = _error_of(state)
-        if error is None:
-            self._quota.succeeded()
-        else:
-            self._note(error)
-        if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
-            return False  # a success, a cancellation, a misuse, a defect
-        return error.transient and _floor(error) <= self._policy.max_retry_after
+class _StopReason(enum.Enum):
+    """Why no other attempt follows one that could be retried."""
 
-    def _note(self, error: BaseException) -> None:
-        # What is cancelled while it queues is no attempt; what fails then, as a shared limiter can,
-        # is one.
-        if self._began is not None or isinstance(error, InsightsError):
-            seconds = 0.0 if self._began is None else self._clock() - self._began
-            self.attempts.append(Attempt(_name(error), seconds))
-            self._began = None
-        if isinstance(error, InsightsError):
-            error.attempts = tuple(self.attempts)
-            if error.transient and not isinstance(error, RateLimitError):
-                self._quota.failed(self._made, self._clock())
-
-    def _delay(self, state: tenacity.RetryCallState) -> float:
-        failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
-        doubled = self._policy.base_delay * 2.0**failed
-        backoff = self._rng.uniform(0.0, min(self._policy.max_delay, doubled))
-        return _floor(_error_of(state)) + backoff
-
-    def _over(self, state: tenacity.RetryCallState) -> bool:
-        last, left = len(self.attempts) >= self._policy.max_attempts, self._deadline.left()
-        self._too_late = left == 0 or (not last and state.upcoming_sleep >= left)
-        too_long = self._spent() + state.upcoming_sleep >= self._policy.budget
-        if last or too_long or self._too_late:
-            return True
-        return not self._may_retry(_error_of(state))  # the last question, as asking it costs
-
-    def _may_retry(self, error: BaseException | None) -> bool:
-        """Take a retry from the quota; where none is left, say so in the error."""
-        if error is None or isinstance(error, RateLimitError) or self._quota.take():
-            return True
-        self.denied = _name(error)
-        error.args = (f"{error} {_USED_UP.format(self._policy.quota)}",)  # survives pickle and copy
-        return False
+    DEADLINE = enum.auto()
+    POLICY = enum.auto()
+    """The attempts or the budget of the page are used up."""
+    QUOTA = enum.auto()
 
 
-def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _floor(error: BaseException | None) -> float:
+def _retry_after(error: BaseException) -> float:
+    """Return the seconds that the server asked to wait, 0 where it did not."""
     return (error.retry_after or 0.0) if isinstance(error, APIStatusError) else 0.0
 
 
-def _name(error: BaseException) -> str:
+def _outcome_of(error: BaseException) -> str:
+    if isinstance(error, APIStatusError):
+        return f"HTTP {error.status}"
     if isinstance(error, InsightsError):
-        return f"HTTP {error.status}" if isinstance(error, APIStatusError) else type(error).__name__
-    return (
-        DeadlineExceededError.__name__
-    )  # nobody sees the attempts of what was cancelled otherwise
+        return type(error).__name__
+    return DeadlineExceededError.__name__  # of what is cancelled otherwise nobody sees the attempts

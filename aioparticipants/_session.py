@@ -12,7 +12,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypedDict, Unpack, cast
 
-from ._call import Fetcher, PageSource
+from ._call import ListContext, SessionContext
 from ._credentials import Credentials, credentials_from, credentials_from_env
 from ._cursors import Resumed, cursor_of, resumed
 from ._fan_out import FanOut
@@ -155,13 +155,13 @@ class InsightsSession(ClosedAtEnd):
             trace_configs=trace_configs,
         )
         policy = RetryPolicy() if retry is None else retry
-        self._fetcher = Fetcher(
+        self._context = SessionContext(
             transport=self._transport,
             limiter=self._limiter,
             shared=(
                 contextlib.nullcontext if limiter is None else shared_limiter(limiter, self._tasks)
             ),
-            retry=policy,
+            policy=policy,
             quota=RetryQuota(policy.quota),
             # Processes that are forked with a session would share the state of any other.
             rng=random.SystemRandom(),
@@ -386,16 +386,14 @@ class InsightsSession(ClosedAtEnd):
         telemetry = ListTelemetry(
             self._telemetry.emit, first.conference_sid, clock=time.monotonic, tracer=self._tracer
         )
-        source = PageSource(
-            fetcher=self._fetcher,
+        calls = ListContext(
+            session=self._context,
             pager=pager,
             resource=PARTICIPANTS,
-            until=until,
+            deadline=until,
             resumed=None if resume is None else start.request,
         )
-        pages = PagesAhead(
-            start.request, fetch=source.fetch, tasks=self._tasks, telemetry=telemetry
-        )
+        pages = PagesAhead(start.request, calls=calls, tasks=self._tasks, telemetry=telemetry)
         stream = RecordStream(
             start,
             pages=pages,

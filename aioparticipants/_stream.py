@@ -39,6 +39,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
 from ._messages import Request
+from ._paging import End, Failed
 from ._tasks import ClosedAtEnd
 from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
 from .models import Page, RecordProblem
@@ -495,10 +496,10 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         self._pages.check_loop()
         page = await self._pages.next()
         self._raise_if_over()
-        if page is None:
+        if isinstance(page, End):
             raise self._finished()
-        if isinstance(page, InsightsError):
-            raise self._failed(page)
+        if isinstance(page, Failed):
+            raise self._failed(page.error)
         return page
 
     def _raise_if_over(self) -> None:

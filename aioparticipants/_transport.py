@@ -1,17 +1,17 @@
-"""One attempt over aiohttp: a `Request` goes out, a `Response` or one of our errors comes back.
+"""One attempt over aiohttp: sends a `Request`, returns a `Response` or raises one of our errors.
 
 1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
-   one request: never as a default of a session, never after a redirect. Whatever else may be wrong,
-   a request that would leave that origin is not sent.
-2. aiohttp's errors and replies hold the request's headers and URL in their repr. The errors are
-   translated (`_transport_errors`), and never chained: each of ours is raised after the `except`
-   block is left, and no frame of its traceback holds a reply.
-3. Every attempt has a total, a connect and a read timeout. aiohttp's `connect` is left alone: it
-   counts the time in the pool's queue, and would fail healthy hosts under load. The connect timeout
-   bounds a DNS lookup, too; of a borrowed session, whose resolver is its owner's, only the total
-   does.
+   one request: never as a default of a session, never after a redirect. A request that would go to
+   another origin is not sent, whatever else may be wrong.
+2. aiohttp's errors and replies show the request's headers and URL in their repr. So its errors are
+   translated (`_transport_errors`), never chained to ours, and no frame of our errors' tracebacks
+   holds a reply.
+3. Every attempt has a total, a connect and a read timeout. aiohttp's own `connect` timeout is not
+   used: it includes the time in the pool's queue, and would fail healthy hosts under load. The
+   connect timeout bounds a DNS lookup, too. A borrowed session has a resolver of its own, so there
+   only the total bounds it.
 4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
-5. The status decides: a refusal whose body cannot be read is that refusal, with no more to say.
+5. The status decides: a refusal whose body cannot be read is that refusal, without details.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import platform
 import socket
 import sys
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 import attrs
@@ -31,6 +31,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from ._messages import Response, do_nothing
+from ._tracebacks import stripped
 from ._transport_errors import translated
 from ._version import __version__
 from .errors import InsightsError, InvalidRequestError, ResponseError
@@ -45,20 +46,28 @@ if TYPE_CHECKING:
     from ._credentials import Credentials
     from ._messages import Request
 
-__all__ = ["LARGEST_BODY", "USER_AGENT", "Transport", "checked_http", "client_timeout"]
+__all__ = [
+    "LARGEST_BODY",
+    "USER_AGENT",
+    "Sent",
+    "Transport",
+    "checked_http",
+    "client_timeout",
+]
 
 #: Bytes of decompressed body. A full page of 1000 records is about 1.5 MB.
 LARGEST_BODY: Final = 16 * 2**20
 
-#: Bytes to take of a body at once. Without a bound, aiohttp 3.14.0 unpacks all there is into one
+#: Bytes to read of a body at once. Without a bound, aiohttp 3.14.0 decompresses everything into one
 #: piece: https://osv.dev/PYSEC-2026-2111
 _PIECE: Final = 64 * 2**10
-#: Bytes that the room for a longer body is a multiple of; and the most to be made on the word of a
-#: header alone, which may lie.
+#: The buffer of a long body has a multiple of so many bytes. And the most that is allocated because
+#: of a header alone, as a header may lie.
 _ROOM: Final = 256 * 2**10
 _LARGEST_ROOM: Final = 2 * 2**20
 
-#: Turns of the loop that a new plain connection needs until its request leaves are six.
+#: Iterations of the event loop after which a request counts as sent, where nothing reports it. A
+#: new plain connection needs six until its request is written.
 _TURNS: Final = 8
 
 #: Seconds: one attempt in all, to connect (TLS included), and without a byte arriving.
@@ -122,6 +131,33 @@ def checked_http(http: object, trace_configs: object) -> None:
         raise InvalidRequestError(message)
 
 
+class Sent:
+    """Whether the request of a call has been written, or has to wait before that."""
+
+    def __init__(self) -> None:
+        """Not yet. It belongs to the running event loop."""
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was sent, or has to wait."""
+        return self._future.done()
+
+    def set(self) -> None:
+        """Note that it was sent, or has to wait. To do so again changes nothing."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, task: asyncio.Task[Any], *, seconds: float) -> None:
+        """Wait for `set()`, at most that many seconds, and no longer than `task` runs."""
+        waiting: tuple[asyncio.Future[Any], ...] = (self._future, task)
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+
+#: Of the call that runs in this task; our connector sets it.
+_sent: contextvars.ContextVar[Sent] = contextvars.ContextVar("_sent")
+
+
 class Transport:
     """Sends requests to one origin, over an aiohttp session that it owns or borrows."""
 
@@ -148,14 +184,12 @@ class Transport:
         self._proxy = proxy
         self._trace_configs = [*trace_configs]
 
-    async def send(
-        self, request: Request, *, seconds: float, departed: Callable[[], None]
-    ) -> Response:
-        """Make one attempt, of at most `seconds`, and read the reply to its end.
+    async def send(self, request: Request, *, seconds: float, sent: Sent) -> Response:
+        """Make one attempt, of at most `seconds`, and read the whole reply.
 
-        `departed` is called as the request has its connection, and is about to be written. Nothing
-        tells of that moment with a borrowed session: there it is called a few turns of the loop
-        later.
+        `sent` is set when the request has its connection, and is about to be written. With a
+        borrowed session nothing reports that moment: there it is set a few iterations of the event
+        loop later.
 
         Raises:
             TransportError: no usable reply came.
@@ -163,43 +197,42 @@ class Transport:
             SessionClosedError: the aiohttp session was closed.
             InvalidRequestError: the borrowed session cannot carry our requests.
         """
-        http = self._session(departed)
+        http = self._session(sent)
         try:
             return await self._exchange(http, request, seconds)
         except (Exception, asyncio.CancelledError) as error:
             failure = translated(error, request.conference_sid, closed=http.closed)
             if failure is error and not isinstance(error, InsightsError):
                 raise
-        # Without the frames below: they hold the reply, whose repr shows the URL.
-        raise failure.with_traceback(None)
+        raise stripped(failure)
 
     @property
     def in_use(self) -> bool:
-        """Whether it holds an aiohttp session of its own that was not closed."""
+        """Whether it has opened an aiohttp session of its own, and not closed it."""
         return self._owned and self._http is not None and not self._http.closed
 
     async def aclose(self) -> None:
-        """Close the aiohttp session if it is ours."""
+        """Close the aiohttp session, unless it is borrowed."""
         if self._owned and self._http is not None:
             await self._http.close()
-        if self._resolver is not None:  # aiohttp closes none but those that it made
+        if self._resolver is not None:  # aiohttp only closes a resolver of its own
             await self._resolver.close()
 
-    def _session(self, departed: Callable[[], None]) -> aiohttp.ClientSession:
-        """Return the session to send with, and have `departed` called in time."""
+    def _session(self, sent: Sent) -> aiohttp.ClientSession:
+        """Return the aiohttp session, and arrange for `sent` to be set."""
         if self._http is None:
             self._http = self._new_session()
         if self._owned:
-            _departed.set(departed)
+            _sent.set(sent)
         else:
-            _after(_TURNS, departed)
+            _set_after(_TURNS, sent)
         return self._http
 
     async def _exchange(
         self, http: aiohttp.ClientSession, request: Request, seconds: float
     ) -> Response:
         async with http.get(
-            self._url(request),  # no variable of its own: a traceback's frames would show the label
+            self._url(request),  # not in a variable: a traceback's frames would show the label
             headers={
                 "Accept": "application/json",
                 "Authorization": self._credentials.authorization(),
@@ -219,7 +252,7 @@ class Transport:
             )
 
     def _url(self, request: Request) -> URL:
-        """Return where a request goes: to the session's own origin, whatever made the request."""
+        """Return the URL of a request, which is always at the session's own origin."""
         url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
         own = (self._origin.scheme, self._origin.raw_authority, request.path)
         if (url.scheme, url.raw_authority, url.raw_path) != own:
@@ -228,7 +261,7 @@ class Transport:
         return url
 
     def _within(self, seconds: float) -> aiohttp.ClientTimeout:
-        # client_timeout() sees to it that there is a total.
+        # client_timeout() has made sure that there is a total.
         if seconds >= (self._timeout.total or seconds):
             return self._timeout
         return attrs.evolve(self._timeout, total=seconds)
@@ -237,24 +270,20 @@ class Transport:
         self._resolver = _Resolver(self._timeout.sock_connect)
         return aiohttp.ClientSession(
             connector=_Connector(limit=self._connections, resolver=self._resolver),
-            cookie_jar=aiohttp.DummyCookieJar(),  # nothing that one reply sets rides on the next
+            cookie_jar=aiohttp.DummyCookieJar(),  # no reply adds to the next request
             trust_env=False,  # a netrc entry for the host would clash with our Authorization
             trace_configs=self._trace_configs,
         )
 
 
-#: What to call as the request of this task is about to leave.
-_departed: contextvars.ContextVar[Callable[[], None]] = contextvars.ContextVar("departed")
-
-
 class _Connector(aiohttp.TCPConnector):
-    """Tells when a request has its connection, and hands out none on which it would be misled.
+    """Reports when a request has its connection, and refuses one that has unread data.
 
-    1. From there to the wire aiohttp does not wait, so that the request leaves before anybody else
-       gets a turn; unless a hook of the user's own `TraceConfig` waits. (One of ours could tell,
-       too, and takes 25 us a request.)
-    2. On a kept connection something may have come that nobody asked for. It would be taken for
-       the answer to the next request, and so one conference for another:
+    1. From `connect` to the wire aiohttp does not wait, so the request is written before any other
+       task runs, unless a hook of the user's own `TraceConfig` waits. (A `TraceConfig` of ours
+       could report it, too, but slows down every request.)
+    2. A kept connection may have received data that nobody asked for. aiohttp would take it for the
+       reply to the next request, and so one conference for another:
        https://github.com/aio-libs/aiohttp/issues/13656
     """
 
@@ -264,14 +293,14 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature, overridden
     ) -> Connection:
-        """Return a connection that has nothing to say yet."""
+        """Return a connection that has no unread data."""
         connection = await super().connect(req, traces, timeout)
-        # A host that talks first on every connection is given up with the attempt's total.
+        # The attempt's total timeout ends this loop if a host sends first on every connection.
         while connection.protocol is not None and connection.protocol.should_close:
             connection.close()
             connection = await super().connect(req, traces, timeout)
         try:
-            _departed.get()()
+            _sent.get().set()
         except BaseException:
             connection.close()
             raise
@@ -279,7 +308,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Resolver(AbstractResolver):
-    """aiohttp's own resolver within bounds, which its `sock_connect` does not set."""
+    """aiohttp's own resolver with a timeout, as `sock_connect` does not include lookups."""
 
     def __init__(self, seconds: float | None) -> None:
         """Allow so many seconds for one lookup."""
@@ -295,26 +324,27 @@ class _Resolver(AbstractResolver):
                 return await self._resolver.resolve(host, port, family)
         except TimeoutError:
             pass
-        # It has a number, without which aiohttp would take it for a timeout of the connection.
+        # With an errno, as aiohttp would otherwise take it for a timeout of the connection.
         raise OSError(errno.ETIMEDOUT, "lookup timed out")
 
     async def close(self) -> None:
-        """Close what it asks."""
+        """Close aiohttp's resolver."""
         await self._resolver.close()
 
 
-def _after(turns: int, departed: Callable[[], None]) -> None:
+def _set_after(turns: int, sent: Sent) -> None:
+    """Set `sent` after that many iterations of the event loop."""
     if turns:
-        asyncio.get_running_loop().call_soon(_after, turns - 1, departed)
+        asyncio.get_running_loop().call_soon(_set_after, turns - 1, sent)
     else:
-        departed()
+        sent.set()
 
 
 def _closer(reply: aiohttp.ClientResponse) -> Callable[[], object]:
-    """Return what closes the connection that a reply came on, for good and at once.
+    """Return a function that closes the connection of a reply at once.
 
-    `reply.connection` is None as soon as the body is here, as it mostly is with the head: then the
-    connection may be idle in the pool, or another request's. The reply still knows the protocol.
+    `reply.connection` is None as soon as the body has come, mostly together with the head: then the
+    connection is back in the pool, or another request has it. The reply still knows its protocol.
     """
     transport = getattr(getattr(reply, "_protocol", None), "transport", None)
     return cast("Callable[[], object]", getattr(transport, "abort", do_nothing))
@@ -323,7 +353,7 @@ def _closer(reply: aiohttp.ClientResponse) -> Callable[[], object]:
 async def _body(
     reply: aiohttp.ClientResponse, conference_sid: str, http: aiohttp.ClientSession
 ) -> bytes | bytearray:
-    """Read the reply to its end. Where it is a refusal, its status counts, even with no body."""
+    """Read the whole body. If that fails, a refusal still counts as one, with an empty body."""
     try:
         return await _read(reply, conference_sid)
     except Exception as error:
@@ -337,7 +367,7 @@ async def _body(
 
 
 async def _read(reply: aiohttp.ClientResponse, conference_sid: str) -> bytearray:
-    # Filled in rather than joined, as the chunks and what is joined of them would be there twice.
+    # Not joined from chunks, as that needs the memory twice.
     body, size = bytearray(_room_for(reply)), 0
     async for chunk in reply.content.iter_chunked(_PIECE):
         body[size : size + len(chunk)] = chunk
@@ -353,10 +383,10 @@ async def _read(reply: aiohttp.ClientResponse, conference_sid: str) -> bytearray
 
 
 def _room_for(reply: aiohttp.ClientResponse) -> int:
-    """Return the bytes to make room for at first.
+    """Return how many bytes to allocate at first.
 
-    The room of a long body is rounded up, so that the next one fits into the memory that it leaves.
-    (Measured, MB over start at PageSize 1000: 3.8, and 4.4 where each has a size of its own.)
+    For a long body the number is rounded up, so that the allocator can reuse the memory of one body
+    for the next.
     """
     announced = min(reply.content_length or 0, _LARGEST_ROOM)
     return -(-announced // _ROOM) * _ROOM if announced > _ROOM else announced

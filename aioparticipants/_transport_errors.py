@@ -1,19 +1,19 @@
-"""What an attempt fails with, as one of our errors. Knows aiohttp, and sends nothing.
+"""Translates what an exchange with aiohttp raises into one of our errors. Sends nothing.
 
-1. Every failure of an exchange is one of our errors, or it is a defect of this package, which
-   propagates as it is. Whose an exception is, its traceback says: see `_raised_by_user` and
-   `_is_defect`.
-2. What a part of the aiohttp session raises that is the user's own (a trace hook, a connector, a
-   middleware, a cookie jar) is a failed attempt like any other, and transient, as it says nothing
-   about the next one. The message names its class, and never its text, which may hold anything. The
-   exception is our error's `__cause__`, with the user's own frames alone, as the variables of
-   aiohttp's hold the request's headers.
-3. aiohttp's errors hold the request's headers and URL in their repr, so none of them is chained,
-   nor left in the chain of what is.
-4. A closed session, and only that, is told as one: aiohttp raises a bare RuntimeError or
+1. Every failure of an exchange becomes one of our errors. The only exception is a defect of this
+   package, which propagates unchanged. The traceback shows whose an exception is: see
+   `_raised_by_user` and `_is_defect`.
+2. What the user's own part of the aiohttp session raises (a trace hook, a connector, a middleware,
+   a cookie jar) is a failed attempt like any other. It is transient, as it says nothing about the
+   next attempt. The message names its class but not its text, which may contain anything. The
+   exception is our error's `__cause__`, with the user's own frames only: the variables of aiohttp's
+   frames hold the request's headers.
+3. aiohttp's errors show the request's headers and URL in their repr. So none of them is chained to
+   ours, nor left in the chain of an exception that is.
+4. Only a closed session is reported as a closed session: aiohttp raises a bare RuntimeError or
    ClientConnectionError in other cases, too.
-5. Retrying cannot fix a refused certificate, or a proxy that wants other credentials. Any other
-   fault of a connection, TLS included, is transient.
+5. Retrying cannot fix a refused certificate, or a proxy that asks for other credentials. Any other
+   fault of a connection is transient, TLS faults included.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ __all__ = ["closed_meanwhile", "translated"]
 _LATER: Final = "Try again later (https://status.twilio.com)."
 _BETWEEN: Final = "any proxy or gateway in between"
 
-#: Errors of aiohttp and of the system: in words, and what to do about it. The order counts, as the
-#: classes overlap. All are transient but one: see `_CERTIFICATE`.
+#: Errors of aiohttp and of the system: what went wrong, and what to do about it. The first that
+#: fits counts, as the classes overlap. All of them are transient.
 _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
     (
         aiohttp.ClientConnectorDNSError,
@@ -73,36 +73,37 @@ _FAULTS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
         _LATER,
     ),
     (
-        # Out of the call itself it means garbage on the wire; its status (400) is aiohttp's own.
+        # From the call itself it means that the bytes were no HTTP; its status (400) is aiohttp's.
         aiohttp.ClientResponseError,
         "the reply was not HTTP",
         f"Check base_url, and {_BETWEEN}.",
     ),
     (OSError, "the connection was reset", _LATER),
 )
-#: The server's certificate: by its chain, name or dates; or by the fingerprint that a lender wants.
+#: The server's certificate was refused: its chain, name or dates; or its fingerprint, where the
+#: owner of a borrowed session pins one.
 _CERTIFICATE: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ServerFingerprintMismatch)
 
-#: What OpenSSL says where the other side answers the handshake in plain text: which of them depends
-#: on its version, and on the letters that it takes for the head of a record.
+#: OpenSSL's reasons where the other side answers the handshake in plain text. The version of
+#: OpenSSL and the first bytes of the answer decide which one it is.
 _PLAIN_TEXT: Final = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
 )
-#: And where it ends TLS by an alert (RFC 8446, 6): all these begin in one of these ways.
+#: The beginnings of its reasons where the other side sends an alert (RFC 8446, 6).
 _ALERTS: Final = ("SSLV3_", "TLSV1_", "TLSV13_")
 _REASON: Final = re.compile(r"[A-Z0-9_]{1,99}")
 
-#: What a proxy's own status means, where there is more to say than of others.
+#: What to do about a proxy's own status, for those that need a hint of their own.
 _PROXY_REMEDIES: Final = {
-    407: "It wants credentials, or others: give proxy='http://user:password@host:port'.",
+    407: "It asks for credentials, or for others: give proxy='http://user:password@host:port'.",
     403: "It does not allow this host: check what it allows, or give another proxy=.",
 }
 
 _PACKAGE: Final = "aioparticipants"
 _AIOHTTP: Final = frozenset({"aiohttp", "aiosignal", _PACKAGE})
-#: Every trace hook is called from here.
+#: All trace hooks are called from this module.
 _TRACING: Final = "aiohttp.tracing"
-#: Whose frames are nobody else's: the standard library's, aiohttp's, and what that is built on.
+#: Modules that are not the user's: the standard library, aiohttp, and what aiohttp is built on.
 _NOT_THE_USERS: Final = _AIOHTTP | sys.stdlib_module_names | {
     "aiodns", "aiohappyeyeballs", "attr", "attrs", "frozenlist", "idna", "multidict", "propcache",
     "pycares", "uvloop", "yarl",
@@ -116,20 +117,20 @@ def translated(
     closed: bool,
     replied: bool = False,
 ) -> BaseException:
-    """Return what an exchange that raised an error is to raise.
+    """Return what to raise in place of the error of an exchange.
 
     Args:
-        error: what it raised.
-        conference_sid: the conference it asked about.
+        error: what the exchange raised.
+        conference_sid: the conference that was asked for.
         closed: whether the aiohttp session is closed.
         replied: whether the head of a reply had come.
 
     Returns:
-        One of our errors; or the error itself, where it is a cancellation or our own defect; or the
-        cancellation behind it, where a part of the user's answered that by an error.
+        One of our errors. If it is a cancellation or a defect of ours, the error itself. If the
+        user's part raised an error because it was cancelled, that cancellation.
     """
     if isinstance(error, asyncio.CancelledError):
-        # A connector that is closed cancels what waits for it, and not the task.
+        # A connector that is closed cancels its waiters, but not the task.
         return closed_meanwhile(conference_sid) if closed and not _is_cancelled() else error
     if (raised := _raised_by_user(error)) is not None:
         return _cancellation_behind(raised) or _of_user(raised, conference_sid)
@@ -150,7 +151,7 @@ def closed_meanwhile(conference_sid: str) -> SessionClosedError:
 def _of_aiohttp(
     error: Exception, conference_sid: str, *, closed: bool, replied: bool
 ) -> InsightsError:
-    """Return our error for what aiohttp, or the system, has raised."""
+    """Return our error for one that aiohttp or the system has raised."""
     name = type(error).__name__
     if (phase := _phase(error)) is not None:
         message = f"The attempt timed out while {phase}"
@@ -170,7 +171,7 @@ def _of_aiohttp(
 
 
 def _fault(error: Exception) -> tuple[str, str, bool]:
-    """Return what went wrong, in words; what to do about it; and whether retrying may help."""
+    """Return what went wrong, what to do about it, and whether retrying may help."""
     if isinstance(error, _CERTIFICATE):
         remedy = "Check this machine's CA certificates and clock, and who else may answer for it."
         return "the server's certificate was refused", remedy, False
@@ -197,23 +198,23 @@ def _tls_fault(error: ssl.SSLError) -> tuple[str, str]:
     `reason` is OpenSSL's own constant, such as `TLSV1_ALERT_PROTOCOL_VERSION`.
     """
     reason = str(getattr(error, "reason", None))
-    told = f": {reason}" if _REASON.fullmatch(reason) else ""
+    suffix = f": {reason}" if _REASON.fullmatch(reason) else ""
     if reason in _PLAIN_TEXT:
         remedy = f"Check base_url, and {_BETWEEN}."
-        return f"the other side does not speak TLS at that port{told}", remedy
+        return f"the other side does not speak TLS at that port{suffix}", remedy
     alert = reason.startswith(_ALERTS)
-    words = "the other side broke TLS off with an alert" if alert else "TLS failed"
-    return f"{words}{told}", f"Check which versions of TLS are allowed here, and {_BETWEEN}."
+    words = "the other side ended TLS with an alert" if alert else "TLS failed"
+    return f"{words}{suffix}", f"Check which versions of TLS are allowed here, and {_BETWEEN}."
 
 
 def _phase(error: Exception) -> str | None:
-    """Return in which phase a timeout came, and what to do about it; None for other errors."""
+    """Return in which phase an attempt timed out, and what to do; None for other errors."""
     lookup = isinstance(error, aiohttp.ClientConnectorDNSError)
     timeout = error.os_error if isinstance(error, aiohttp.ClientConnectorDNSError) else error
     if not isinstance(timeout, TimeoutError):
         return None
     sets = "the session's `timeout` sets the seconds"
-    # What was cut off is the cause, with the frames in which it waited.
+    # The frames that were waiting are in the traceback of the cause.
     frames = [frame for each in _chain(error, "__cause__") for frame in _frames(each)]
     modules = {_module(frame) for frame in frames}
     if lookup or any(frame.f_code.co_name == "_resolve_host" for frame in frames):
@@ -232,15 +233,15 @@ def _phase(error: Exception) -> str | None:
 
 
 def _raised_by_user(error: BaseException) -> BaseException | None:
-    """Return what a part of the aiohttp session raised that is the user's own, if one did.
+    """Return the exception that the user's own part of the aiohttp session raised, if one did.
 
-    Of a trace hook it is all that passed through `aiohttp.tracing`. aiohttp wraps some of it: while
-    it connects, any OSError is a failed connection to it, and a TimeoutError a connect timeout. So
-    the causes are looked at as well.
+    A trace hook has raised whatever passed through `aiohttp.tracing`. aiohttp wraps some of that:
+    while it connects, it turns any OSError into a failed connection, and a TimeoutError into a
+    connect timeout. So the causes are examined as well.
 
-    Of another part it is what was raised in frames of somebody else; those of the standard library
-    count for whoever called it. Only the innermost frame tells: tools that watch a program wrap
-    aiohttp's own functions. What such a part raises of aiohttp's errors means what it means there.
+    Any other part has raised what comes from a module of the user's. Frames of the standard library
+    count for their caller. Only the innermost frame counts, as monitoring tools wrap aiohttp's own
+    functions. If such a part raises an error of aiohttp's, it is treated as aiohttp's.
     """
     for each in _chain(error, "__cause__"):
         if isinstance(each, Exception) and _is_of_hook(each):
@@ -266,21 +267,21 @@ def _is_of_somebody_else(error: BaseException) -> bool:
 
 
 def _is_defect(error: BaseException) -> bool:
-    """Tell whether an error was raised by a line of this package, or by a builtin in it."""
+    """Return whether an error was raised in this package, or in a builtin that it called."""
     return _top(_module(_frames(error)[-1])) == _PACKAGE
 
 
 def _of_user(raised: BaseException, conference_sid: str) -> TransportError:
-    """Return our error for what a part of the user's raised, and chain that where it is theirs."""
+    """Return our error for what the user's part raised, with that as its cause if it is theirs."""
     part = (
         "a trace hook"
         if _is_of_hook(raised)
         else "a connector or another part of the aiohttp session"
     )
     name, chained = type(raised).__name__, not isinstance(raised, aiohttp.ClientError)
-    told = ", which the error's __cause__ tells" if chained else ""
+    hint = ": see the error's __cause__" if chained else ""
     error = TransportError(
-        f"No usable reply: {part} raised {name}. Check why it did{told}.",
+        f"No usable reply: {part} raised {name}. Check why it did{hint}.",
         conference_sid=conference_sid,
     )
     if chained:
@@ -290,7 +291,7 @@ def _of_user(raised: BaseException, conference_sid: str) -> TransportError:
 
 
 def _hide_aiohttp(raised: BaseException) -> None:
-    """Take aiohttp's errors out of an exception's chain, and its frames out of the tracebacks."""
+    """Remove aiohttp's errors from an exception's chain, and its frames from the tracebacks."""
     seen, queue = set[int](), [raised]
     while queue:
         each = queue.pop()
@@ -305,17 +306,17 @@ def _hide_aiohttp(raised: BaseException) -> None:
 
 
 def _users_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return the part of a traceback in which aiohttp, and this package, have no frame any more."""
+    """Return the inner part of a traceback, after the last frame of aiohttp and this package."""
     parts = _parts(trace)
     modules = [_module(each.tb_frame) for each in parts]
     theirs = [n for n, module in enumerate(modules) if _top(module) in _AIOHTTP]
-    # A hook may use aiohttp itself: what is inside of it is the user's.
+    # A hook may use aiohttp itself; the frames inside the hook are the user's.
     start = modules.index(_TRACING) if _TRACING in modules else max(theirs, default=-1)
     return next((parts[n] for n in range(start + 1, len(parts)) if n not in theirs), None)
 
 
 def _cancellation_behind(raised: BaseException) -> asyncio.CancelledError | None:
-    """Return the cancellation of this task that a part of the user's answered by an error."""
+    """Return the cancellation of this task, if the user's part raised an error because of it."""
     found = (e for e in _chain(raised, "__context__") if isinstance(e, asyncio.CancelledError))
     return next(found, None) if _is_cancelled() else None
 
@@ -326,7 +327,7 @@ def _is_cancelled() -> bool:
 
 
 def _chain(error: BaseException, link: str) -> Iterator[BaseException]:
-    """Yield an error and what `link` leads to from it, one after another."""
+    """Yield an error, and those that `link` (`__cause__` or `__context__`) leads to."""
     seen = set[int]()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -336,7 +337,7 @@ def _chain(error: BaseException, link: str) -> Iterator[BaseException]:
 
 
 def _parts(trace: TracebackType | None) -> list[TracebackType]:
-    """Return a traceback and each of those that it goes on with, the innermost last."""
+    """Return the parts of a traceback, the innermost last."""
     parts: list[TracebackType] = []
     while trace is not None:
         parts.append(trace)
@@ -345,7 +346,7 @@ def _parts(trace: TracebackType | None) -> list[TracebackType]:
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    """Return the frames that an error came through, the innermost last."""
+    """Return the frames of an error's traceback, the innermost last."""
     return [part.tb_frame for part in _parts(error.__traceback__)]
 
 

@@ -1,4 +1,4 @@
-"""Lists with what is usual in them, for tests that fetch their pages themselves."""
+"""Lists whose pages a test fetches by a function of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,28 @@ from aioparticipants._cursors import Resumed
 from aioparticipants._prefetching import PagesAhead
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._stream import RecordStream
+from aioparticipants._transport import Sent
 
 from .telemetry import list_telemetry
+
+
+class ScriptedCalls:
+    """Stands for a `ListContext`: its calls await `fetch(request, sent)` for their page."""
+
+    def __init__(self, fetch):
+        self.fetch = fetch
+
+    def call(self, request):
+        return ScriptedCall(request, self.fetch)
+
+
+class ScriptedCall:
+    def __init__(self, request, fetch):
+        self.sent = Sent()
+        self._request, self._fetch = request, fetch
+
+    async def page(self):
+        return await self._fetch(self._request, self.sent)
 
 
 def list_of(
@@ -26,7 +46,21 @@ def list_of(
     keep_invalid=False,
     before=None,
 ):
-    """Return a stream, and the pages that it takes its records from."""
+    """Return a stream, and its pages.
+
+    Args:
+        place: the first request.
+        offset: the index of the first record on its page.
+        fetch: awaited with a request and what to `set()` once it is sent; returns its page.
+        tasks: those of the session.
+        structure: builds a record.
+        cursor: builds a cursor.
+        key: the member of a page that holds its records.
+        record_sid: the member of a record that identifies it.
+        limit: the most records to deliver.
+        keep_invalid: whether invalid records are kept.
+        before: what identifies the record before the first one.
+    """
     telemetry = list_telemetry()
     resource = attrs.evolve(
         PARTICIPANTS,
@@ -35,7 +69,8 @@ def list_of(
         structure=structure,
         structure_keeping=structure,
     )
-    pages = PagesAhead(place, fetch=fetch, tasks=tasks, telemetry=telemetry)
+    calls = ScriptedCalls(fetch)
+    pages = PagesAhead(place, calls=calls, tasks=tasks, telemetry=telemetry)
     stream = RecordStream(
         Resumed(place, offset, before),
         pages=pages,

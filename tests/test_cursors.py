@@ -699,7 +699,7 @@ async def test_a_loop_is_found_after_resuming():
                 await taken(stream, 1)
             async with session.participants(SID, resume=stream.cursor) as rest:
                 await taken(rest, 2)
-                with pytest.raises(PaginationError, match="round in a loop"):
+                with pytest.raises(PaginationError, match="pagination is in a loop"):
                     await taken(rest)
 
 

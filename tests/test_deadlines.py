@@ -164,7 +164,7 @@ async def test_a_timeout_that_is_a_defect(fake, session):
 
     sid = fake.add_conference(participants=1)
     # What a session makes its lists with, over another transport.
-    session._fetcher = attrs.evolve(session._fetcher, transport=Broken())
+    session._context = attrs.evolve(session._context, transport=Broken())
     for deadline in (None, 30):
         with pytest.raises(TimeoutError) as caught:
             await session.participants(sid, deadline=deadline)

@@ -113,8 +113,8 @@ class Server:
         first = first_page(sid)
         pager = Pager(first, first, resource=PARTICIPANTS)
 
-        async def fetch(request, departed):
-            departed()
+        async def fetch(request, sent):
+            sent.set()
             await turns(self.made[sid].pace)
             number = 0 if request == first else int(request.query)
             return pager.page(request, read(self.made[sid].body(number)), None)

@@ -6,7 +6,7 @@ import pytest
 
 from aioparticipants import PaginationError, ResponseError
 from aioparticipants._messages import Request
-from aioparticipants._paging import Pager
+from aioparticipants._paging import End, Failed, Pager
 from aioparticipants._resources import PARTICIPANTS
 
 from .bodies import all_of, read
@@ -21,18 +21,32 @@ def body(link=None, records=()):
     return {"participants": [*records], "meta": {"page": 0, "next_page_url": link}}
 
 
+def new_pager():
+    return Pager(FIRST, FIRST, resource=PARTICIPANTS)
+
+
 def page(link=None, records=(), pager=None, asked=FIRST):
-    return (pager or Pager(FIRST, FIRST, resource=PARTICIPANTS)).page(
-        asked, read(body(link, records)), "RQ1"
-    )
+    return (pager or new_pager()).page(asked, read(body(link, records)), "RQ1")
+
+
+def page_of(body):
+    return new_pager().page(FIRST, read(body), "RQ1")
+
+
+def failure_of(following):
+    """Return the error that takes the place of the next page, after checking what it names."""
+    assert isinstance(following, Failed)
+    assert isinstance(following.error, PaginationError)
+    assert (following.error.conference_sid, following.error.request_id) == (SID, "RQ1")
+    return str(following.error)
 
 
 @pytest.mark.parametrize("link", [None, ""])
 def test_last_page(link):
-    """A page with a next link of null is the last, and one that is empty means the same."""
+    """A next link of null or "" ends the list."""
     last = page(link, records=[{}, {}])
 
-    assert (all_of(last.records), last.following, last.request_id) == ([{}, {}], None, "RQ1")
+    assert (all_of(last.records), last.following, last.request_id) == ([{}, {}], End(), "RQ1")
     assert last.meta.page == 0
 
 
@@ -46,7 +60,7 @@ def test_last_page(link):
     ],
 )
 def test_next_request(origin):
-    """Of a next link the query is taken byte for byte, and nothing else: no host comes with it."""
+    """Only the query of a next link is used, byte for byte; its host is not."""
     query = "PageSize=2&Page=1&PageToken=PT%2Fa%2bb==&Label=a+b%20c"
 
     following = page(f"{origin}{PATH}?{query}").following
@@ -56,7 +70,7 @@ def test_next_request(origin):
 
 @pytest.mark.parametrize("path", [PATH.lower(), PATH.upper(), PATH.replace("aaaa", "AaAa")])
 def test_the_case_of_a_link(path):
-    """A link's path may be written in either case; the next request keeps that of the first."""
+    """The case of a link's path does not matter; the next request has the path of the first."""
     following = page(f"{HOST}{path}?Page=1&PageToken=aB").following
 
     assert following == Request(path=PATH, query="Page=1&PageToken=aB", conference_sid=SID)
@@ -102,44 +116,40 @@ HOSTILE = [
 
 @pytest.mark.parametrize("link", HOSTILE)
 def test_hostile_links(link):
-    """A link that is not plainly this list's next page is an error, told after the records."""
+    """A link that is not plainly this list's next page is an error, after the page's records."""
     found = page(link, records=[{}])
 
     assert all_of(found.records) == [{}]
-    assert isinstance(found.following, PaginationError)
-    assert "evil" not in repr(found.following)
-    assert found.following.request_id == "RQ1"
+    assert "evil" not in failure_of(found.following)
 
 
 @pytest.mark.parametrize("query", ["PageSize=2", "Page=1"])
 def test_loops(query):
     """A query seen before is a loop, the very first one included."""
-    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
+    pager = new_pager()
     second = page(f"{HOST}{PATH}?Page=1", pager=pager).following
 
     loop = page(f"{HOST}{PATH}?{query}", pager=pager, asked=second).following
 
-    assert isinstance(loop, PaginationError)
-    assert "round in a loop" in str(loop)
+    assert "in a loop" in failure_of(loop)
 
 
 @pytest.mark.parametrize("query", ["Page=1", "Page=2"])
 def test_another_attempt_at_a_page(query):
-    """The next link of another attempt at a page is no loop, be it the same one or another."""
-    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
+    """Another attempt at a page may have the same next link, or another one: that is no loop."""
+    pager = new_pager()
     page(f"{HOST}{PATH}?Page=1", RECORDS, pager)
 
     assert page(f"{HOST}{PATH}?{query}", RECORDS, pager).following.query == query
-    loop = page(f"{HOST}{PATH}?PageSize=2", RECORDS, pager).following
-    assert isinstance(loop, PaginationError)
+    assert "in a loop" in failure_of(page(f"{HOST}{PATH}?PageSize=2", RECORDS, pager).following)
 
 
 RECORDS = [{"participant_sid": f"CP{number}", "label": "x" * 600} for number in range(10)]
 
 
-def page_after(records, then, pager=None):
-    """Return the second page of a list, the first of which has other records, or the same."""
-    pager = pager or Pager(FIRST, FIRST, resource=PARTICIPANTS)
+def page_after(records, then):
+    """Return the second page of a list, given the records of the first and the second."""
+    pager = new_pager()
     second = page(f"{HOST}{PATH}?Page=1", records, pager).following
     return page(f"{HOST}{PATH}?Page=2", then, pager, second)
 
@@ -164,18 +174,17 @@ def test_a_page_that_is_like_the_one_before(index):
 
 
 def test_a_page_that_repeats_an_earlier_one():
-    """Only the page right before counts: records may well come back later in a list."""
-    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
+    """Only the page before it counts: records may come again later in a list."""
+    pager = new_pager()
     second = page(f"{HOST}{PATH}?Page=1", RECORDS, pager).following
     third = page(f"{HOST}{PATH}?Page=2", RECORDS[1:], pager, second).following
 
     assert all_of(page(None, RECORDS, pager, third).records) == RECORDS
 
 
-def after_empty_pages(count, *, interrupted_by=None):
-    """Return what follows so many empty pages, one of which may have records after all."""
-    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
-    following = FIRST
+def after_empty_pages(count, *, pager=None, interrupted_by=None):
+    """Return what follows that many empty pages, one of which may have records after all."""
+    pager, following = pager or new_pager(), FIRST
     for number in range(count):
         records = RECORDS if number == interrupted_by else []
         following = page(f"{HOST}{PATH}?Page={number + 1}", records, pager, following).following
@@ -183,24 +192,17 @@ def after_empty_pages(count, *, interrupted_by=None):
 
 
 def test_empty_pages():
-    """250 empty pages in a row go on, and the next one is an error that can be resumed behind."""
+    """After 250 empty pages in a row the list goes on; after one more it fails."""
     assert after_empty_pages(250).query == "Page=250"
     assert after_empty_pages(400, interrupted_by=200).query == "Page=400"
-    found = after_empty_pages(251)
-
-    assert isinstance(found, PaginationError)
-    assert "250 pages in a row were empty" in str(found)
-    assert (found.conference_sid, found.request_id) == (SID, "RQ1")
+    assert "250 pages in a row were empty" in failure_of(after_empty_pages(251))
 
 
 def test_the_end_after_empty_pages():
-    """The last page may be empty as well, after whatever number of them."""
-    pager = Pager(FIRST, FIRST, resource=PARTICIPANTS)
-    asked = FIRST
-    for number in range(250):
-        asked = page(f"{HOST}{PATH}?Page={number + 1}", (), pager, asked).following
+    """The last page may be empty as well, after any number of them."""
+    pager = new_pager()
 
-    assert page(None, (), pager, asked).following is None
+    assert page(None, (), pager, after_empty_pages(250, pager=pager)).following == End()
 
 
 # --- Another conference's page ---
@@ -226,10 +228,10 @@ OTHER_URL = f"{HOST}/v1/Conferences/{OTHER}/Participants?PageSize=2"
     ],
 )
 def test_pages_of_another_conference(records, meta):
-    """A page that says it is of another conference is a transient error, and is not delivered."""
+    """A page that names another conference is a transient error, and is not delivered."""
     whole = {"participants": records, "meta": {"next_page_url": None, **meta}}
     with pytest.raises(ResponseError, match="another conference") as caught:
-        Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(whole), "RQ1")
+        page_of(whole)
 
     assert caught.value.transient
     assert (caught.value.conference_sid, caught.value.request_id) == (SID, "RQ1")
@@ -237,10 +239,10 @@ def test_pages_of_another_conference(records, meta):
 
 
 def test_a_malformed_record_that_names_another_conference():
-    """What cannot be read is not judged: it is told as what it is, where the list gets to it."""
+    """A record that cannot be read names no conference: it is an error when the list gets to it."""
     malformed = f'{{"conference_sid": "{OTHER}", "label": NaN}}'
     body = f'{{"meta": {{"next_page_url": null}}, "participants": [{malformed}]}}'
-    found = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(body), "RQ1")
+    found = page_of(body)
 
     with pytest.raises(ResponseError, match="JSON") as caught:
         found.records.at(0)
@@ -273,17 +275,17 @@ def test_a_malformed_record_that_names_another_conference():
 def test_pages_that_name_no_other_conference(records, meta):
     """A page that names its own conference, or none, is good, whatever else is in it."""
     whole = {"participants": records, "meta": {"next_page_url": None, **meta}}
-    found = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(whole), "RQ1")
+    found = page_of(whole)
 
     assert all_of(found.records) == records
 
 
 def test_no_participants():
-    """A page whose records are null is an empty one, where `meta` says that it is a page."""
+    """A page whose records are null is an empty page."""
     whole = {"participants": None, "meta": {"next_page_url": None}}
-    found = Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(whole), "RQ1")
+    found = page_of(whole)
 
-    assert (found.records.count, found.following) == (0, None)
+    assert (found.records.count, found.following) == (0, End())
 
 
 @pytest.mark.parametrize(
@@ -300,9 +302,9 @@ def test_no_participants():
     ],
 )
 def test_bodies_that_are_no_page(broken, path):
-    """A body without the parts of a page is an error with the path, never a silent end."""
+    """A body without the parts of a page is an error with the path, never the end of the list."""
     with pytest.raises(ResponseError) as caught:
-        Pager(FIRST, FIRST, resource=PARTICIPANTS).page(FIRST, read(broken), "RQ1")
+        page_of(broken)
 
     assert caught.value.path == path
     assert not caught.value.transient

@@ -306,9 +306,9 @@ class GraphServer:
         place = Resumed(FIRST, 0, None) if resume is None else resumed(FIRST, resume)
         pager = Pager(FIRST, place.request, resource=PARTICIPANTS)
 
-        async def fetch(request, departed):
+        async def fetch(request, sent):
             self.asked.append(request.query)
-            departed()
+            sent.set()
             body = self.body(request)
             await asyncio.sleep(0)
             return pager.page(request, read(body), "RQ1")
@@ -739,7 +739,7 @@ class Life(RuleBasedStateMachine):
         self.served_bad = {}  # the bad records of the pages that this stream has
 
         # Of the machine, no stream: what a page's task refers to must not keep its stream alive.
-        async def fetch(request, departed):
+        async def fetch(request, sent):
             page = number_of(request.query)
             assert page not in self.fetched  # nothing is fetched twice
             self.fetching += 1
@@ -747,7 +747,7 @@ class Life(RuleBasedStateMachine):
             try:
                 await turns(self.before)
                 if self.departs:
-                    departed()
+                    sent.set()
                 await turns(self.after)
                 await self.gate.wait()
                 if page in self.faults:

@@ -13,6 +13,7 @@ import pytest
 from aioparticipants import (
     Attempt,
     DeadlineExceededError,
+    InsightsError,
     InvalidRequestError,
     NotFoundError,
     RateLimitError,
@@ -25,7 +26,7 @@ from aioparticipants import (
 )
 from aioparticipants._retrying import Deadline, RetryQuota, RetryRun
 
-from .benchmarks import limiter as simulator
+from .benchmarks.retry_quota import World
 
 
 class Largest(random.Random):
@@ -40,6 +41,7 @@ class Call:
     """A request whose attempts end as scripted, each after one second."""
 
     def __init__(self, *outcomes, policy=None, rng=None, deadline=None, quota=None, at=1000.0):
+        policy = policy or RetryPolicy()
         self.time = at
         self.left: list[float] = []
         self.slept: list[float] = []
@@ -48,9 +50,9 @@ class Call:
         self.deadline = Deadline(deadline, clock=self.clock)
         self.deadline.start()
         self.run = RetryRun(
-            policy or RetryPolicy(),
+            policy,
             self.deadline,
-            quota or RetryQuota((policy or RetryPolicy()).quota),
+            quota or RetryQuota(policy.quota),
             clock=self.clock,
             rng=rng or Largest(),
         )
@@ -63,18 +65,33 @@ class Call:
         self.time += seconds
 
     async def attempt(self):
-        self.time += 100.0  # queueing for a slot
-        self.left.append(self.run.begin())
+        self.time += 100.0  # in the queue for a slot
+        self.left.append(self.run.attempt_started())
         self.time += 1.0
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
+    def before_sleep(self, _state):
+        self.run.record_retry()
+        self.waits.append(self.run.attempts[-1])
+
     async def result(self):
-        return await self.run.result_of(
-            self.attempt, sleep=self.sleep, before_sleep=self.waits.append
-        )
+        try:
+            async for attempt in self.run.controller(
+                sleep=self.sleep, before_sleep=self.before_sleep
+            ):
+                with attempt, self.run.recorded():
+                    return await self.attempt()
+        except InsightsError as error:
+            failure = self.run.final_error(error)
+        raise failure
+
+    async def failure(self, kind):
+        with pytest.raises(kind) as caught:
+            await self.result()
+        return caught.value
 
 
 def cut_off():
@@ -90,7 +107,7 @@ def limited(retry_after=None):
 
 
 async def test_success_at_once():
-    """A success is handed on, and nothing is slept."""
+    """A success is returned, and nothing is slept."""
     call = Call("page")
 
     assert await call.result() == "page"
@@ -112,7 +129,7 @@ async def test_success_at_once():
     ],
 )
 async def test_transient_faults_are_retried(error):
-    """Each transient fault is worth another attempt, and its wait is announced."""
+    """A transient error is retried, and its wait is reported before it."""
     call = Call(error, "page")
 
     assert await call.result() == "page"
@@ -132,14 +149,11 @@ async def test_transient_faults_are_retried(error):
         asyncio.CancelledError(),
     ],
 )
-async def test_the_rest_is_not(error):
-    """What asking again cannot mend is raised at once, as it is; a cancellation above all."""
+async def test_other_errors_are_not_retried(error):
+    """What retrying cannot fix is raised at once and unchanged; a cancellation above all."""
     call = Call(error, "page")
 
-    with pytest.raises(type(error)) as caught:
-        await call.result()
-
-    assert caught.value is error
+    assert await call.failure(type(error)) is error
     assert call.slept == []
 
 
@@ -147,11 +161,10 @@ async def test_backoff_doubles_up_to_its_bound():
     """Waits are bounded by base, 2 base, 4 base … and never more than max_delay."""
     call = Call(*[unavailable()] * 6, policy=RetryPolicy(max_attempts=6, max_delay=3.0))
 
-    with pytest.raises(ServerError) as caught:
-        await call.result()
+    error = await call.failure(ServerError)
 
     assert call.slept == [0.5, 1.0, 2.0, 3.0, 3.0]
-    assert caught.value.attempts == (
+    assert error.attempts == (
         *(Attempt("HTTP 503", 1.0, delay) for delay in call.slept),
         Attempt("HTTP 503", 1.0),
     )
@@ -183,11 +196,10 @@ async def test_long_retry_after_is_raised():
     """A wait longer than max_retry_after is the caller's to decide, and is on the error."""
     call = Call(limited(60.5), "page")
 
-    with pytest.raises(RateLimitError) as caught:
-        await call.result()
+    error = await call.failure(RateLimitError)
 
-    assert caught.value.retry_after == 60.5
-    assert caught.value.attempts == (Attempt("HTTP 429", 1.0),)
+    assert error.retry_after == 60.5
+    assert error.attempts == (Attempt("HTTP 429", 1.0),)
     assert call.slept == []
 
 
@@ -197,8 +209,7 @@ async def test_budget_ends_before_the_wait_that_would_pass_it():
         *[limited(10.0)] * 9, policy=RetryPolicy(max_attempts=9, base_delay=0.0, budget=30.0)
     )
 
-    with pytest.raises(RateLimitError):
-        await call.result()
+    await call.failure(RateLimitError)
 
     assert call.slept == [10.0, 10.0]
     assert call.left == [30.0, 19.0, 8.0]
@@ -206,40 +217,22 @@ async def test_budget_ends_before_the_wait_that_would_pass_it():
 
 @pytest.mark.parametrize("retry_after", [2.0, 50.0])
 async def test_a_wait_that_would_pass_the_deadline_is_not_begun(retry_after):
-    """The run ends at once, and its error is the deadline's, with the attempts."""
+    """The call fails at once, with a DeadlineExceededError that lists the attempts."""
     call = Call(limited(retry_after), deadline=103.0)
-    call.deadline.left()
 
-    with pytest.raises(RateLimitError) as caught:
-        await call.result()
+    late = await call.failure(DeadlineExceededError)
 
     assert call.slept == []
-    late = call.run.final_error(caught.value)
-    assert isinstance(late, DeadlineExceededError)
     assert late.attempts == (Attempt("HTTP 429", 1.0),)
     assert "103.0 s" in str(late)
 
 
-async def test_errors_that_are_not_the_deadlines():
-    """What ends a run in time is its own error, the last of the attempts included."""
-    call = Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=101.2)
-    call.deadline.left()
-
-    with pytest.raises(ServerError) as caught:
-        await call.result()
-
-    assert call.run.final_error(caught.value) is caught.value
-
-
-async def test_the_last_attempt_at_the_deadline():
-    """Where the deadline has passed, even the last attempt's failure is the deadline's error."""
-    call = Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=101.0)
-    call.deadline.left()
-
-    with pytest.raises(ServerError) as caught:
-        await call.result()
-
-    assert isinstance(call.run.final_error(caught.value), DeadlineExceededError)
+@pytest.mark.parametrize(
+    ("deadline", "kind"), [(101.2, ServerError), (101.0, DeadlineExceededError)]
+)
+async def test_the_last_attempt_and_the_deadline(deadline, kind):
+    """The last attempt's error is raised, unless the deadline has passed when it fails."""
+    await Call(unavailable(), policy=RetryPolicy(max_attempts=1), deadline=deadline).failure(kind)
 
 
 async def test_an_attempt_that_is_cut_off():
@@ -248,15 +241,11 @@ async def test_an_attempt_that_is_cut_off():
     with pytest.raises(asyncio.CancelledError):
         await call.result()
     queued = Call(deadline=1.0)
-
-    async def queue():
+    with pytest.raises(asyncio.CancelledError), queued.run.recorded():
         raise asyncio.CancelledError
 
-    with pytest.raises(asyncio.CancelledError):
-        await queued.run.result_of(queue, sleep=queued.sleep, before_sleep=queued.waits.append)
-
-    assert call.run.final_error(None).attempts == (Attempt("DeadlineExceededError", 1.0),)
-    assert queued.run.final_error(None).attempts == ()
+    assert call.run.deadline_exceeded().attempts == (Attempt("DeadlineExceededError", 1.0),)
+    assert queued.run.deadline_exceeded().attempts == ()
 
 
 def test_deadline_runs_from_its_start():
@@ -286,8 +275,7 @@ async def test_one_attempt_turns_retrying_off():
     """max_attempts=1 makes one attempt."""
     call = Call(unavailable(), "page", policy=RetryPolicy(max_attempts=1))
 
-    with pytest.raises(ServerError):
-        await call.result()
+    await call.failure(ServerError)
 
     assert call.slept == []
 
@@ -337,8 +325,8 @@ def test_bad_policies(fields):
 def used_up(quota, at=1000.0):
     """Note a fault that took the last retry."""
     quota.failed(at, at)
-    while quota.take():
-        pass
+    while not quota.is_used_up:
+        quota.take()
 
 
 async def test_an_outage_does_not_multiply_the_load():
@@ -347,8 +335,7 @@ async def test_an_outage_does_not_multiply_the_load():
     calls = [Call(*[unavailable()] * 5, quota=quota) for _ in range(1000)]
 
     for call in calls:
-        with pytest.raises(ServerError):
-            await call.result()
+        await call.failure(ServerError)
 
     assert sum(len(call.run.attempts) for call in calls) == 1100
     assert quota.left == 0
@@ -368,8 +355,7 @@ async def test_what_a_retry_costs(error, cost):
     """A retry draws one from the quota, whatever its reason; after a 429 it draws none."""
     quota = RetryQuota(100)
 
-    with pytest.raises(NotFoundError):
-        await Call(error, NotFoundError("gone", status=404), quota=quota).result()
+    await Call(error, NotFoundError("gone", status=404), quota=quota).failure(NotFoundError)
 
     assert quota.left == 100 - cost
 
@@ -396,10 +382,9 @@ async def test_quiet_time_fills_the_quota(quiet, attempts):
     used_up(quota, at=1000.0)
     call = Call(*[unavailable()] * 5, quota=quota, at=1000.0 + quiet)
 
-    with pytest.raises(ServerError) as caught:
-        await call.result()
+    error = await call.failure(ServerError)
 
-    assert len(caught.value.attempts) == attempts
+    assert len(error.attempts) == attempts
 
 
 @pytest.mark.parametrize("error", [unavailable(), unavailable(retry_after=55.0)])
@@ -408,8 +393,7 @@ async def test_time_does_not_feed_a_dead_server(error):
     quota, now, attempts = RetryQuota(100), 1000.0, 0
     for _ in range(500):
         call = Call(*[error] * 5, quota=quota, at=now)
-        with pytest.raises(ServerError):
-            await call.result()
+        await call.failure(ServerError)
         attempts += len(call.run.attempts)
         now = call.time + 20.0
 
@@ -420,12 +404,10 @@ async def test_refusals_are_no_faults():
     """A 429 is a sign of life: it does not put off that the quota is full again."""
     quota = RetryQuota(100)
     used_up(quota, at=1000.0)
-    with pytest.raises(RateLimitError):
-        await Call(*[limited()] * 5, quota=quota, at=1010.0).result()
+    await Call(*[limited()] * 5, quota=quota, at=1010.0).failure(RateLimitError)
     call = Call(*[unavailable()] * 5, quota=quota, at=1030.0)
 
-    with pytest.raises(ServerError):
-        await call.result()
+    await call.failure(ServerError)
 
     assert len(call.run.attempts) == 5
 
@@ -446,11 +428,8 @@ async def test_an_error_tells_that_the_quota_was_used_up(error):
     was, fields = str(error), error.__dict__.copy()
     call = Call(error, "page", quota=quota)
 
-    with pytest.raises(type(error)) as caught:
-        await call.result()
-
-    assert caught.value is error
-    assert call.run.denied == call.run.attempts[0].outcome
+    assert await call.failure(type(error)) is error
+    assert call.run.denied
     for each in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
         assert type(each) is type(error)
         assert str(each).startswith(f"{was} Not retried, as the session's retry quota is used up: ")
@@ -464,11 +443,10 @@ async def test_errors_that_were_retried_do_not_blame_the_quota():
     quota = RetryQuota(4)
     call = Call(*[unavailable()] * 5, quota=quota)
 
-    with pytest.raises(ServerError) as caught:
-        await call.result()
+    error = await call.failure(ServerError)
 
-    assert str(caught.value) == "unavailable"
-    assert (quota.left, call.run.denied) == (0, None)
+    assert str(error) == "unavailable"
+    assert (quota.left, call.run.denied) == (0, False)
 
 
 async def test_no_retries_in_an_outage():
@@ -489,22 +467,20 @@ async def test_no_quota():
     quota = RetryQuota(None)
     for _ in range(300):
         call = Call(*[unavailable()] * 5, quota=quota)
-        with pytest.raises(ServerError) as caught:
-            await call.result()
-        assert len(caught.value.attempts) == 5
+        assert len((await call.failure(ServerError)).attempts) == 5
 
 
 def test_random_faults_do_not_use_the_quota_up():
     """Where 40 % of the attempts fail, hardly more calls fail than five attempts alone fail."""
-    world = simulator.at_random(0.4, lambda: RetryQuota(100), calls=3000)
+    world = World(0.4, RetryQuota(100)).begin(0.0, 3000).run()
 
     assert world.calls == 3000
     assert world.failed <= 2 * 0.4**5 * world.calls
 
 
-def test_random_faults_are_retried_twice_a_call_at_most():
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_random_faults_are_retried_twice_a_call_at_most(share):
     """Where most attempts fail, the quota keeps the load to twice that of no retries at all."""
-    for share in (0.5, 0.7, 0.9):
-        world = simulator.at_random(share, lambda: RetryQuota(100), calls=1000)
+    world = World(share, RetryQuota(100)).begin(0.0, 1000).run()
 
-        assert world.requests <= 2 * world.calls + 100
+    assert world.requests <= 2 * world.calls + 100

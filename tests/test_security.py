@@ -48,7 +48,7 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._messages import Request, Response
-from aioparticipants._transport import LARGEST_BODY, Transport, client_timeout
+from aioparticipants._transport import LARGEST_BODY, Sent, Transport, client_timeout
 
 from .servers import Raw, http, last_page, raw
 from .test_errors import CLASSES
@@ -987,7 +987,7 @@ PROVOKED = {
             http(linked(f"https://insights.twilio.com{PATH}?Label={LABEL}&PageSize=1000", RECORD)),
             None,
         ),
-        PaginationError, "page already seen: the list goes round in a loop",
+        PaginationError, "page already seen: the pagination is in a loop",
     ),
     "loop of two": (
         wire(
@@ -995,7 +995,7 @@ PROVOKED = {
             http(linked(f"https://a.example{PATH}?Label={LABEL}", RECORD, RECORD)),
             None,
         ),
-        PaginationError, "page already seen: the list goes round in a loop",
+        PaginationError, "page already seen: the pagination is in a loop",
     ),
     "repeated page": (
         wire(
@@ -1031,7 +1031,7 @@ PROVOKED = {
         asked_after(http(last_page(RECORD)), end=read_to_its_end),
         InvalidRequestError, "used up",
     ),
-    "expired cursor": (expired_cursor, CursorExpiredError, "Begin the conference anew, without"),
+    "expired cursor": (expired_cursor, CursorExpiredError, "Start the conference again"),
     "refused": (refused, TransportError, "refused or could not be made"),
     "no such name": (unresolved, TransportError, "could not be resolved"),
     "unknown authority": (unknown_authority, TransportError, "certificate was refused"),
@@ -1108,7 +1108,8 @@ async def test_no_error_shows_a_secret(guard, caplog, name):
 
 #: What to do about it: an instruction, or what an argument must be.
 REMEDY = re.compile(
-    r"\b(begin|check|give|go on|lower|make|try|see|let|set|sets|must)\b|Redirects are not followed",
+    r"\b(begin|check|continue|give|go on|lower|make|try|see|start|let|set|sets|must)\b"
+    r"|Redirects are not followed",
     re.IGNORECASE,
 )
 
@@ -1222,7 +1223,7 @@ async def test_transport_chains_nothing():
     for reply in (None, b"SSH-2.0\r\n", http(CUT, length=999)):
         async with raw(reply, keep_alive=False) as own, transport(own.base_url) as sender:
             with pytest.raises(TransportError) as caught:
-                await sender.send(request, seconds=5, departed=lambda: None)
+                await sender.send(request, seconds=5, sent=Sent())
 
         assert chain(caught.value) == [caught.value]
         assert leaks(caught.value) == []
@@ -1234,7 +1235,7 @@ async def test_transport_keeps_to_its_origin(thief):
     request = Request(path=path, query="Page=1", conference_sid=SID)
     async with transport("http://127.0.0.1") as sender:
         with pytest.raises(InvalidRequestError):
-            await sender.send(request, seconds=5, departed=lambda: None)
+            await sender.send(request, seconds=5, sent=Sent())
 
 
 # --- What is no error: reprs, and everything that asyncio tells in debug mode ---

@@ -31,7 +31,7 @@ from aioparticipants import (
 )
 from aioparticipants._messages import Request
 from aioparticipants._structuring import unstructure_participant
-from aioparticipants._transport import LARGEST_BODY, _room_for, client_timeout
+from aioparticipants._transport import LARGEST_BODY, Sent, _room_for, client_timeout
 from aioparticipants.testing import FakeInsights
 
 from .servers import http, last_page, raw
@@ -158,7 +158,7 @@ async def test_no_request_leaves_the_origin(path):
     async with client("http://localhost") as session:
         astray = Request(path=path, query="PageSize=1", conference_sid=SID)
         with pytest.raises(InvalidRequestError, match="own origin"):
-            await session._transport.send(astray, seconds=5, departed=lambda: None)
+            await session._transport.send(astray, seconds=5, sent=Sent())
 
 
 async def test_request_headers():

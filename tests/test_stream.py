@@ -20,7 +20,7 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._messages import Request
-from aioparticipants._paging import RawPage
+from aioparticipants._paging import End, Failed, RawPage
 from aioparticipants._tasks import SessionTasks, wait_ignoring_cancellation
 
 from .bodies import page_of, read
@@ -33,10 +33,13 @@ def request(number):
     return Request(path="/list", query=f"Page={number}", conference_sid=SID)
 
 
+END = End()
+
+
 class Source:
     """A list whose pages are fetched when the test says so."""
 
-    def __init__(self, *pages, follow=None, gated=False, free=0):
+    def __init__(self, *pages, follow=END, gated=False, free=0):
         self.pages = pages
         self.follow = follow
         self.free = free  # pages that the gate does not hold up
@@ -50,12 +53,12 @@ class Source:
         if not gated:
             self.gate.set()
 
-    async def fetch(self, asked, departed):
+    async def fetch(self, asked, sent):
         number = int(asked.query.removeprefix("Page="))
         self.begun.append(number)
         self.contexts.append(VARIABLE.get())
         if self.departs:
-            departed()
+            sent.set()
         try:
             if number >= self.free:
                 await self.gate.wait()
@@ -360,7 +363,7 @@ async def test_error_of_the_next_page_waits_its_turn():
 
 async def test_bad_next_link_waits_its_turn():
     """What is wrong with the next link is told after the page's records, unless limit ends it."""
-    circle = PaginationError("round")
+    circle = Failed(PaginationError("round"))
     stream = Source("ab", follow=circle).stream()
 
     assert [await anext(stream), await anext(stream)] == [*"ab"]
@@ -433,13 +436,13 @@ async def test_closed_by_its_own_page():
         await asyncio.wait_for(told.wait(), 10)
         return "went on"
 
-    fetch, ended = source.fetch, []
+    fetch, ended = stream._pages._calls.fetch, []
 
-    async def fetch_and_close(asked, departed):
+    async def fetch_and_close(asked, sent):
         ended.append(await closes())
-        return await fetch(asked, departed)
+        return await fetch(asked, sent)
 
-    stream._pages._fetch = fetch_and_close
+    stream._pages._calls.fetch = fetch_and_close
     with pytest.raises(InvalidRequestError, match="closed before its end"):
         await anext(stream)
     assert ended == []
@@ -455,7 +458,7 @@ async def test_closed_pages_fetch_nothing():
     stream = source.stream()
     await stream.aclose()
 
-    assert await stream._pages.next() is None
+    assert await stream._pages.next() == End()
     assert source.begun == []
 
 
@@ -532,8 +535,8 @@ async def test_what_a_page_has_read_needs_no_collector(how):
 
     bodies = []
 
-    async def fetch(asked, departed):
-        departed()
+    async def fetch(asked, sent):
+        sent.set()
         body = Body()
         bodies.append(weakref.ref(body))
         await asyncio.sleep(0 if how == "failed" else 60)

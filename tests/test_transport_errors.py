@@ -32,7 +32,7 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._messages import Request, Response
-from aioparticipants._transport import Transport, client_timeout
+from aioparticipants._transport import Sent, Transport, client_timeout
 
 from .servers import handshaking, http, last_page, never_accepting, raw, resetting, stalling
 
@@ -320,7 +320,7 @@ async def test_a_cancellation_that_a_trace_hook_answers_by_an_error(opened):
     async with raw(...) as server:
         hook = raising("on_request_exception", OwnError(SECRET))
         async with opened(server.base_url, [hook]) as session:
-            sending = session._transport.send(REQUEST, seconds=30, departed=lambda: None)
+            sending = session._transport.send(REQUEST, seconds=30, sent=Sent())
             task = asyncio.create_task(sending)
             while not server.heads:  # noqa: ASYNC110 - turns of the loop
                 await asyncio.sleep(0)
@@ -522,14 +522,13 @@ async def transport(base_url, *, lent=None, credentials=None):
 
 async def test_our_own_defects_propagate():
     """What this package itself does wrong in an attempt is no fault of the wire."""
-    wrong = Credentials(*CREDENTIALS).redacted  # called without the argument that it wants
     async with raw(PAGE) as server:
         async with transport(server.base_url) as sender:
-            with pytest.raises(TypeError):
-                await sender.send(REQUEST, seconds=5, departed=wrong)
+            with pytest.raises(AttributeError):
+                await sender.send(REQUEST, seconds=5, sent=None)
         async with transport(server.base_url, credentials=CREDENTIALS) as sender:
             with pytest.raises(AttributeError):
-                await sender.send(REQUEST, seconds=5, departed=lambda: None)
+                await sender.send(REQUEST, seconds=5, sent=Sent())
 
 
 class _Lengthless(aiohttp.ClientResponse):
@@ -544,7 +543,7 @@ async def test_our_own_defects_propagate_while_a_body_is_read():
         async with aiohttp.ClientSession(response_class=_Lengthless) as lent:
             async with transport(server.base_url, lent=lent) as sender:
                 with pytest.raises(TypeError):
-                    await sender.send(REQUEST, seconds=5, departed=lambda: None)
+                    await sender.send(REQUEST, seconds=5, sent=Sent())
 
 
 # --- TLS ---
@@ -583,7 +582,7 @@ async def test_tls_alerts(number):
         async with client(server.base_url.replace("http:", "https:")) as session:
             failure = await failure_of(session)
 
-    assert "the other side broke TLS off with an alert: " in str(failure)
+    assert "the other side ended TLS with an alert: " in str(failure)
     assert ALERTS[number] in str(failure)
     assert failure.transient
     assert (len(failure.attempts), server.connections) == (2, 2)
@@ -669,7 +668,7 @@ async def test_a_proxy_of_plain_http_that_wants_credentials():
     """A proxy's 407 to a plain request is no answer of Twilio's, and final."""
     async with raw(http(b"", "407 x")) as proxy:
         async with client("http://127.0.0.1:9", proxy=proxy.base_url) as session:
-            with pytest.raises(APIStatusError, match="A proxy in between wants cred") as caught:
+            with pytest.raises(APIStatusError, match="A proxy in between asks for cred") as caught:
                 await session.participants(SID)
 
     assert not caught.value.transient
@@ -808,7 +807,7 @@ async def test_closing_the_connection_of_a_reply(kind, secure):
                 aiohttp.ClientSession(connector=connector)
             )
             sender = await stack.enter_async_context(transport(server.base_url, lent=lent))
-            send = functools.partial(sender.send, REQUEST, seconds=5, departed=lambda: None)
+            send = functools.partial(sender.send, REQUEST, seconds=5, sent=Sent())
             first = await send()
             first.close_connection()
             first.close_connection()  # it is closed already
@@ -824,7 +823,7 @@ async def test_closing_the_connection_of_a_refusal():
     """So can that of a refusal, and that of a reply which the server has closed."""
     async with raw(http(b"", "429 x"), closing_reply(), PAGE) as server:
         async with transport(server.base_url) as sender:
-            send = functools.partial(sender.send, REQUEST, seconds=5, departed=lambda: None)
+            send = functools.partial(sender.send, REQUEST, seconds=5, sent=Sent())
             for _ in range(2):
                 (await send()).close_connection()
             assert (await send()).status == 200

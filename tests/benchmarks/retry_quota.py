@@ -25,13 +25,10 @@ an outage may come 30 s after its end, as an attempt takes so long at most by de
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import random
 from collections import deque
-
-from limiter import constant
 
 from aioparticipants import RetryPolicy, ServerError, _retrying
 from aioparticipants._retrying import Deadline, RetryQuota, RetryRun
@@ -95,9 +92,11 @@ class World:
         run = RetryRun(RETRY, deadline, self.quota, clock=lambda: self.now, rng=self.rng)
         self.calls += 1
         try:
-            await run.result_of(
-                functools.partial(self.attempt, run), sleep=Pause, before_sleep=lambda _: None
-            )
+            async for attempt in run.controller(
+                sleep=Pause, before_sleep=lambda _: run.record_retry()
+            ):
+                with attempt, run.recorded():
+                    await self.attempt(run)
         except ServerError as error:
             self.failed += 1
             self.latest = len(error.attempts)
@@ -107,7 +106,7 @@ class World:
             self.free_slots -= 1
         else:
             await Pause(None)
-        run.begin()
+        run.attempt_started()
         self.requests += 1
         fails = self.rng.random() < self.failing
         await Pause(self.fault if fails else SERVICE)
@@ -137,6 +136,8 @@ class Timeless(RetryQuota):
 
 def random_faults():
     """Print the first table."""
+    from limiter import constant  # here, as the suite imports this module as part of a package
+
     shares = (0.1, 0.3, 0.4, 0.5, 0.7, 0.9)
     print("10,000 calls at once: failed calls, and attempts a call, where so many attempts fail")
     print(f"{'':26}", *(f"{share:>13.0%}" for share in shares))
