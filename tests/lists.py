@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from aioparticipants._cursors import Resumed
+from aioparticipants._cursors import Position
 from aioparticipants._prefetching import PagesAhead
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._stream import RecordStream
@@ -37,7 +37,7 @@ def list_of(
     )
     pages = PagesAhead(place, fetch=fetch, tasks=tasks, telemetry=telemetry)
     stream = RecordStream(
-        Resumed(place, offset, before),
+        Position(place, offset, before),
         pages=pages,
         cursor=cursor,
         resource=resource,

@@ -31,7 +31,7 @@ from aioparticipants import (
 )
 from aioparticipants._messages import Request
 from aioparticipants._structuring import unstructure_participant
-from aioparticipants._transport import LARGEST_BODY, _room_for, client_timeout
+from aioparticipants._transport import LARGEST_BODY, _room_for
 from aioparticipants.testing import FakeInsights
 
 from .servers import http, last_page, raw
@@ -483,33 +483,6 @@ async def test_forgotten_session(fake):
     await http_session.close()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_concurrency": 0},
-        {"max_concurrency": 1.5},
-        {"max_concurrency": True},
-        {"http": 5},
-        {"trace_configs": [5]},
-        {"trace_configs": 5},
-        {"retry": 5},
-        {"timeout": 0},
-        {"timeout": -1},
-        {"timeout": float("nan")},
-        {"timeout": float("inf")},
-        {"timeout": True},
-        {"timeout": "30"},
-        {"timeout": aiohttp.ClientTimeout(total=None)},
-        {"base_url": "http://insights.twilio.com"},
-        {"region": "ie1"},
-    ],
-)
-async def test_bad_options(options):
-    """An option that cannot be used is refused when the session is built."""
-    with pytest.raises(InvalidRequestError):
-        InsightsSession(CREDENTIALS, **options)
-
-
 async def test_closing_ends_where_all_tasks_are_cancelled(fake):
     """Closing returns, with all closed, also where its own task is cancelled from outside."""
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
@@ -523,29 +496,6 @@ async def test_closing_ends_where_all_tasks_are_cancelled(fake):
     await closing
 
     assert session._transport._http.closed
-
-
-async def test_trace_configs_of_a_borrowed_session():
-    """Trace configs with a borrowed session would be ignored, so they are refused."""
-    async with aiohttp.ClientSession() as http_session:
-        with pytest.raises(InvalidRequestError, match="borrowed"):
-            InsightsSession(CREDENTIALS, http=http_session, trace_configs=[aiohttp.TraceConfig()])
-
-
-@pytest.mark.parametrize(
-    ("given", "total", "connect", "read"),
-    [
-        (None, 30.0, 10.0, 20.0),
-        (5, 5.0, 10.0, 20.0),
-        (aiohttp.ClientTimeout(total=7), 7.0, 10.0, 20.0),
-        (aiohttp.ClientTimeout(total=7, sock_connect=1, sock_read=2), 7.0, 1, 2),
-    ],
-)
-def test_timeouts(given, total, connect, read):
-    """An attempt is bounded in all, to connect, and between bytes, whatever is given."""
-    timeout = client_timeout(given)
-
-    assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (total, connect, read)
 
 
 def test_from_env():

@@ -80,7 +80,7 @@ class Source:
             offset,
             fetch=self.fetch,
             structure=structured,
-            cursor=lambda asked, index, _before: f"{asked.query} #{index}",
+            cursor=lambda position: f"{position.request.query} #{position.offset}",
             key="things",
             limit=limit,
             tasks=self.tasks,
