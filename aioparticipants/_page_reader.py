@@ -38,46 +38,40 @@ NO_LIMIT: Final = sys.maxsize
 _STRIDE: Final = 32
 
 
+@attrs.define(kw_only=True, eq=False, repr=False)
 class PageReader(Generic[T]):
     """Reads one page from a position on, up to the limit."""
 
-    def __init__(
-        self,
-        page: RawPage,
-        start: Position,
-        *,
-        left: int,
-        resource: Resource[T],
-        keep_invalid: bool,
-        cursor: Callable[[Position], str],
-    ) -> None:
-        """Read a page.
+    page: RawPage
+    start: Position
+    """The position of the first record to deliver."""
+    limit: int
+    """How many records to read at most from there on."""
+    resource: Resource[T]
+    keep_invalid: bool
+    """Whether to pass a record that cannot be read."""
+    cursor: Callable[[Position], str]
+    """Returns the cursor of a position."""
+    buffer: deque[T] = attrs.field(init=False, factory=deque[T])
+    """The records that are structured and not delivered."""
+    latest: T | None = attrs.field(init=False, default=None)
+    """The record delivered last; None if none was."""
+    problems: list[RecordProblem] = attrs.field(init=False, factory=list[RecordProblem])
+    """The records that cannot be read, as far as the page is structured."""
+    reported: bool = attrs.field(init=False, default=False)
+    """Whether the delivery of the page was reported."""
+    _taken: bool = attrs.field(init=False, default=False)  # as a page, which may have no records
+    _blocked: bool = attrs.field(init=False, default=False)  # by a bad record behind the buffer
+    _next: int = attrs.field(init=False)  # the index of the record to structure next
 
-        Args:
-            page: the page.
-            start: the position of its first record to deliver.
-            left: how many records the limit allows from there on.
-            resource: whose records they are.
-            keep_invalid: whether to pass a record that cannot be read.
-            cursor: returns the cursor of a position.
-        """
-        self.page = page
-        self.buffer: deque[T] = deque()
-        """The records that are structured and not delivered."""
-        self.latest: T | None = None
-        """The record delivered last; None if none was."""
-        self.problems: list[RecordProblem] = []
-        """The records that cannot be read, as far as the page is structured."""
-        self.reported: bool = False
-        """Whether the delivery of the page was reported."""
-        self._taken = False  # as a page; that decides for a page without records
-        self._start = start
-        self._resource = resource
-        self._keep_invalid = keep_invalid
-        self._cursor = cursor
-        self._next = start.offset  # the index of the record to structure next
-        self._stop = start.offset + left
-        self._blocked = False  # by a bad record, behind those in the buffer
+    def __attrs_post_init__(self) -> None:
+        """Start at the position."""
+        self._next = self.start.offset
+
+    @property
+    def _stop(self) -> int:
+        """The index where the limit ends."""
+        return self.start.offset + self.limit
 
     @property
     def is_structured(self) -> bool:
@@ -92,12 +86,12 @@ class PageReader(Generic[T]):
     @property
     def delivered(self) -> int:
         """How many records of the page were delivered."""
-        return self._next - self._start.offset - len(self.problems) - len(self.buffer)
+        return self._next - self.start.offset - len(self.problems) - len(self.buffer)
 
     @property
     def position(self) -> Position:
         """The position of the next record not delivered."""
-        before = self._start.before if self.latest is None else self._resource.sid_of(self.latest)
+        before = self.start.before if self.latest is None else self.resource.sid_of(self.latest)
         return self._position_at(self._offset(), before)
 
     @property
@@ -117,7 +111,7 @@ class PageReader(Generic[T]):
         longest = self.page.meta.page_size or NO_LIMIT  # the server says how long a page can be
         may_end = self._stop <= longest and self._stop < NO_LIMIT // 2
         more = isinstance(self.page.following, Request)
-        return self._stop if may_end and more else self._start.offset
+        return self._stop if may_end and more else self.start.offset
 
     @property
     def is_last(self) -> bool:
@@ -152,8 +146,8 @@ class PageReader(Generic[T]):
         Raises:
             InsightsError: what is wrong with that record, if the buffer is empty.
         """
-        resource, records, buffer = self._resource, self.page.records, self.buffer
-        structure = resource.structure_keeping if self._keep_invalid else resource.structure
+        resource, records, buffer = self.resource, self.page.records, self.buffer
+        structure = resource.structure_keeping if self.keep_invalid else resource.structure
         for index in range(self._next, min(self._next + _STRIDE, self._stop)):
             if index == records.count:
                 break
@@ -169,38 +163,38 @@ class PageReader(Generic[T]):
 
     def _passes(self, error: InsightsError, index: int) -> bool:
         """Note a bad record if it is to be passed; else complete its error. Return which it was."""
-        if self.buffer and not self._keep_invalid:
+        if self.buffer and not self.keep_invalid:
             return False  # its error is made when the records before it are delivered
         records, sid, readable = self.page.records, None, True
         try:
-            sid = self._resource.sid_of(records.at(index))
+            sid = self.resource.sid_of(records.at(index))
         except InsightsError:
             readable = records.skip(index)
         error.request_id = self.page.request_id
         if not readable:
             return False
-        if self._keep_invalid:
+        if self.keep_invalid:
             self._note(error, index)
         elif isinstance(error, ResponseError):
-            error.cursor_after = self._cursor(self._position_at(index + 1, sid))
-        return self._keep_invalid
+            error.cursor_after = self.cursor(self._position_at(index + 1, sid))
+        return self.keep_invalid
 
     def _note(self, error: InsightsError, index: int) -> None:
         """Note a record that cannot be read."""
         previous = self.buffer[-1] if self.buffer else self.latest
-        before = self._start.before if previous is None else self._resource.sid_of(previous)
+        before = self.start.before if previous is None else self.resource.sid_of(previous)
         self.problems.append(
             RecordProblem(
                 conference_sid=self.page.request.conference_sid,
                 index=index,
-                cursor=self._cursor(self._position_at(index, before)),
+                cursor=self.cursor(self._position_at(index, before)),
                 fault=str(error),
             )
         )
 
     def _offset(self) -> int:
         """Return the index of the next record not delivered."""
-        offset = self._start.offset + self.delivered
+        offset = self.start.offset + self.delivered
         for each in self.problems:
             offset += each.index <= offset
         return offset

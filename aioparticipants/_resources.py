@@ -79,6 +79,8 @@ class Resource(Generic[T_co]):
     """Does the same, and keeps what does not fit instead of raising."""
     decode: ChunkDecoder | None
     """Decodes several records at once; None for the standard library."""
+    cursor_scope: CursorScope = attrs.field(init=False)
+    """How cursors treat the filters."""
 
     def first_request(
         self,
@@ -114,9 +116,8 @@ class Resource(Generic[T_co]):
             conference_sid=sid,
         )
 
-    @property
-    def cursor_scope(self) -> CursorScope:
-        """How cursors treat the filters."""
+    @cursor_scope.default
+    def _cursor_scope(self) -> CursorScope:
         return CursorScope(
             sids=frozenset(each.parameter for each in self.filters if each.sid_prefix is not None),
             personal=next((each.parameter for each in self.filters if each.personal), None),

@@ -108,7 +108,7 @@ class InsightsSession(ClosedAtEnd):
         self._settings = settings = Settings(
             credentials=credentials,
             base_url=base_url_from(base_url, region=region, edge=edge),
-            retry=retry,
+            retry=RetryPolicy() if retry is None else retry,
             timeout=timeout,
             max_concurrency=max_concurrency,
             http=http,

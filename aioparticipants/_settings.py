@@ -186,35 +186,6 @@ def _host_word(value: object, name: str) -> str:
     raise InvalidRequestError(message)
 
 
-def _retry_policy(given: RetryPolicy | None) -> RetryPolicy:
-    if given is None:
-        return RetryPolicy()
-    if not isinstance(cast("object", given), RetryPolicy):
-        message = "retry must be a RetryPolicy."
-        raise InvalidRequestError(message)
-    return given
-
-
-def _max_concurrency(given: int) -> int:
-    return checked_whole_number(given, "max_concurrency", least=1)
-
-
-def _borrowed_session(given: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
-    if given is not None and not isinstance(cast("object", given), aiohttp.ClientSession):
-        message = "http must be an aiohttp.ClientSession, or None."
-        raise InvalidRequestError(message)
-    return given
-
-
-def _trace_configs(given: Sequence[aiohttp.TraceConfig]) -> tuple[aiohttp.TraceConfig, ...]:
-    usable = isinstance(cast("object", given), (list, tuple))
-    configs = cast("list[object]", given)
-    if not usable or not all(isinstance(each, aiohttp.TraceConfig) for each in configs):
-        message = "trace_configs must be a list or tuple of aiohttp.TraceConfigs."
-        raise InvalidRequestError(message)
-    return (*given,)
-
-
 @attrs.frozen(kw_only=True, eq=False, repr=False)  # its repr would show a proxy's password
 class Settings:
     """The settings of a session, checked; `InsightsSession` says what they mean.
@@ -228,17 +199,33 @@ class Settings:
     credentials: Credentials = attrs.field(converter=credentials_from)
     base_url: str
     """What `base_url_from` returned."""
-    retry: RetryPolicy = attrs.field(converter=_retry_policy)
+    retry: RetryPolicy
     timeout: aiohttp.ClientTimeout = attrs.field(converter=client_timeout)
-    max_concurrency: int = attrs.field(converter=_max_concurrency)
-    http: aiohttp.ClientSession | None = attrs.field(converter=_borrowed_session)
+    max_concurrency: int
+    http: aiohttp.ClientSession | None
     proxy: str | None
-    trace_configs: tuple[aiohttp.TraceConfig, ...] = attrs.field(converter=_trace_configs)
-    tracer: Tracer | None = attrs.field(converter=checked_tracer)
+    trace_configs: Sequence[aiohttp.TraceConfig]
+    tracer: Tracer | None
 
     def __attrs_post_init__(self) -> None:
-        """Check the values that depend on each other."""
+        """Check the values that are used as they are given."""
+        checked_whole_number(self.max_concurrency, "max_concurrency", least=1)
         checked_proxy(self.proxy, base_url=self.base_url)
+        checked_tracer(self.tracer)
+        _require(self.retry, RetryPolicy, "retry must be a RetryPolicy.")
+        if self.http is not None:
+            _require(
+                self.http, aiohttp.ClientSession, "http must be an aiohttp.ClientSession, or None."
+            )
+        wrong = "trace_configs must be a list or tuple of aiohttp.TraceConfigs."
+        _require(self.trace_configs, (list, tuple), wrong)
+        for each in self.trace_configs:
+            _require(each, aiohttp.TraceConfig, wrong)
         if self.http is not None and self.trace_configs:
             message = "Give trace_configs to the borrowed aiohttp session itself."
             raise InvalidRequestError(message)
+
+
+def _require(value: object, kind: type | tuple[type, ...], message: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidRequestError(message)

@@ -354,9 +354,9 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         else:
             start, left = Position(page.request), previous.left
         reader = PageReader(
-            page,
-            start,
-            left=left,
+            page=page,
+            start=start,
+            limit=left,
             resource=self._resource,
             keep_invalid=self._keep_invalid,
             cursor=self._cursor,
