@@ -1,24 +1,24 @@
 """Cursors: where a list goes on, as a short string that a queue or a table can hold.
 
-1. A cursor names a page, by its query, and a place on it: that of the next record not delivered.
-   So resuming neither repeats a record nor misses one.
-2. It holds a short hash of the SID of the record before that place. Twilio promises no order of
-   records between two requests for one page: where another record stands there now, the list has
-   changed, and going on by the place alone would lose some records and repeat others.
-3. It is opaque, and base64url (RFC 4648, 5) of a version, a checksum, three hashes, the place and
-   the query. What was cut off or changed on its way is refused before anything is sent.
-4. It holds no host and no credential. A label is personal data: its value is cut out of the query,
-   and put back from the arguments of the call that resumes.
-5. That call must name the same conference and filters. SIDs are the same in either case of their
-   digits (Twilio describes them as `CF[0-9a-fA-F]{32}`). Of the label two bytes of a hash are kept:
-   enough to notice a wrong one (but one in 65,536), and too few to find out which it was, as
-   150,000 telephone numbers share each value.
-6. Whatever cursor a list hands out can be resumed: the bound on its length follows from the one on
-   the links that a list follows.
-7. A page token belongs to the page size it was made for: nothing says where it leads with another.
-   So another page size is accepted only where the cursor names the first page, which has no token,
-   and where the place is on that page in its new size, too.
-8. Version 1, which had no hash of the record before, is still read. From version 2 on the checksum
+1. A cursor names a page, by its query, and the index on it of the next record not delivered. So
+   resuming neither repeats a record nor misses one.
+2. It holds a short hash of the SID of the record before. Twilio promises no order of records
+   between two requests for one page. If another record is there now, the list has changed, and
+   resuming by the index alone would lose some records and repeat others.
+3. It is opaque: base64url (RFC 4648, 5) of a version, a checksum, three hashes, the index and the
+   query. If part of it was lost or changed, it is refused before anything is sent.
+4. It holds no host and no credential. If a filter's value is personal data, such as a label, the
+   value is cut out of the query, and put back from the arguments of the call that resumes.
+5. That call must have the same path and filters. SIDs are equal in either case of their digits
+   (Twilio describes them as `CF[0-9a-fA-F]{32}`). Two bytes of a hash of the personal value are
+   kept: enough to notice a wrong value (all but one in 65,536), and too few to find the value, as
+   150,000 telephone numbers share each hash.
+6. Every cursor of a list can be resumed: the bound on its length follows from the bound on the
+   links that a list follows.
+7. A page token belongs to the page size that it was made for: where it leads with another size is
+   unknown. So another page size is accepted only if the cursor names the first page, which has no
+   token, and if the index is on that page in the new size too.
+8. Version 1, which had no hash of the record before, is still read. Since version 2 the checksum
    covers the version.
 """
 
@@ -40,192 +40,197 @@ if TYPE_CHECKING:
 
     from ._messages import Request
 
-__all__ = ["LONGEST_QUERY", "Resumed", "cursor_of", "resumed"]
+__all__ = ["LONGEST_QUERY", "CursorCodec", "CursorScope", "Position"]
 
 #: Characters of the longest query of a page: a longer next link is not followed.
 LONGEST_QUERY: Final = 64 * 1024
 
 _VERSION: Final = 2
-#: Version and checksum; then, covered by it: conference and filters, label, place; and, from
-#: version 2 on, the record before.
+#: Version and checksum. The body follows: hashes of the list and of the personal value, the index,
+#: since version 2 the hash of the record before, and the query. The checksum covers the body.
 _HEAD: Final = struct.Struct(">B4s")
 _BODY_1: Final = struct.Struct(">6s2sI")
 _BODY: Final = struct.Struct(">6s2sI4s")
-#: Stands where there is no hash of the record before.
+#: In place of the hash of the record before, if there is none.
 _NO_HASH: Final = bytes(4)
 
-#: Stands in a query for the label's value: no URL can hold it (RFC 3986, 2).
+#: In place of a personal value in a query: no URL can hold a space (RFC 3986, 2).
 _CUT_OUT: Final = " "
-#: What a query consists of; a `#` would end it.
+#: All characters that a query can hold; a `#` would end it.
 _QUERY: Final = re.compile(r"[!-\"$-\[\]-~]+")
+_SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
+
+
+@attrs.frozen(kw_only=True)
+class CursorScope:
+    """How the cursors of a resource treat the filters in a query."""
+
+    sids: frozenset[str]
+    """The parameters whose values are SIDs."""
+    personal: str | None
+    """The parameter whose value is personal data; None if there is none."""
 
 
 @attrs.frozen
-class Resumed:
-    """What a cursor says: where its list goes on."""
+class Position:
+    """Where a list goes on: the page and index of the next record not delivered."""
 
     request: Request
-    """For the page."""
-    offset: int
-    """The place on the page, from 0."""
-    before: bytes | None
-    """The hash of the SID of the record right before the place; None where the cursor has none."""
+    """The request for the page."""
+    offset: int = 0
+    """The index on the page."""
+    before: str | bytes | None = None
+    """The SID of the record before on the page, or its hash from a cursor; None if unknown."""
 
-    def verifies(self, sid: str | None) -> bool:
-        """Tell whether the record before the place is the one that the cursor was made behind.
+    def matches(self, sid: str | None) -> bool:
+        """Return whether `sid` can be the record before: true for any if that is unknown."""
+        if self.before is None:
+            return True
+        return sid is not None and _hash_of_sid(sid) == self.hash_before()
+
+    def hash_before(self) -> bytes:
+        """Return the hash of the record before, four zero bytes if it is unknown."""
+        if isinstance(self.before, str):
+            return _hash_of_sid(self.before)
+        return self.before or _NO_HASH
+
+
+class CursorCodec:
+    """Writes and reads the cursors of one list."""
+
+    def __init__(self, first: Request, scope: CursorScope) -> None:
+        """Take the list by `first`, the request for its first page, as the caller's filters say."""
+        self._first = first
+        self._scope = scope
+
+    def encode(self, position: Position) -> str:
+        """Return the cursor of a position in the list."""
+        of_list, of_personal, personal = self._identity(_lower)
+
+        def cut(name: str, value: str) -> str:
+            hidden = name == self._scope.personal or unquote_plus(value) == personal
+            return _CUT_OUT if value and hidden else value
+
+        query = _with_values(position.request.query, cut).encode()
+        body = _BODY.pack(of_list, of_personal, position.offset, position.hash_before()) + query
+        head = _HEAD.pack(_VERSION, _checksum(_VERSION, body))
+        return base64.urlsafe_b64encode(head + body).decode()
+
+    def decode(self, cursor: str, *, page_size: int | None = None) -> Position:
+        """Return the position that a cursor names.
 
         Args:
-            sid: of the record that is there now, at `offset - 1`; None where it has none.
+            cursor: what `encode` returned, for this list or for another one.
+            page_size: the size that the caller asked for, and `first` has; None for the cursor's.
+
+        Raises:
+            InvalidRequestError: it is not a cursor; or it is one of another version, conference or
+                filters; or its index in pages of that size is unknown.
         """
-        return self.before is None or (sid is not None and _hash_of_record(sid) == self.before)
+        version, body = _body_of(cursor, longest=self.longest_cursor())
+        if version == 1:
+            (of_list, of_personal, offset), before = _BODY_1.unpack_from(body), _NO_HASH
+            query = body[_BODY_1.size :].decode("ascii", "replace")
+        else:
+            of_list, of_personal, offset, before = _BODY.unpack_from(body)
+            query = body[_BODY.size :].decode("ascii", "replace")
+        query = self._with_personal(query, of_list, of_personal)
+        if page_size is not None:
+            query = self._with_page_size(query, offset, page_size)
+        request = attrs.evolve(self._first, query=query)
+        return Position(request, offset, None if before == _NO_HASH else before)
 
+    def longest_cursor(self) -> int:
+        """Return the length that no cursor of the list exceeds."""
+        # The caller's filter can be of any length, and the query of the first page has it.
+        query = LONGEST_QUERY + len(self._first.query)
+        return (_HEAD.size + _BODY.size + query + 2) // 3 * 4
 
-def cursor_of(first: Request, page: Request, offset: int, before: str | bytes | None = None) -> str:
-    """Return the cursor of a record.
-
-    Args:
-        first: the request for the first page of the list, as the caller's filters make it.
-        page: the request for the record's page.
-        offset: the record's place on the page, from 0.
-        before: the SID of the record right before it on that page, or `Resumed.before`, which
-            stands for it; None where there is none.
-    """
-    of_list, of_label, label = _identity(first, _lower)
-
-    def cut(name: str, value: str) -> str:
-        personal = name == "Label" or unquote_plus(value) == label
-        return _CUT_OUT if value and personal else value
-
-    query = _with_values(page.query, cut).encode()
-    known = _hash_of_record(before) if isinstance(before, str) else before or _NO_HASH
-    body = _BODY.pack(of_list, of_label, offset, known) + query
-    return base64.urlsafe_b64encode(_HEAD.pack(_VERSION, _checksum(_VERSION, body)) + body).decode()
-
-
-def resumed(first: Request, cursor: str, *, page_size: int | None = None) -> Resumed:
-    """Return the request for the page that a cursor names, and the place on it.
-
-    Args:
-        first: the request for the first page of the list, as this call's filters make it.
-        cursor: what `cursor_of` returned.
-        page_size: what the caller asked for; `first` has it, too. None for the cursor's own.
-
-    Raises:
-        InvalidRequestError: it is no cursor, or of another version, conference or filters; or
-            nothing is known of its place in pages of that size.
-    """
-    version, body = _body_of(cursor, longest=_longest(first))
-    if version == 1:
-        (of_list, of_label, offset), before = _BODY_1.unpack_from(body), _NO_HASH
-        query = body[_BODY_1.size :].decode("ascii", "replace")
-    else:
-        of_list, of_label, offset, before = _BODY.unpack_from(body)
-        query = body[_BODY.size :].decode("ascii", "replace")
-    query = _with_label(first, query, of_list, of_label)
-    if page_size is not None:
-        query = _with_page_size(first, query, offset, page_size)
-    return Resumed(
-        request=attrs.evolve(first, query=query),
-        offset=offset,
-        before=None if before == _NO_HASH else before,
-    )
-
-
-def _with_label(first: Request, query: str, of_list: bytes, of_label: bytes) -> str:
-    """Return a cursor's query with the label put back, if the cursor is of this list."""
-    # Version 1 counted the case of SIDs.
-    for sid in (_lower, _as_it_is):
-        own_list, own_label, label = _identity(first, sid)
-        if of_list == own_list:
-            break
-    else:
-        message = "resume is a cursor of another conference, or of other filters."
-        raise InvalidRequestError(message)
-    if of_label != own_label or (label is None and _CUT_OUT in query):
-        message = "resume is a cursor of another label: give the label that the list began with."
-        raise InvalidRequestError(message)
-    value = quote(label or "", safe="")
-    # A server may write the label in a third of the characters that we do, and not in fewer. What
-    # would be longer than that allows is not ours; put together, it could take gigabytes.
-    if query.count(_CUT_OUT) * len(value) > 3 * LONGEST_QUERY + len(first.query):
-        raise _no_cursor()
-    query = query.replace(_CUT_OUT, value)
-    if not _QUERY.fullmatch(query):
-        raise _no_cursor()
-    return query
-
-
-def _with_page_size(first: Request, query: str, offset: int, page_size: int) -> str:
-    """Return a query for the page with a place, in pages of the size that the caller asked for."""
-    if dict(parse_qsl(query)).get("PageSize") == str(page_size):
+    def _with_personal(self, query: str, of_list: bytes, of_personal: bytes) -> str:
+        """Return a cursor's query with the personal value put back, if it is of this list."""
+        # Version 1 did not ignore the case of SIDs.
+        for sid_form in (_lower, _unchanged):
+            own_list, own_personal, personal = self._identity(sid_form)
+            if of_list == own_list:
+                break
+        else:
+            message = "resume is a cursor of another conference, or of other filters."
+            raise InvalidRequestError(message)
+        if of_personal != own_personal or (personal is None and _CUT_OUT in query):
+            name = (self._scope.personal or "filter").lower()
+            message = f"resume is a cursor of another {name}: give the {name} of the first call."
+            raise InvalidRequestError(message)
+        value = quote(personal or "", safe="")
+        # A server can write the value in a third of our characters, and not in fewer. A longer
+        # query is not ours; to build it could take gigabytes.
+        longest = 3 * LONGEST_QUERY + len(self._first.query)
+        if query.count(_CUT_OUT) * len(value) > longest:
+            raise _not_a_cursor()
+        query = query.replace(_CUT_OUT, value)
+        if not _QUERY.fullmatch(query):
+            raise _not_a_cursor()
         return query
-    is_first = _filters(query, _lower) == _filters(first.query, _lower)
-    if is_first and offset <= page_size:
-        return first.query
-    message = (
-        "page_size cannot change here: the cursor's page is known only in the size that its list "
-        "had. Leave page_size out to go on, or leave resume out to begin anew with it."
-    )
-    raise InvalidRequestError(message)
+
+    def _with_page_size(self, query: str, offset: int, page_size: int) -> str:
+        """Return the query for the page with an index, in pages of the caller's size."""
+        if dict(parse_qsl(query)).get("PageSize") == str(page_size):
+            return query
+        own = self._filters(self._first.query, _lower)
+        if self._filters(query, _lower) == own and offset <= page_size:
+            return self._first.query
+        message = (
+            "page_size cannot change here: the cursor's page is known only in the size that its "
+            "list had. Leave page_size out to go on, or leave resume out to start over with it."
+        )
+        raise InvalidRequestError(message)
+
+    def _identity(self, sid_form: Callable[[str], str]) -> tuple[bytes, bytes, str | None]:
+        """Return hashes of the list's path and filters, and of its personal value; and that value.
+
+        Args:
+            sid_form: returns a SID in the form to hash.
+        """
+        path = _SID.sub(lambda found: sid_form(found[0]), self._first.path)
+        filters = self._filters(self._first.query, sid_form)
+        personal = dict(filters).get(self._scope.personal or "")
+        others = [each for each in filters if each[0] != self._scope.personal]
+        of_list = blake2b(repr((path, others)).encode(), digest_size=6).digest()
+        named = repr((path, personal)).encode("utf-8", "surrogatepass")
+        return of_list, blake2b(named, digest_size=2).digest(), personal
+
+    def _filters(self, query: str, sid_form: Callable[[str], str]) -> list[tuple[str, str]]:
+        """Return the parameters of a query but PageSize, which is the page's, not the list's."""
+        return sorted(
+            (name, sid_form(value) if name in self._scope.sids else value)
+            for name, value in parse_qsl(query, keep_blank_values=True)
+            if name != "PageSize"
+        )
 
 
 def _body_of(cursor: object, *, longest: int) -> tuple[int, bytes]:
-    """Return the version of a cursor, and what its checksum covers."""
+    """Return the version of a cursor, and the body that its checksum covers."""
     if not isinstance(cursor, str) or len(cursor) > longest:
-        raise _no_cursor()
+        raise _not_a_cursor()
     try:
         decoded = base64.b64decode(cursor, altchars=b"-_", validate=True)
     except ValueError:
         decoded = b""
     if len(decoded) < _HEAD.size + _BODY_1.size:
-        raise _no_cursor()
+        raise _not_a_cursor()
     version, checksum = _HEAD.unpack_from(decoded)
     body = decoded[_HEAD.size :]
     if checksum != _checksum(version, body):
-        raise _no_cursor()
+        raise _not_a_cursor()
     if version not in {1, _VERSION}:
         message = f"resume is a cursor of version {version}; this package reads 1 and {_VERSION}."
         raise InvalidRequestError(message)
     if version == _VERSION and len(body) < _BODY.size:
-        raise _no_cursor()
+        raise _not_a_cursor()
     return version, body
 
 
-def _longest(first: Request) -> int:
-    """Return the length that no cursor of a list exceeds."""
-    # A filter that the caller gave can be of any length, and the first page's query has it.
-    query = LONGEST_QUERY + len(first.query)
-    return (_HEAD.size + _BODY.size + query + 2) // 3 * 4
-
-
-def _no_cursor() -> InvalidRequestError:
-    return InvalidRequestError("resume is not a cursor, or was cut off or changed on its way.")
-
-
-def _identity(first: Request, sid: Callable[[str], str]) -> tuple[bytes, bytes, str | None]:
-    """Return hashes of a list's conference and filters, and of its label; and the label.
-
-    Args:
-        first: the request for the first page of the list.
-        sid: writes a SID as it is to be hashed.
-    """
-    path = first.path.replace(first.conference_sid, sid(first.conference_sid))
-    filters = _filters(first.query, sid)
-    label = dict(filters).get("Label")
-    named = repr((path, [each for each in filters if each[0] != "Label"]))
-    of_list = blake2b(named.encode(), digest_size=6).digest()
-    named = repr((path, label))
-    of_label = blake2b(named.encode("utf-8", "surrogatepass"), digest_size=2).digest()
-    return of_list, of_label, label
-
-
-def _filters(query: str, sid: Callable[[str], str]) -> list[tuple[str, str]]:
-    """Return what a query asks for, PageSize left out: it is the page's, not the list's."""
-    return sorted(
-        (name, sid(value) if name == "ParticipantSid" else value)
-        for name, value in parse_qsl(query, keep_blank_values=True)
-        if name != "PageSize"
-    )
+def _not_a_cursor() -> InvalidRequestError:
+    return InvalidRequestError("resume is not a cursor, or part of it was lost or changed.")
 
 
 def _lower(sid: str) -> str:
@@ -233,12 +238,12 @@ def _lower(sid: str) -> str:
     return sid[:2] + sid[2:].lower()
 
 
-def _as_it_is(sid: str) -> str:
+def _unchanged(sid: str) -> str:
     return sid
 
 
 def _with_values(query: str, change: Callable[[str, str], str]) -> str:
-    """Return a query with its values changed, and all else as it was, byte for byte."""
+    """Return a query with its values changed, and all else the same, byte for byte."""
     fields: list[str] = []
     for field in query.split("&"):
         name, equals, value = field.partition("=")
@@ -251,9 +256,9 @@ def _checksum(version: int, body: bytes) -> bytes:
     return blake2b(covered, digest_size=4).digest()
 
 
-def _hash_of_record(sid: str) -> bytes:
-    """Return four bytes of a hash: of 4 billion changed pages one is not noticed.
+def _hash_of_sid(sid: str) -> bytes:
+    """Return four bytes of a hash: one changed page in 4 billion is not noticed.
 
-    More would make each cursor longer; it has no secret to keep, as a SID is none.
+    More would make each cursor longer. The hash has nothing to hide, as a SID is no secret.
     """
     return blake2b(_lower(sid).encode("utf-8", "surrogatepass"), digest_size=4).digest()

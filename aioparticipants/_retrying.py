@@ -32,18 +32,17 @@ from __future__ import annotations
 import contextlib
 import enum
 import math
-import sys
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import tenacity
 
+from ._arguments import checked_seconds, checked_whole_number
 from .errors import (
     APIStatusError,
     Attempt,
     DeadlineExceededError,
     InsightsError,
-    InvalidRequestError,
     RateLimitError,
     ResponseError,
     TransportError,
@@ -74,29 +73,16 @@ _USED_UP: Final = (
 )
 
 
-def _is_count(value: object, least: int) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole and least <= cast("int", value) <= sys.maxsize
-
-
 def _count(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if not _is_count(value, 1):
-        message = f"{attribute.name} must be a whole number from 1."
-        raise InvalidRequestError(message)
+    checked_whole_number(value, attribute.name, least=1)
 
 
 def _count_or_none(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if value is not None and not _is_count(value, 0):
-        message = f"{attribute.name} must be a whole number from 0, or None."
-        raise InvalidRequestError(message)
+    checked_whole_number(value, attribute.name, least=0, optional=True)
 
 
 def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # Not infinity but the largest float, as an int can be larger than that.
-    if not number or not 0 <= cast("float", value) <= sys.float_info.max:
-        message = f"{attribute.name} must be a finite number of seconds from 0."
-        raise InvalidRequestError(message)
+    checked_seconds(value, attribute.name)
 
 
 @attrs.frozen(kw_only=True)
@@ -166,11 +152,7 @@ class Deadline:
         Raises:
             InvalidRequestError: the number is not positive and finite.
         """
-        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if seconds is not None and not (number and 0 < seconds <= sys.float_info.max):
-            message = "deadline must be a positive, finite number of seconds, or None."
-            raise InvalidRequestError(message)
-        self.seconds = seconds
+        self.seconds = checked_seconds(seconds, "deadline", positive=True, optional=True)
         self._clock = clock
         self._end: float | None = None
 

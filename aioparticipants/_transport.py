@@ -21,7 +21,6 @@ import contextvars
 import errno
 import platform
 import socket
-import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -46,14 +45,7 @@ if TYPE_CHECKING:
     from ._credentials import Credentials
     from ._messages import Request
 
-__all__ = [
-    "LARGEST_BODY",
-    "USER_AGENT",
-    "Sent",
-    "Transport",
-    "checked_http",
-    "client_timeout",
-]
+__all__ = ["LARGEST_BODY", "USER_AGENT", "Sent", "Transport"]
 
 #: Bytes of decompressed body. A full page of 1000 records is about 1.5 MB.
 LARGEST_BODY: Final = 16 * 2**20
@@ -70,65 +62,10 @@ _LARGEST_ROOM: Final = 2 * 2**20
 #: new plain connection needs six until its request is written.
 _TURNS: Final = 8
 
-#: Seconds: one attempt in all, to connect (TLS included), and without a byte arriving.
-_TOTAL, _CONNECT, _READ = 30.0, 10.0, 20.0
-
 USER_AGENT: Final = (
     f"aioparticipants/{__version__} ({platform.system()} {platform.machine()}) "
     f"aiohttp/{aiohttp.__version__} Python/{platform.python_version()}"
 )
-
-
-def client_timeout(given: float | aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
-    """Return the bounds of one attempt: `given` in all, and never without a bound.
-
-    Raises:
-        InvalidRequestError: the total is not a positive number of seconds.
-    """
-    if given is None:
-        given = _TOTAL
-    base = given if isinstance(given, aiohttp.ClientTimeout) else None
-    total = given if base is None else base.total
-    if not _is_seconds(total) or total == 0:
-        message = "timeout must be a positive, finite number of seconds for one attempt in all."
-        raise InvalidRequestError(message)
-    if base is None:
-        base = aiohttp.ClientTimeout(sock_connect=_CONNECT)  # its own default is longer
-    parts = (base.connect, base.sock_connect, base.sock_read, base.ceil_threshold)
-    if not all(each is None or _is_seconds(each) for each in parts):
-        message = "Each part of the timeout must be a finite number of seconds from 0, or None."
-        raise InvalidRequestError(message)
-    return attrs.evolve(
-        base,
-        total=float(cast("float", total)),
-        sock_connect=base.sock_connect or _CONNECT,
-        sock_read=base.sock_read or _READ,
-    )
-
-
-def _is_seconds(value: object) -> bool:
-    """Tell whether a value is a number from 0 that a float can hold, which nan is not."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 <= cast("float", value) <= sys.float_info.max
-
-
-def checked_http(http: object, trace_configs: object) -> None:
-    """Look whether a borrowed session, or trace configs for our own, can be used.
-
-    Raises:
-        InvalidRequestError: they are of another type, or both are given.
-    """
-    if http is not None and not isinstance(http, aiohttp.ClientSession):
-        message = "http must be an aiohttp.ClientSession, or None."
-        raise InvalidRequestError(message)
-    usable = isinstance(trace_configs, (list, tuple))
-    configs = cast("list[object]", trace_configs) if usable else []
-    if not usable or not all(isinstance(each, aiohttp.TraceConfig) for each in configs):
-        message = "trace_configs must be a list or tuple of aiohttp.TraceConfigs."
-        raise InvalidRequestError(message)
-    if http is not None and configs:
-        message = "Give trace_configs to the borrowed aiohttp session itself."
-        raise InvalidRequestError(message)
 
 
 class Sent:

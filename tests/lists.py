@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from aioparticipants._cursors import Resumed
+from aioparticipants._cursors import Position
 from aioparticipants._prefetching import PagesAhead
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._stream import RecordStream
@@ -72,7 +72,7 @@ def list_of(
     calls = ScriptedCalls(fetch)
     pages = PagesAhead(place, calls=calls, tasks=tasks, telemetry=telemetry)
     stream = RecordStream(
-        Resumed(place, offset, before),
+        Position(place, offset, before),
         pages=pages,
         cursor=cursor,
         resource=resource,

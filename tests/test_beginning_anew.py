@@ -1,4 +1,4 @@
-"""What begins anew on a stream or fan-out that is used up or closed, and what does not look so."""
+"""Starting over with a stream or fan-out that is used up or closed is an error."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def make(fake, session):
 @pytest.mark.parametrize("first", [awaited, listed, iterated])
 @pytest.mark.parametrize(("kind", "way"), WAYS)
 async def test_used_up(fake, make, kind, way, first):
-    """What was delivered whole is not delivered again as an empty list: that is an error."""
+    """A list that was delivered is not delivered again as an empty list: that is an error."""
     items = make(kind)
     await first(items)
     requests = len(fake.requests)
     for _ in range(2):
         with pytest.raises(InvalidRequestError, match=USED_UP):
             await way(items)
-        with pytest.raises(StopAsyncIteration):  # as the protocol has it, at the true end
+        with pytest.raises(StopAsyncIteration):  # as the protocol demands at the end
             await anext(items)
     await items.aclose()
     with pytest.raises(InvalidRequestError, match=USED_UP):
@@ -83,7 +83,7 @@ async def test_used_up(fake, make, kind, way, first):
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(("kind", "way"), WAYS)
 async def test_closed(fake, make, kind, way, begun):
-    """What was closed before its end gives no short list, whatever it is asked for."""
+    """A list that was closed before its end is never a short list, whatever is called."""
     items = make(kind)
     if begun:
         await anext(items)
@@ -98,7 +98,7 @@ async def test_closed(fake, make, kind, way, begun):
 
 
 async def test_closed_after_the_last_record(fake, session):
-    """Who took all that `limit` allows and closes has lost nothing, and asks for no more."""
+    """A stream that is closed after its last record has ended, and requests nothing more."""
     stream = session.participants(fake.add_conference(3), limit=2)
     assert len([await anext(stream), await anext(stream)]) == 2
     async with stream:
@@ -108,7 +108,7 @@ async def test_closed_after_the_last_record(fake, session):
 
 @pytest.mark.parametrize("reader", [awaited, listed, iterated, by_page])
 async def test_closed_by_another_task(fake, session, reader):
-    """A reader under whose hands another task closes the stream is told, with its cursor."""
+    """If another task closes the stream, its reader gets an error with the cursor."""
     sid = fake.add_conference(100)
     fake.latency = 0.01
     stream = session.participants(sid, page_size=20)
@@ -121,14 +121,14 @@ async def test_closed_by_another_task(fake, session, reader):
     assert caught.value.conference_sid == sid
     assert caught.value.cursor == stream.cursor
     rest = await session.participants(sid, resume=caught.value.cursor)
-    # What was awaited was not delivered, not even in part.
+    # An awaited list delivers all or nothing.
     assert len(rest) == 100 if reader in {awaited, listed} else len(rest) in {80, 60, 40}
     with pytest.raises(InvalidRequestError, match=CLOSED):
         await anext(stream)
 
 
 async def test_closed_between_two_records(fake, session):
-    """A reader that is not waiting as another task closes the stream is told when it goes on."""
+    """A reader that is not waiting when the stream is closed gets the error when it goes on."""
     sid = fake.add_conference(10)
     stream = session.participants(sid, page_size=5)
     found = []
@@ -150,7 +150,7 @@ async def test_closed_between_two_records(fake, session):
 
 @pytest.mark.parametrize("merging", [False, True])
 async def test_a_fan_out_closed_by_another_task(fake, session, merging):
-    """A fan-out's reader is told likewise."""
+    """The reader of a fan-out gets the error too."""
     sids = [fake.add_conference(2) for _ in range(8)]
     fake.latency = 0.01
     fan_out = session.fan_out(sids, concurrency=2)
@@ -162,7 +162,7 @@ async def test_a_fan_out_closed_by_another_task(fake, session, merging):
 
 
 async def test_awaited_while_the_session_closes(fake):
-    """A list that is awaited as the session closes is an error, and none that is short."""
+    """A list that is awaited while the session closes is an error, not a short list."""
     sid = fake.add_conference(100)
     fake.latency = 0.01
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
@@ -199,7 +199,7 @@ def test_asyncio_run_takes_a_list():
 
 
 async def test_a_fan_out_awaited_twice_at_once(fake, session):
-    """A second task that awaits a fan-out is refused, and does not close it under the first."""
+    """A second task that awaits a fan-out is refused, and does not close it."""
     sids = [fake.add_conference(2) for _ in range(4)]
     fake.latency = 0.01
     fan_out = session.fan_out(sids)
@@ -212,7 +212,7 @@ async def test_a_fan_out_awaited_twice_at_once(fake, session):
 
 
 async def test_results_of_a_fan_out_that_is_merged(fake, session):
-    """Awaiting the results of a fan-out whose records are merged is refused, and ends nothing."""
+    """Awaiting a fan-out whose records are merged is refused, and does not close it."""
     fan_out = session.fan_out([fake.add_conference(2)])
     records = fan_out.participants()
     with pytest.raises(InvalidRequestError, match="being merged"):
@@ -222,7 +222,7 @@ async def test_results_of_a_fan_out_that_is_merged(fake, session):
 
 
 async def test_settled(fake, session):
-    """A result is settled when it is complete, has records, and Twilio will change none of them."""
+    """A result is settled if it is complete, has records, and Twilio will change none of them."""
     [record] = fake.records(fake.add_conference(1))
 
     def with_states(*states):

@@ -1,4 +1,4 @@
-"""Going on where a list stopped: each record once, whatever it was that stopped it."""
+"""Resuming a list: each record is delivered once, whatever stopped the list before."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 import copy
 import json
 import pickle
+from contextlib import asynccontextmanager
 
 import attrs
 import pytest
@@ -32,13 +33,11 @@ from aioparticipants._cursors import (
     _BODY_1,
     _HEAD,
     LONGEST_QUERY,
-    Resumed,
+    CursorCodec,
+    Position,
     _checksum,
-    _longest,
-    cursor_of,
-    resumed,
 )
-from aioparticipants._requests import first_page
+from aioparticipants._resources import PARTICIPANTS
 
 from .servers import http, last_page, raw
 
@@ -47,19 +46,33 @@ CP = "CP" + "b" * 32
 PATH = f"/v1/Conferences/{SID}/Participants"
 ANYONE = ("AC1", "secret")
 LABEL = "Ann Lee +15005550006 & co/ü"
-FIRST = first_page(SID, label=LABEL, page_size=50)
 TOKEN = "PT%2Fa%2bb==&x=a+b"
 
 
-def next_page(query):
-    return attrs.evolve(FIRST, query=query)
+def first_page(sid, page_size=None, **filters):
+    return PARTICIPANTS.first_request(sid, filters, page_size=page_size)
+
+
+FIRST = first_page(SID, label=LABEL, page_size=50)
+
+
+def encoded(first, query, offset, before=None):
+    """Return the cursor of a place in the list that begins with a request."""
+    position = Position(attrs.evolve(first, query=query), offset, before)
+    return CursorCodec(first, PARTICIPANTS.cursor_scope).encode(position)
+
+
+def decoded(first, cursor, **options):
+    """Return the position that a list reads from a cursor."""
+    position = CursorCodec(first, PARTICIPANTS.cursor_scope).decode(cursor, **options)
+    assert attrs.evolve(position.request, query="") == attrs.evolve(first, query="")
+    return position
 
 
 def place_of(first, cursor, **options):
-    """Return the query of the page that a cursor names, and the place on it."""
-    goes_on = resumed(first, cursor, **options)
-    assert attrs.evolve(goes_on.request, query="") == attrs.evolve(first, query="")
-    return goes_on.request.query, goes_on.offset
+    """Return the query of the page that a cursor names, and the index on it."""
+    position = decoded(first, cursor, **options)
+    return position.request.query, position.offset
 
 
 # --- The string ---
@@ -67,9 +80,9 @@ def place_of(first, cursor, **options):
 
 @pytest.mark.parametrize("query", [FIRST.query, f"PageSize=50&Page=1&PageToken={TOKEN}", "a&b=&=c"])
 @pytest.mark.parametrize("offset", [0, 1, 999])
-def test_a_cursor_leads_back(query, offset):
-    """A cursor gives back the page's request, byte for byte, and the place on it."""
-    cursor = cursor_of(FIRST, next_page(query), offset)
+def test_round_trip(query, offset):
+    """A cursor holds the page's query, byte for byte, and the index on it."""
+    cursor = encoded(FIRST, query, offset)
 
     assert place_of(FIRST, cursor) == (query, offset)
     assert cursor.isascii()
@@ -86,27 +99,21 @@ def test_a_cursor_leads_back(query, offset):
 )
 def test_no_label_in_a_cursor(name, value):
     """A label's value is cut out of a cursor, however the server wrote it, and is put back."""
-    cursor = cursor_of(FIRST, next_page(f"Page=1&{name}={value}&PageToken={TOKEN}"), 3)
+    cursor = encoded(FIRST, f"Page=1&{name}={value}&PageToken={TOKEN}", 3)
 
     decoded = base64.urlsafe_b64decode(cursor)
     assert b"Ann" not in decoded
     assert b"555" not in decoded
+    assert b"ANN" not in base64.urlsafe_b64decode(encoded(FIRST, "Label=ANN%20LEE&Page=1", 0))
     ours = "Ann%20Lee%20%2B15005550006%20%26%20co%2F%C3%BC"
     assert place_of(FIRST, cursor) == (f"Page=1&{name}={ours}&PageToken={TOKEN}", 3)
-
-
-def test_a_label_that_the_server_wrote_differently_is_cut_out_too():
-    """What stands under the label's name is cut out, even if it is not what was asked for."""
-    cursor = cursor_of(FIRST, next_page("Label=ANN%20LEE&Page=1"), 0)
-
-    assert b"ANN" not in base64.urlsafe_b64decode(cursor)
 
 
 @pytest.mark.parametrize("first", [FIRST, first_page(SID, page_size=50)])
 @pytest.mark.parametrize("query", ["Label=&Page=1", "Page=1&Label", "Label=&" * 900 + "Label&x="])
 def test_a_label_without_a_value_is_left_alone(first, query):
-    """Where the server names the label and gives it no value, nothing is cut out or put in."""
-    cursor = cursor_of(first, attrs.evolve(first, query=query), 3)
+    """If the server's label has no value, nothing is cut out or put back."""
+    cursor = encoded(first, query, 3)
 
     assert place_of(first, cursor) == (query, 3)
 
@@ -122,43 +129,43 @@ def test_a_label_without_a_value_is_left_alone(first, query):
     ],
 )
 def test_other_lists(first, words):
-    """A cursor of another conference, or of other filters, is refused, and its label not told."""
-    cursor = cursor_of(FIRST, FIRST, 0)
+    """A cursor of another conference or filter is refused, without showing its label."""
+    cursor = encoded(FIRST, FIRST.query, 0)
 
     with pytest.raises(InvalidRequestError, match=words) as caught:
-        resumed(first, cursor)
+        decoded(first, cursor)
 
     assert "Ann" not in repr(caught.value)
     assert caught.value.__context__ is None
 
 
 def test_filters_alone_count():
-    """Another page size is no other list: the size is the cursor's."""
-    cursor = cursor_of(FIRST, next_page("PageSize=50&Page=1"), 7)
+    """Another page size is not another list: the cursor's own size is used."""
+    cursor = encoded(FIRST, "PageSize=50&Page=1", 7)
 
     first = first_page(SID, label=LABEL, page_size=3)
     assert place_of(first, cursor) == ("PageSize=50&Page=1", 7)
 
 
-GOOD = cursor_of(FIRST, FIRST, 5)
+GOOD = encoded(FIRST, FIRST.query, 5)
 
 
 def made(version, query, first=FIRST, checksum=None):
-    """Return a cursor that says what we never say."""
+    """Return a cursor that this package never writes."""
     size = _BODY_1.size if version == 1 else _BODY.size
-    body = base64.urlsafe_b64decode(cursor_of(first, first, 5))[_HEAD.size :][:size] + query
+    body = base64.urlsafe_b64decode(encoded(first, first.query, 5))[_HEAD.size :][:size] + query
     head = _HEAD.pack(version, _checksum(version, body) if checksum is None else checksum)
     return base64.urlsafe_b64encode(head + body).decode()
 
 
 def with_version(version):
-    """Return a good cursor that says it were of another version, and would make sense as such."""
-    good = base64.urlsafe_b64decode(cursor_of(FIRST, FIRST, 5, b"abcd"))
+    """Return a good cursor with the number of another version, in which it would be readable."""
+    good = base64.urlsafe_b64decode(encoded(FIRST, FIRST.query, 5, b"abcd"))
     return base64.urlsafe_b64encode(bytes([version]) + good[1:]).decode()
 
 
 def short(version):
-    """Return a cursor that ends before its head does, with a checksum that is right."""
+    """Return a cursor shorter than its fixed part, with the right checksum."""
     body = bytes(_BODY.size - 1)
     head = _HEAD.pack(version, _checksum(version, body))
     return base64.urlsafe_b64encode(head + body).decode()
@@ -196,19 +203,19 @@ def short(version):
         True,
     ],
 )
-def test_no_cursors(cursor):
-    """What is no cursor, or a cut or altered one, is refused, and no exception shows it."""
+def test_not_a_cursor(cursor):
+    """Anything else, a cut or a changed cursor is refused, and no exception shows it."""
     with pytest.raises(InvalidRequestError, match="resume is not a cursor") as caught:
-        resumed(FIRST, cursor)
+        decoded(FIRST, cursor)
 
     assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("version", [0, 3, 255])
 def test_other_versions(version):
-    """A cursor of another version is refused, and the version told."""
+    """A cursor of another version is refused, and the message names the version."""
     with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1 and 2"):
-        resumed(FIRST, made(version, b"Page=1"))
+        decoded(FIRST, made(version, b"Page=1"))
 
 
 @pytest.mark.parametrize(
@@ -223,16 +230,49 @@ def test_other_versions(version):
     ],
 )
 def test_version_1(cursor, query, offset):
-    """A cursor that an earlier version made is still read; it says nothing of the record before."""
-    goes_on = resumed(FIRST, cursor)
+    """A cursor of version 1 is still read; it does not know the record before."""
+    goes_on = decoded(FIRST, cursor)
 
-    assert goes_on == Resumed(request=next_page(query), offset=offset, before=None)
-    assert goes_on.verifies(CP)
-    assert goes_on.verifies(None)
+    assert goes_on == Position(attrs.evolve(FIRST, query=query), offset)
+    assert goes_on.matches(CP)
+    assert goes_on.matches(None)
+
+
+MIXED, MIXED_CP = "CF" + "aB" * 16, "CP" + "bC" * 16
+LABELLED = {"label": LABEL, "page_size": 50}
+
+
+@pytest.mark.parametrize(
+    ("filters", "query", "offset", "before", "cursor"),
+    [
+        (LABELLED, None, 0, None, "AuueuAW3FdXLY4L-xgAAAAAAAAAATGFiZWw9ICZQYWdlU2l6ZT01MA=="),
+        (
+            LABELLED,
+            "PageSize=50&Page=1&Label=Ann+Lee+%2b15005550006+%26+co/%c3%bc&PageToken=" + TOKEN,
+            7,
+            MIXED_CP,
+            "AoTJngK3FdXLY4L-xgAAAAdUR1vgUGFnZVNpemU9NTAmUGFnZT0xJkxhYmVsPSAmUGFnZVRva2VuPVBUJTJGYSUyYmI9PSZ4PWErYg==",
+        ),
+        (
+            {"participant_sid": MIXED_CP, "events": "hold"},
+            None,
+            999,
+            MIXED_CP,
+            "AqBtSj-TM7HVpMw2rQAAA-dUR1vgUGFydGljaXBhbnRTaWQ9Q1BiQ2JDYkNiQ2JDYkNiQ2JDYkNiQ2JDYkNiQ2JDYkNiQyZFdmVudHM9aG9sZCZQYWdlU2l6ZT0xMDAw",
+        ),
+        ({}, None, 3, "CP1", "Ao2uzeG3FdXLY4I2rQAAAAO-RsSHUGFnZVNpemU9MTAwMA=="),
+    ],
+)
+def test_recorded_cursors(filters, query, offset, before, cursor):
+    """The bytes of a cursor are those of the releases before, which users have stored."""
+    first = first_page(MIXED, **filters)
+
+    assert encoded(first, query or first.query, offset, before) == cursor
+    assert decoded(first, cursor).offset == offset
 
 
 def test_version_1_with_sids_in_mixed_case():
-    """An earlier version's cursor goes on under the very SIDs that it was made for."""
+    """A cursor of version 1 resumes with exactly the SIDs that it was made for."""
     cursor = (
         "AZV9n6j4R9NlM0uphAAAAAJQYXJ0aWNpcGFudFNpZD1DUGJDYkNiQ2JDYkNiQ2JDYkNiQ2JDYkNiQ2JDYkNiQ2JD"
         "JlBhZ2VTaXplPTEwMDA="
@@ -246,35 +286,34 @@ def test_version_1_with_sids_in_mixed_case():
 
 
 def test_a_cursor_verifies_the_record_before():
-    """A cursor knows the record that it was made behind from any other, and from none."""
-    page = next_page("Page=1&PageSize=50")
-    goes_on = resumed(FIRST, cursor_of(FIRST, page, 3, CP))
+    """A cursor tells the record before its position from any other, and from none."""
+    goes_on = decoded(FIRST, encoded(FIRST, "Page=1&PageSize=50", 3, CP))
 
-    assert (goes_on.request, goes_on.offset) == (page, 3)
-    assert goes_on.verifies(CP)
-    assert goes_on.verifies("CP" + "B" * 32)
-    assert not goes_on.verifies("CP" + "b" * 31 + "c")
-    assert not goes_on.verifies("")
-    assert not goes_on.verifies(None)
+    assert (goes_on.request.query, goes_on.offset) == ("Page=1&PageSize=50", 3)
+    assert goes_on.matches(CP)
+    assert goes_on.matches("CP" + "B" * 32)
+    assert not goes_on.matches("CP" + "b" * 31 + "c")
+    assert not goes_on.matches("")
+    assert not goes_on.matches(None)
 
 
 @pytest.mark.parametrize("page_size", [None, 50])
 def test_a_cursor_without_a_record_before_verifies_all(page_size):
-    """Where no record was known before the place, none there is wrong."""
-    goes_on = resumed(FIRST, cursor_of(FIRST, FIRST, 3, None), page_size=page_size)
+    """If the cursor knows no record before its position, any is accepted."""
+    goes_on = decoded(FIRST, encoded(FIRST, FIRST.query, 3, None), page_size=page_size)
 
     assert goes_on.before is None
-    assert goes_on.verifies(CP)
-    assert goes_on.verifies(None)
+    assert goes_on.matches(CP)
+    assert goes_on.matches(None)
 
 
 @pytest.mark.parametrize("before", [None, CP, "\ud800"])
 def test_a_resumed_list_has_the_same_cursor(before):
-    """Before anything of it is delivered, a resumed list can say again where it stands."""
-    cursor = cursor_of(FIRST, next_page(f"Page=1&Label=Ann&PageToken={TOKEN}"), 3, before)
+    """Before a record is delivered, the cursor of a resumed list is the one it was resumed with."""
+    cursor = encoded(FIRST, f"Page=1&Label=Ann&PageToken={TOKEN}", 3, before)
 
-    goes_on = resumed(FIRST, cursor)
-    assert cursor_of(FIRST, goes_on.request, goes_on.offset, goes_on.before) == cursor
+    goes_on = decoded(FIRST, cursor)
+    assert encoded(FIRST, goes_on.request.query, goes_on.offset, goes_on.before) == cursor
 
 
 # --- SIDs in either case ---
@@ -283,32 +322,20 @@ def test_a_resumed_list_has_the_same_cursor(before):
 @pytest.mark.parametrize("made_for", [str.lower, str.upper])
 @pytest.mark.parametrize("label", [None, LABEL])
 def test_sids_in_either_case(made_for, label):
-    """A cursor goes on under its conference's SID, however the digits of it are written."""
+    """A cursor resumes with its conference's SID in either case."""
 
     def first(case, digits="aB" * 16):
         sid, participant = ("CF" + case(digits), "CP" + case(digits))
         return first_page(sid, participant_sid=participant, label=label)
 
-    cursor = cursor_of(first(made_for), first(made_for), 4, CP)
+    cursor = encoded(first(made_for), first(made_for).query, 4, CP)
 
     for case in (str.lower, str.upper, str):
-        assert resumed(first(case), cursor).offset == 4
-        assert resumed(first(case), cursor).request.path == first(case).path
+        assert decoded(first(case), cursor).offset == 4
+        assert decoded(first(case), cursor).request.path == first(case).path
         assert place_of(first(case), cursor, page_size=1000)[1] == 4
     with pytest.raises(InvalidRequestError, match="another conference"):
-        resumed(first(str, "aC" * 16), cursor)
-
-
-async def test_resume_with_the_sid_in_another_case():
-    """A list goes on for whoever writes the conference's SID in capitals."""
-    async with raw(
-        http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))
-    ) as server:
-        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
-            async with session.participants(SID) as stream:
-                assert await taken(stream, 1) == ["CP1"]
-            rest = session.participants("CF" + "A" * 32, resume=stream.cursor)
-            assert await taken(rest) == ["CP2"]
+        decoded(first(str, "aC" * 16), cursor)
 
 
 # --- Long ones ---
@@ -317,43 +344,42 @@ async def test_resume_with_the_sid_in_another_case():
 @pytest.mark.parametrize("size", [13_000, 60_000, LONGEST_QUERY - 200])
 @pytest.mark.parametrize("label", ["Ann", "é" * 9000, "a/b" * 20_000])
 def test_long_page_tokens(size, label):
-    """Whatever the length of page token and label, a cursor that was made can be resumed."""
+    """Whatever the length of page token and label, the cursor can be resumed."""
     first = first_page(SID, label=label, page_size=50)
     query = f"PageSize=50&Page=1&Label=Ann&PageToken={'t' * size}"
-    cursor = cursor_of(first, attrs.evolve(first, query=query), 3, CP)
+    cursor = encoded(first, query, 3, CP)
 
-    goes_on = resumed(first, cursor)
+    goes_on = decoded(first, cursor)
     assert goes_on.request.query == query.replace("Label=Ann", first.query.partition("&")[0])
-    assert cursor_of(first, goes_on.request, 3, CP) == cursor
+    assert encoded(first, goes_on.request.query, 3, CP) == cursor
 
 
 @pytest.mark.parametrize("events", ["hold", "é" * 90_000])
 def test_the_longest_cursor(events):
-    """The longest query that a list can have makes a cursor that is read, and none is longer."""
+    """The cursor of the longest query is accepted, and a longer one is not."""
     first = first_page(SID, events=events, page_size=1)
     longest = max("t" * LONGEST_QUERY, first.query, key=len)
-    cursor = cursor_of(first, attrs.evolve(first, query=longest), 3)
+    cursor = encoded(first, longest, 3)
 
     assert place_of(first, cursor) == (longest, 3)
     assert place_of(first_page(SID, events=events), cursor) == (longest, 3)
-    padded = cursor + "A" * (_longest(first) + 1 - len(cursor))
+    padded = cursor + "A" * (
+        CursorCodec(first, PARTICIPANTS.cursor_scope).longest_cursor() + 1 - len(cursor)
+    )
     with pytest.raises(InvalidRequestError, match="resume is not a cursor"):
-        resumed(first, padded)
+        decoded(first, padded)
 
 
 @pytest.mark.parametrize("size", [13_000, 60_000])
 async def test_resume_at_a_long_page_token(size):
-    """A list whose page tokens are long goes on at every record."""
+    """A list with long page tokens can be resumed at every record."""
     first = http(page_before(f"PageToken={'t' * size}", {"participant_sid": "CP0"}))
     last = http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))
     for count in range(4):
-        async with raw(first, last) as server:
-            async with InsightsSession(ANYONE, base_url=server.base_url) as session:
-                async with session.participants(SID) as stream:
-                    found = await taken(stream, count)
-        async with raw(*([] if count else [first]), last) as server:
-            async with InsightsSession(ANYONE, base_url=server.base_url) as session:
-                found += await taken(session.participants(SID, resume=stream.cursor))
+        async with serving(first, last) as session, session.participants(SID) as stream:
+            found = await taken(stream, count)
+        async with serving(*([] if count else [first]), last) as session:
+            found += await taken(session.participants(SID, resume=stream.cursor))
         assert found == ["CP0", "CP1", "CP2"]
 
 
@@ -373,14 +399,14 @@ async def test_resume_at_a_long_page_token(size):
     ],
 )
 def test_page_sizes_that_are_exact(query, offset, page_size, expected):
-    """Another page size is used where the place in it is known: on the list's first page."""
-    cursor = cursor_of(FIRST, next_page(query), offset, CP)
+    """Another page size is used if the index in it is known: on the list's first page."""
+    cursor = encoded(FIRST, query, offset, CP)
     first = first_page(SID, label=LABEL, page_size=page_size)
 
-    goes_on = resumed(first, cursor, page_size=page_size)
+    goes_on = decoded(first, cursor, page_size=page_size)
     assert (goes_on.request.query, goes_on.offset) == (expected, offset)
-    assert goes_on.verifies(CP)
-    assert not goes_on.verifies(SID)
+    assert goes_on.matches(CP)
+    assert not goes_on.matches(SID)
 
 
 @pytest.mark.parametrize(
@@ -395,12 +421,12 @@ def test_page_sizes_that_are_exact(query, offset, page_size, expected):
     ],
 )
 def test_page_sizes_that_are_not_exact(query, offset, page_size):
-    """A page size in which nothing says where the list goes on is refused, with a remedy."""
-    cursor = cursor_of(FIRST, next_page(query), offset, CP)
+    """A page size in which the index is unknown is refused, with a remedy."""
+    cursor = encoded(FIRST, query, offset, CP)
     first = first_page(SID, label=LABEL, page_size=page_size)
 
     with pytest.raises(InvalidRequestError, match="Leave page_size out to go on") as caught:
-        resumed(first, cursor, page_size=page_size)
+        decoded(first, cursor, page_size=page_size)
     assert place_of(first, cursor)[1] == offset
     assert "Ann" not in str(caught.value)
 
@@ -408,7 +434,7 @@ def test_page_sizes_that_are_not_exact(query, offset, page_size):
 @pytest.mark.parametrize("count", range(13))
 @pytest.mark.parametrize("page_size", [1, 2, 5, 7, 1000])
 async def test_resume_with_a_page_size(fake, session, count, page_size):
-    """A list goes on in pages of the size that was asked for, or says that it cannot."""
+    """A list is resumed in pages of the caller's size, or that is refused."""
     sid = fake.add_conference(participants=12)
     everyone = sids(fake.records(sid))
     async with session.participants(sid, page_size=5) as stream:
@@ -425,12 +451,12 @@ async def test_resume_with_a_page_size(fake, session, count, page_size):
         assert fake.requests == []
 
 
-def test_a_label_to_put_back_that_nobody_gave():
-    """A cursor that wants a label put back is refused by a list without one."""
+def test_a_cursor_with_a_label_that_the_list_lacks():
+    """A cursor with a label cut out is refused by a list without a label."""
     bare = first_page(SID)
 
     with pytest.raises(InvalidRequestError, match="another label"):
-        resumed(bare, made(2, b"Label= &Page=1", first=bare))
+        decoded(bare, made(2, b"Label= &Page=1", first=bare))
 
 
 # --- Streams that go on ---
@@ -438,6 +464,24 @@ def test_a_label_to_put_back_that_nobody_gave():
 
 def sids(records):
     return [each["participant_sid"] for each in records]
+
+
+@asynccontextmanager
+async def serving(*replies, **options):
+    """Yield a session whose server answers the n-th request with the n-th reply."""
+    async with raw(*replies) as server:
+        async with InsightsSession(ANYONE, base_url=server.base_url, **options) as session:
+            yield session
+
+
+async def read_on(stream, by_page, found):
+    """Append the SIDs of the next records to `found`, until the stream ends or fails."""
+    if by_page:
+        async for page in stream.pages():
+            found += [each.participant_sid for each in page.records]
+    else:
+        async for record in stream:
+            found.append(record.participant_sid)
 
 
 async def taken(stream, count=None):
@@ -453,7 +497,7 @@ async def taken(stream, count=None):
 
 @pytest.mark.parametrize("count", range(14))
 async def test_resume_at_every_record(fake, session, count):
-    """Stopped after any number of records, on any page, a list goes on with the very next."""
+    """A list that stopped after any record, on any page, is resumed with the next one."""
     sid = fake.add_conference(participants=12)
     everyone = sids(fake.records(sid))
     async with session.participants(sid, page_size=5) as stream:
@@ -489,19 +533,14 @@ def page_before(query, *records):
 @pytest.mark.parametrize("failing", range(4))
 @pytest.mark.parametrize("by_page", [False, True])
 async def test_resume_after_every_failing_page(failing, by_page):
-    """Whichever page fails, the error's cursor leads on to it; nothing is lost or comes twice."""
+    """Whichever page fails, the error's cursor resumes at it; no record is lost or repeated."""
     pages, everyone = pages_of(20, 5)
     pages.insert(failing, http(b"{}", "404 Not Found"))
     found = []
-    async with raw(*pages) as server, InsightsSession(ANYONE, base_url=server.base_url) as session:
+    async with serving(*pages) as session:
         stream = session.participants(SID)
         with pytest.raises(NotFoundError) as caught:
-            if by_page:
-                async for page in stream.pages():
-                    found += [each.participant_sid for each in page.records]
-            else:
-                async for record in stream:
-                    found.append(record.participant_sid)
+            await read_on(stream, by_page, found)
         assert found == everyone[: 5 * failing]
         assert caught.value.cursor == stream.cursor
         rest = session.participants(SID, resume=caught.value.cursor)
@@ -512,13 +551,13 @@ async def test_resume_after_every_failing_page(failing, by_page):
 @pytest.mark.parametrize("failing", [1, 2, 3])
 @pytest.mark.parametrize("before", [0, 3])
 async def test_resume_a_list_that_was_awaited(failing, before):
-    """Of an awaited list that failed nothing was handed out, and so the cursor names all of it."""
+    """An awaited list that failed delivered nothing, so its cursor names all of it."""
     pages, everyone = pages_of(20, 5)
     pages[failing] = http(b"{}", "404 Not Found")
-    async with raw(*pages) as server, InsightsSession(ANYONE, base_url=server.base_url) as session:
+    async with serving(*pages) as session:
         stream = session.participants(SID)
         found = await taken(stream, before)
-        for _ in range(2):  # asking again is told the same, and not that there is no more
+        for _ in range(2):  # the second call raises the same
             with pytest.raises(NotFoundError) as caught:
                 await stream
             assert caught.value.cursor == stream.cursor
@@ -526,14 +565,13 @@ async def test_resume_a_list_that_was_awaited(failing, before):
         with pytest.raises(InvalidRequestError, match="closed before its end") as closed:
             await stream
         assert closed.value.cursor == stream.cursor
-    async with raw(*pages_of(20, 5)[0]) as server:
-        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
-            rest = await taken(session.participants(SID, resume=stream.cursor))
+    async with serving(*pages_of(20, 5)[0]) as session:
+        rest = await taken(session.participants(SID, resume=stream.cursor))
     assert found + rest == everyone
 
 
 async def test_resume_a_list_whose_await_was_cancelled(fake, session):
-    """A timeout around an awaited list loses no record, nor makes a short list of it."""
+    """A timeout around an awaited list loses no record, and never gives a short list."""
     sid = fake.add_conference(participants=3)
     stream = session.participants(sid, page_size=1)
     asking = asyncio.ensure_future(stream.all())
@@ -552,7 +590,7 @@ async def test_resume_a_list_whose_await_was_cancelled(fake, session):
 @pytest.mark.parametrize("bad", range(7))
 @pytest.mark.parametrize("by_page", [False, True])
 async def test_resume_at_every_bad_record(fake, session, bad, by_page):
-    """A record that is not what it should be is where the error's cursor leads to."""
+    """The error of a bad record has a cursor that names this record."""
     records = [{"participant_sid": f"CP{index}"} for index in range(7)]
     broken = [*records]
     broken[bad] = {**records[bad], "duration_seconds": "12"}
@@ -560,12 +598,7 @@ async def test_resume_at_every_bad_record(fake, session, bad, by_page):
     found = []
     stream = session.participants(sid, page_size=3)
     with pytest.raises(ResponseError, match=rf"participants\[{bad % 3}\]") as caught:
-        if by_page:
-            async for page in stream.pages():
-                found += [each.participant_sid for each in page.records]
-        else:
-            async for record in stream:
-                found.append(record.participant_sid)
+        await read_on(stream, by_page, found)
 
     assert found == sids(records[:bad])
     assert caught.value.cursor == stream.cursor
@@ -576,8 +609,8 @@ async def test_resume_at_every_bad_record(fake, session, bad, by_page):
 
 
 @pytest.mark.parametrize("bad", range(3))
-async def test_what_is_all_or_none_leads_past_no_good_record(fake, session, bad):
-    """Where no record was delivered, no cursor leads past the good ones before a bad one."""
+async def test_an_awaited_list_skips_no_good_record(fake, session, bad):
+    """If no record was delivered, no cursor skips the good ones before a bad one."""
     records = [{"participant_sid": f"CP{index}"} for index in range(3)]
     records[bad] |= {"duration_seconds": "12"}
     sid = fake.add_conference(records)
@@ -595,7 +628,7 @@ async def test_what_is_all_or_none_leads_past_no_good_record(fake, session, bad)
 
 
 async def test_resume_by_page(fake, session):
-    """Between pages a cursor leads to the next, and a resumed page holds what is left of it."""
+    """Between pages the cursor names the next page; a resumed page has its remaining records."""
     sid = fake.add_conference(participants=10)
     everyone = sids(fake.records(sid))
     stream = session.participants(sid, page_size=4)
@@ -624,7 +657,7 @@ async def test_resume_by_page(fake, session):
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 5, 6, 12])
 async def test_resume_beyond_a_limit(fake, session, limit):
-    """A list that was cut by `limit` goes on where it was cut, with a limit of its own."""
+    """A list that `limit` ended is resumed there, with a limit of its own."""
     sid = fake.add_conference(participants=12)
     everyone = sids(fake.records(sid))
     async with session.participants(sid, page_size=5, limit=limit) as stream:
@@ -637,7 +670,7 @@ async def test_resume_beyond_a_limit(fake, session, limit):
 
 
 async def test_resume_with_filters(fake, session):
-    """A filtered list goes on under the same filters, and its cursors do not tell the label."""
+    """A filtered list is resumed with the same filters, and its cursors do not show the label."""
     records = [{"participant_sid": f"CP{each}", "label": LABEL} for each in range(5)]
     sid = fake.add_conference([*records, {"participant_sid": "CP9", "label": "else"}])
     async with session.participants(sid, label=LABEL, page_size=2) as stream:
@@ -654,34 +687,22 @@ async def test_resume_with_filters(fake, session):
     assert len(fake.requests) == sent
 
 
-async def test_a_page_that_became_shorter(fake, session):
-    """A page that no longer reaches to the cursor's place is an error, not a silent gap."""
-    records = [{"participant_sid": f"CP{index}"} for index in range(5)]
-    sid = fake.add_conference(records)
-    async with session.participants(sid) as stream:
-        await taken(stream, 3)
-
-    fake.add_conference(records[:2], conference_sid=sid)
-    again = session.participants(sid, resume=stream.cursor)
-    for _ in range(2):
-        with pytest.raises(PaginationError, match="shorter than it was") as caught:
-            await anext(again)
-        assert caught.value.cursor == stream.cursor
-    await again.aclose()
-
-
 @pytest.mark.parametrize("count", [1, 3, 5, 7])
-async def test_a_page_in_another_order(fake, session, count):
-    """A page that has another record before the cursor's place is an error, not a silent loss."""
+@pytest.mark.parametrize("how", ["shorter", "in another order"])
+async def test_a_page_that_changed(fake, session, how, count):
+    """If the page to resume on has changed, that is an error, not a silent gap."""
     sid = fake.add_conference(participants=8)
     records = fake.records(sid)
     async with session.participants(sid, page_size=4) as stream:
         await taken(stream, count)
 
-    fake.add_conference([*reversed(records)], conference_sid=sid)
+    shorter = records[: count - 1]
+    changed = shorter if how == "shorter" else [*reversed(records)]
+    words = "shorter than it was" if how == "shorter" else "another record"
+    fake.add_conference(changed, conference_sid=sid)
     rest = session.participants(sid, resume=stream.cursor)
     for _ in range(2):
-        with pytest.raises(PaginationError, match="list changed") as caught:
+        with pytest.raises(PaginationError, match=f"list changed.*{words}") as caught:
             await anext(rest)
         assert caught.value.cursor == stream.cursor
     await rest.aclose()
@@ -690,17 +711,16 @@ async def test_a_page_in_another_order(fake, session, count):
 
 
 async def test_a_loop_is_found_after_resuming():
-    """A next link to the list's first page is a loop, wherever the list was resumed."""
+    """A next link to the list's first page is a loop, also if the list was resumed."""
     links = (("Page=1", "CP1"), *[("Page=2", "CP2")] * 2, ("PageSize=1000", "CP3"))
     pages = (http(page_before(link, {"participant_sid": sid})) for link, sid in links)
-    async with raw(*pages) as server:  # the second is asked for ahead
-        async with InsightsSession(ANYONE, base_url=server.base_url) as session:
-            async with session.participants(SID) as stream:
-                await taken(stream, 1)
-            async with session.participants(SID, resume=stream.cursor) as rest:
-                await taken(rest, 2)
-                with pytest.raises(PaginationError, match="pagination is in a loop"):
-                    await taken(rest)
+    async with serving(*pages) as session:  # the second page is requested ahead
+        async with session.participants(SID) as stream:
+            await taken(stream, 1)
+        async with session.participants(SID, resume=stream.cursor) as rest:
+            await taken(rest, 2)
+            with pytest.raises(PaginationError, match="pagination is in a loop"):
+                await taken(rest)
 
 
 # --- Errors carry it ---
@@ -723,31 +743,28 @@ async def test_a_loop_is_found_after_resuming():
     ],
 )
 async def test_every_error_carries_the_cursor(reply, options, error):
-    """Errors of all kinds say where to go on, through copy and pickle."""
+    """Errors of all kinds carry the cursor, also when copied or pickled."""
     (first, last), everyone = pages_of(4, 2)
     # aiohttp itself asks once more where a connection breaks.
-    async with raw(first, reply, reply) as server:
-        one = RetryPolicy(max_attempts=1)
-        async with InsightsSession(
-            ANYONE, base_url=server.base_url, retry=one, timeout=1
-        ) as session:
-            stream = session.participants(SID, **options)
-            found = await taken(stream, 2)
-            for _ in range(2):
-                with pytest.raises(error) as caught:
-                    await anext(stream)
-                assert caught.type is error
-                assert caught.value.cursor == stream.cursor
-            await stream.aclose()
-        for kept in (copy.copy(caught.value), pickle.loads(pickle.dumps(caught.value))):
-            assert kept.cursor == stream.cursor
-            assert kept.conference_sid == SID
-    async with raw(last) as server, InsightsSession(ANYONE, base_url=server.base_url) as session:
+    one = RetryPolicy(max_attempts=1)
+    async with serving(first, reply, reply, retry=one, timeout=1) as session:
+        stream = session.participants(SID, **options)
+        found = await taken(stream, 2)
+        for _ in range(2):
+            with pytest.raises(error) as caught:
+                await anext(stream)
+            assert caught.type is error
+            assert caught.value.cursor == stream.cursor
+        await stream.aclose()
+    for kept in (copy.copy(caught.value), pickle.loads(pickle.dumps(caught.value))):
+        assert kept.cursor == stream.cursor
+        assert kept.conference_sid == SID
+    async with serving(last) as session:
         assert found + await taken(session.participants(SID, resume=stream.cursor)) == everyone
 
 
 async def test_misuse_and_closing_carry_the_cursor(fake):
-    """Two at once, and a session closed in the middle, leave a cursor that leads on."""
+    """After two tasks asked at once, or the session was closed, the cursor can be resumed."""
     sid = fake.add_conference(participants=3)
     fake.latency = 0.01
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
@@ -774,7 +791,7 @@ async def test_misuse_and_closing_carry_the_cursor(fake):
 
 
 async def test_an_error_before_anything_was_asked_for_has_no_cursor(session):
-    """What is refused before there is a list carries no cursor."""
+    """An error raised before there is a list carries no cursor."""
     with pytest.raises(InvalidRequestError) as caught:
         session.participants("CF1")
 
@@ -782,10 +799,10 @@ async def test_an_error_before_anything_was_asked_for_has_no_cursor(session):
 
 
 async def test_a_cursor_outlives_the_session():
-    """Another session, in another process if need be, goes on from the string alone."""
-    async with raw(http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))) as one:
-        async with InsightsSession(ANYONE, base_url=one.base_url) as session:
-            async with session.participants(SID) as stream:
-                assert await taken(stream, 1) == ["CP1"]
-        async with InsightsSession(("AC2", "other"), base_url=one.base_url) as session:
-            assert await taken(session.participants(SID, resume=stream.cursor)) == ["CP2"]
+    """Another session can resume from the string alone, also with the SID in capitals."""
+    page = http(last_page({"participant_sid": "CP1"}, {"participant_sid": "CP2"}))
+    async with serving(page) as session, session.participants(SID) as stream:
+        assert await taken(stream, 1) == ["CP1"]
+    async with serving(page) as session:
+        rest = session.participants("CF" + "A" * 32, resume=stream.cursor)
+        assert await taken(rest) == ["CP2"]

@@ -1,4 +1,4 @@
-"""`deadline=`: seconds over everything that a list takes, on real sockets."""
+"""`deadline=`: seconds for a whole list, on real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def outcomes(error):
 
 
 async def test_attempt(fake):
-    """An attempt that hangs ends with the deadline, is listed, and is not made again."""
+    """The deadline cancels an attempt without a reply; it is listed, and not retried."""
     sid = fake.add_conference(participants=3)
     fake.latency = 3600
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
@@ -42,7 +42,7 @@ async def test_attempt(fake):
 
 
 async def test_body():
-    """A body that never comes to its end ends with the deadline."""
+    """The deadline ends the reading of a body without an end."""
     async with raw(http(b'{"meta": ', length=1000)) as server:
         async with InsightsSession(("AC1", "x"), base_url=server.base_url) as session:
             with pytest.raises(DeadlineExceededError):
@@ -52,7 +52,7 @@ async def test_body():
 
 
 async def test_queueing(fake):
-    """Waiting for a slot counts; what never began is not listed."""
+    """Waiting for a slot counts; an attempt that was never made is not listed."""
     sid = fake.add_conference(participants=3)
     fake.latency = 0.6
     async with InsightsSession(
@@ -69,7 +69,7 @@ async def test_queueing(fake):
 
 
 async def test_waits(fake):
-    """A wait that would pass the deadline is not begun, and the reason for it is listed."""
+    """The list does not wait past the deadline for a retry; the failed attempt is listed."""
     sid = fake.add_conference(participants=3)
     fake.fail_next(503, retry_after=50)
     began = time.monotonic()
@@ -84,7 +84,7 @@ async def test_waits(fake):
 
 
 async def test_retries_within_it(fake):
-    """Failures that leave time are retried as ever."""
+    """Failures before the deadline are retried."""
     sid = fake.add_conference(participants=3)
     fake.fail_next(503, times=2)
     retry = RetryPolicy(base_delay=0.001)
@@ -93,12 +93,12 @@ async def test_retries_within_it(fake):
 
 
 async def test_pages(fake, session):
-    """What arrived in time is handed out after the deadline, too; then nothing more is sent."""
+    """Pages that arrived in time are delivered after the deadline; then nothing is sent."""
     sid = fake.add_conference(participants=9)
     everyone = [each["participant_sid"] for each in fake.records(sid)]
     stream = session.participants(sid, page_size=3, deadline=1)
     found = [(await anext(stream)).participant_sid]
-    await asyncio.sleep(1.1)  # page 1 is there, and page 2 is not asked for
+    await asyncio.sleep(1.1)  # page 1 has come, and page 2 is not requested
     with pytest.raises(DeadlineExceededError) as caught:
         async for participant in stream:
             found.append(participant.participant_sid)
@@ -112,7 +112,7 @@ async def test_pages(fake, session):
 
 
 async def test_it_starts_with_the_first_record(fake, session):
-    """A stream can be made long before it is read."""
+    """The deadline starts when the first record is asked for, not when the stream is made."""
     sid = fake.add_conference(participants=3)
     stream = session.participants(sid, deadline=1)
     await asyncio.sleep(1.1)
@@ -122,7 +122,7 @@ async def test_it_starts_with_the_first_record(fake, session):
 
 @pytest.mark.parametrize("deadline", [None, 30])
 async def test_composes_with_a_timeout_around_it(fake, deadline):
-    """A timeout of the caller's own ends the wait alone: the list goes on, each record once."""
+    """A timeout of the caller ends only the wait: the list goes on, each record once."""
     sid = fake.add_conference(participants=4)
     fake.latency = 0.1
     found, timeouts = [], 0
@@ -137,7 +137,7 @@ async def test_composes_with_a_timeout_around_it(fake, deadline):
             except StopAsyncIteration:
                 break
 
-    assert timeouts  # how many is up to the machine
+    assert timeouts  # their number depends on the machine
     assert [each.participant_sid for each in found] == [
         each["participant_sid"] for each in fake.records(sid)
     ]
@@ -146,7 +146,7 @@ async def test_composes_with_a_timeout_around_it(fake, deadline):
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), "5", True])
 async def test_bad_deadlines(fake, session, deadline):
-    """A deadline that is no positive, finite number is refused before anything is sent."""
+    """A deadline that is not a positive, finite number is refused before anything is sent."""
     with pytest.raises(InvalidRequestError, match="deadline must be"):
         session.participants(SID, deadline=deadline)
 
@@ -154,7 +154,7 @@ async def test_bad_deadlines(fake, session, deadline):
 
 
 async def test_a_timeout_that_is_a_defect(fake, session):
-    """A TimeoutError of our own code is a defect: it is neither hidden nor told as a deadline."""
+    """A TimeoutError of our own code is a defect: it is not hidden, nor taken for a deadline."""
 
     class Broken:
         """A transport with a defect."""
@@ -172,7 +172,7 @@ async def test_a_timeout_that_is_a_defect(fake, session):
 
 
 async def test_many_share_one_loop():
-    """A deadline ends its own list, and no other."""
+    """A deadline ends its own list only."""
     async with raw(...) as silent, raw(http(last_page({}))) as fast:
         async with (
             InsightsSession(("AC1", "x"), base_url=silent.base_url) as waiting,
@@ -189,8 +189,8 @@ async def test_many_share_one_loop():
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
-def test_a_deadline_is_told_as_one(new_loop):
-    """Whatever a loop's timers are like, a deadline that passes is never told as a timeout."""
+def test_a_deadline_is_never_another_timeout(new_loop):
+    """On every event loop, a passed deadline is a DeadlineExceededError, never a timeout."""
 
     async def main():
         async with (

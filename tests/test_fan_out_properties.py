@@ -26,10 +26,9 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._cursors import cursor_of
+from aioparticipants._cursors import CursorCodec
 from aioparticipants._fan_out import _TURNS, FanOut
 from aioparticipants._paging import Pager
-from aioparticipants._requests import first_page
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._structuring import participant
 from aioparticipants._tasks import SessionTasks
@@ -110,7 +109,7 @@ class Server:
 
     def open_list(self, sid):
         self.begun += 1
-        first = first_page(sid)
+        first = PARTICIPANTS.first_request(sid, {})
         pager = Pager(first, first, resource=PARTICIPANTS)
 
         async def fetch(request, sent):
@@ -123,7 +122,7 @@ class Server:
             first,
             fetch=fetch,
             structure=participant,
-            cursor=functools.partial(cursor_of, first),
+            cursor=CursorCodec(first, PARTICIPANTS.cursor_scope).encode,
             tasks=self.tasks,
         )
 

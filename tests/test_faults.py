@@ -604,9 +604,7 @@ async def test_transient_statuses(status, kind):
 )
 async def test_final_statuses(status, kind):
     """Any other status is not retried, not followed, and has its own class."""
-    body = (
-        b"" if status in {204, 304} else SECOND
-    )  # as if it were a success
+    body = b"" if status in {204, 304} else SECOND  # as if it were a success
     labels, error, server = await listed_from(
         FIRST, http(body, f"{status} x", "Location: /elsewhere")
     )

@@ -1,4 +1,4 @@
-"""`on_invalid=` and `cursor_after`, over real sockets: one bad value hides no other record."""
+"""`on_invalid=` and `cursor_after`, over real sockets: one bad value never hides other records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aioparticipants.testing import FakeInsights
 
 COUNT, SIZE = 9, 3
 
-#: What can stand for a label in a record that is no JSON then, or no UTF-8.
+#: Values of a label that make a record invalid JSON or UTF-8.
 MALFORMED = {
     "not a number": b"NaN",
     "infinity": b"-Infinity",
@@ -22,12 +22,12 @@ MALFORMED = {
 }
 UNREADABLE = {name: b'{"label": %s}' % label for name, label in MALFORMED.items()}
 UNREADABLE |= {"null": b"null", "number": b"7", "string": b'"}, {"'}
-#: What is a record, with a value that is none of its field's.
+#: A record with values of the wrong type.
 MISFIT = b'{"participant_sid": "%s", "label": 7, "metrics": {"inbound": {"mos": "4.2"}}}'
 
 
 class Damaged(FakeInsights):
-    """A fake that serves other bytes than JSON in place of some records."""
+    """A fake that serves other bytes in place of some records."""
 
     def __init__(self):
         super().__init__()
@@ -77,8 +77,8 @@ def sids(records):
 @pytest.mark.parametrize("by", ["record", "page"])
 @pytest.mark.parametrize("at", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("how", ["misfit", *UNREADABLE])
-async def test_going_on_behind_a_bad_record(fake, session, conference, how, at, by):
-    """The error is final and comes after all good records; its `cursor_after` leads to the rest."""
+async def test_resuming_behind_a_bad_record(fake, session, conference, how, at, by):
+    """The error is final and comes after all good records; `cursor_after` resumes at the rest."""
     sid, everyone = conference
     damaged(fake, everyone[at], how)
     found, errors, cursor = [], [], None
@@ -102,7 +102,7 @@ async def test_going_on_behind_a_bad_record(fake, session, conference, how, at, 
     assert error.path.startswith(f"participants[{at % SIZE}]")
     assert (error.transient, error.conference_sid) == (False, sid)
     assert error.request_id is not None
-    # What the error's own cursor names is the bad record itself, for as long as it is bad.
+    # The error's own cursor names the bad record itself, as long as it is bad.
     again = session.participants(sid, resume=error.cursor)
     with pytest.raises(ResponseError) as caught:
         await anext(again)
@@ -113,7 +113,7 @@ async def test_going_on_behind_a_bad_record(fake, session, conference, how, at, 
 
 
 async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, conference):
-    """However a record is bad, its page was asked for once, and the error made no retry."""
+    """A bad record never causes a second request for its page, nor a retry."""
     sid, everyone = conference
     damaged(fake, everyone[4], "not a number")
     with pytest.raises(ResponseError) as caught:
@@ -129,8 +129,8 @@ async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, confe
 @pytest.mark.parametrize("by", ["record", "page", "await", "fan-out", "merged"])
 @pytest.mark.parametrize("at", [0, 1, 4, 8])
 @pytest.mark.parametrize("how", [*UNREADABLE])
-async def test_keeping_on_past_an_unreadable_record(fake, session, conference, how, at, by):
-    """With "keep" the list goes on by itself; each unreadable record is noted with its place."""
+async def test_passing_an_unreadable_record(fake, session, conference, how, at, by):
+    """With "keep" the list goes on; each unreadable record is in `problems` with its index."""
     sid, everyone = conference
     damaged(fake, everyone[at], how)
     if by in {"fan-out", "merged"}:
@@ -151,7 +151,7 @@ async def test_keeping_on_past_an_unreadable_record(fake, session, conference, h
         else:
             found = []
             async for each in stream:
-                # It is noted as the cursor passes it, and not before.
+                # It is noted when the cursor passes it, not before.
                 assert bool(stream.problems) == (everyone.index(each.participant_sid) >= at - 1)
                 found.append(each)
         problems = stream.problems
@@ -168,7 +168,7 @@ async def test_keeping_on_past_an_unreadable_record(fake, session, conference, h
 
 @pytest.mark.parametrize("by", ["stream", "fan-out"])
 async def test_keeping_a_wrong_value(fake, session, conference, by):
-    """With "keep" a field of the wrong type is None, its value is in `extra`, and is named."""
+    """With "keep" a field of the wrong type is None, in `problems`, and its value in `extra`."""
     sid, everyone = conference
     damaged(fake, everyone[4], "misfit")
     if by == "stream":
@@ -188,8 +188,8 @@ async def test_keeping_a_wrong_value(fake, session, conference, by):
     assert all(each.problems == () for each in found if each is not kept)
 
 
-async def test_cursors_around_what_was_passed_over(fake, session, conference):
-    """With "keep" the cursor is exact on either side of an unreadable record, and verifies."""
+async def test_cursors_around_unreadable_records(fake, session, conference):
+    """With "keep" the cursor is exact before and behind an unreadable record."""
     sid, everyone = conference
     damaged(fake, everyone[1], "not a number")
     damaged(fake, everyone[3], "null")
@@ -205,8 +205,8 @@ async def test_cursors_around_what_was_passed_over(fake, session, conference):
 
 
 @pytest.mark.parametrize("limit", range(COUNT + 1))
-async def test_a_limit_counts_what_cannot_be_read(fake, session, conference, limit):
-    """`limit` is the number of records of the list that are gone through, readable or not."""
+async def test_a_limit_counts_unreadable_records(fake, session, conference, limit):
+    """`limit` counts all records of the list, readable or not."""
     sid, everyone = conference
     damaged(fake, everyone[1], "not a number")
     stream = session.participants(sid, page_size=SIZE, limit=limit, on_invalid="keep")
@@ -217,8 +217,8 @@ async def test_a_limit_counts_what_cannot_be_read(fake, session, conference, lim
     assert len(fake.requests) == -(-limit // SIZE)
 
 
-async def test_what_cannot_be_read_to_its_end(fake, session, conference):
-    """Where it cannot be told where a record ends, that is an error in either mode."""
+async def test_a_record_without_an_end(fake, session, conference):
+    """A record whose end cannot be found is an error in both modes."""
     sid, everyone = conference
     fake.damage[everyone[1]] = b'{"label": "never ends}'
     for on_invalid in ("raise", "keep"):
@@ -232,8 +232,8 @@ async def test_what_cannot_be_read_to_its_end(fake, session, conference):
         assert stream.problems == ()
 
 
-async def test_an_awaited_list_leads_past_nothing(fake, session, conference):
-    """Of an awaited list the good records were not delivered, so its error leads past none."""
+async def test_an_awaited_list_skips_nothing(fake, session, conference):
+    """An awaited list delivered no record, so its error's cursor skips none."""
     sid, everyone = conference
     damaged(fake, everyone[4], "misfit")
     with pytest.raises(ResponseError) as caught:
@@ -243,8 +243,8 @@ async def test_an_awaited_list_leads_past_nothing(fake, session, conference):
     assert sids(await session.participants(sid, resume=caught.value.cursor)) == everyone
 
 
-async def test_a_failed_await_notes_nothing(fake, session, conference):
-    """An awaited list that failed keeps no notes, as nothing of it was delivered."""
+async def test_a_failed_await_has_no_problems(fake, session, conference):
+    """An awaited list that failed has no `problems`, as it delivered nothing."""
     sid, everyone = conference
     damaged(fake, everyone[0], "null")
     fake.damage[everyone[4]] = b'{"label": "never ends}'
@@ -254,8 +254,8 @@ async def test_a_failed_await_notes_nothing(fake, session, conference):
     assert stream.problems == ()
 
 
-async def test_closing_keeps_the_notes(fake, session, conference):
-    """What was noted can still be read when the stream is closed; what lies ahead is not noted."""
+async def test_closing_keeps_the_problems(fake, session, conference):
+    """A closed stream keeps its `problems`, without those of records behind its position."""
     sid, everyone = conference
     damaged(fake, everyone[1], "null")
     damaged(fake, everyone[5], "null")
@@ -266,7 +266,7 @@ async def test_closing_keeps_the_notes(fake, session, conference):
 
 
 @pytest.mark.parametrize("wrong", ["KEEP", None, True, "", ["keep"]])
-async def test_other_ways(session, wrong):
+async def test_other_modes(session, wrong):
     """Anything but "raise" and "keep" is refused before anything is sent."""
     for make in (session.participants, session.fan_out):
         with pytest.raises(InvalidRequestError, match="'raise' or 'keep'"):

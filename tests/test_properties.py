@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import functools
 import gc
 import json
 import math
@@ -41,7 +40,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
-from aioparticipants._cursors import Resumed, cursor_of, resumed
+from aioparticipants._cursors import CursorCodec, Position
 from aioparticipants._messages import Request
 from aioparticipants._paging import Pager
 from aioparticipants._resources import PARTICIPANTS
@@ -60,6 +59,7 @@ SID = "CF" + "a" * 32
 PATH = f"/v1/Conferences/{SID}/Participants"
 HOST = "https://insights.twilio.com"
 FIRST = Request(path=PATH, query="Label=a%2Bb&PageSize=50", conference_sid=SID)
+CODEC = CursorCodec(FIRST, PARTICIPANTS.cursor_scope)
 
 
 # --- A loop whose time passes at once ---
@@ -290,7 +290,7 @@ def is_bad(record, *kinds):
 
 def place_of(cursor):
     """Return the request for the page that a cursor names, and the place on it."""
-    goes_on = resumed(FIRST, cursor)
+    goes_on = CODEC.decode(cursor)
     return goes_on.request.query, goes_on.offset
 
 
@@ -303,7 +303,7 @@ class GraphServer:
         self.tasks = SessionTasks()
 
     def stream(self, resume=None, limit=None, *, keep=False):
-        place = Resumed(FIRST, 0, None) if resume is None else resumed(FIRST, resume)
+        place = Position(FIRST) if resume is None else CODEC.decode(resume)
         pager = Pager(FIRST, place.request, resource=PARTICIPANTS)
 
         async def fetch(request, sent):
@@ -318,7 +318,7 @@ class GraphServer:
             place.offset,
             fetch=fetch,
             structure=participant,
-            cursor=functools.partial(cursor_of, FIRST),
+            cursor=CODEC.encode,
             record_sid="label",
             limit=limit,
             keep_invalid=keep,
@@ -729,7 +729,7 @@ class Life(RuleBasedStateMachine):
     # What the streams talk to
 
     def new_stream(self, limit, keep):
-        place = Resumed(FIRST, 0, None) if self.cursor is None else resumed(FIRST, self.cursor)
+        place = Position(FIRST) if self.cursor is None else CODEC.decode(self.cursor)
         pager = Pager(FIRST, place.request, resource=PARTICIPANTS)
         self.came = self.resumed_at = self.number_at(place.request.query, place.offset)
         self.stop = math.inf if limit is None else self.came + limit
@@ -768,7 +768,7 @@ class Life(RuleBasedStateMachine):
             place.offset,
             fetch=fetch,
             structure=number,
-            cursor=functools.partial(cursor_of, FIRST),
+            cursor=CODEC.encode,
             record_sid="label",
             limit=limit,
             keep_invalid=keep,

@@ -48,7 +48,8 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._messages import Request, Response
-from aioparticipants._transport import LARGEST_BODY, Sent, Transport, client_timeout
+from aioparticipants._settings import client_timeout
+from aioparticipants._transport import LARGEST_BODY, Sent, Transport
 
 from .servers import Raw, http, last_page, raw
 from .test_errors import CLASSES

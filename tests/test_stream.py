@@ -1,4 +1,4 @@
-"""The stream's promises, with an event loop and no socket."""
+"""The rules of the stream, with an event loop and no socket."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Source:
             offset,
             fetch=self.fetch,
             structure=structured,
-            cursor=lambda asked, index, _before: f"{asked.query} #{index}",
+            cursor=lambda position: f"{position.request.query} #{position.offset}",
             key="things",
             limit=limit,
             tasks=self.tasks,
@@ -92,6 +92,14 @@ class Source:
 
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
+
+
+async def ask_in_vain(stream):
+    """Ask for a record, and be cancelled. No exception is kept: its traceback holds the stream."""
+    asking = asyncio.ensure_future(anext(stream))
+    await turns()
+    asking.cancel()
+    await asyncio.wait([asking])
 
 
 def structured(raw, key, index):
@@ -135,7 +143,7 @@ async def test_nothing_is_requested_before_the_first_record_is_asked_for():
 
 
 async def test_one_page_ahead():
-    """Page N+1 is asked for before record 1 of page N is handed out, and none beyond it."""
+    """Page N+1 is requested before record 1 of page N is delivered, and no page after it."""
     source = Source("abc", "def", "ghi")
     stream = source.stream()
 
@@ -149,8 +157,8 @@ async def test_one_page_ahead():
     await stream.aclose()
 
 
-async def test_hand_over_does_not_wait_long_for_a_request_that_cannot_leave():
-    """A page is handed out though the next request is stuck before it leaves."""
+async def test_delivery_does_not_wait_long_for_a_request_that_is_not_sent():
+    """A page is delivered although the next request is never sent."""
     source = Source("a", "b", gated=True, free=1)
     source.departs = False
     stream = source.stream()
@@ -166,7 +174,7 @@ async def test_hand_over_does_not_wait_long_for_a_request_that_cannot_leave():
     [(0, "", []), (1, "a", [0]), (3, "abc", [0]), (4, "abcd", [0, 1]), (9, "abcdef", [0, 1])],
 )
 async def test_limit(limit, records, begun):
-    """`limit` records come, and no page is asked for that it makes pointless."""
+    """`limit` records come, and no page is requested that is not needed for them."""
     source = Source("abc", "def")
 
     assert await source.stream(limit) == [*records]
@@ -182,7 +190,7 @@ async def test_await_gives_a_list():
 
 
 async def test_pages():
-    """Pages come whole, with what they say of themselves; empty ones, too."""
+    """Pages come whole, with their metadata; empty ones too."""
     source = Source("abc", "", "d")
     pages = [page async for page in source.stream().pages()]
 
@@ -192,15 +200,15 @@ async def test_pages():
 
 
 async def test_pages_share_the_position():
-    """A page holds what was not handed out one by one, and `limit` cuts the last."""
+    """A page holds the records not delivered one by one, and `limit` shortens the last one."""
     stream = Source("abc", "def").stream(limit=5)
 
     assert await anext(stream) == "a"
     assert [page.records async for page in stream.pages()] == [("b", "c"), ("d", "e")]
 
 
-async def test_large_page_gives_the_loop_its_turns():
-    """A page that is structured at once lets others run meanwhile, and a cancel loses nothing."""
+async def test_a_large_page_lets_other_tasks_run():
+    """While a page is structured other tasks run, and a cancellation loses nothing."""
     stream = Source("x" * 100).stream()
     pages = stream.pages()
     waiting = asyncio.create_task(anext(pages))
@@ -213,25 +221,8 @@ async def test_large_page_gives_the_loop_its_turns():
 
 
 @pytest.mark.parametrize("mode", ["record", "page"])
-async def test_closing_while_the_next_request_leaves(mode):
-    """A stream that is closed in the midst of a hand-over hands out nothing."""
-    source = Source("ab", "c", gated=True, free=1)
-    source.departs = False
-    stream = source.stream()
-    waiting = asyncio.create_task(drained(stream if mode == "record" else stream.pages()))
-    await turns(9)
-    assert (source.begun, waiting.done()) == ([0, 1], False)
-
-    await stream.aclose()
-
-    with pytest.raises(InvalidRequestError, match="closed before its end") as caught:
-        await waiting
-    assert caught.value.cursor == stream.cursor
-
-
-@pytest.mark.parametrize("mode", ["record", "page"])
-async def test_no_consumer_holds_the_loop(mode):
-    """A consumer that never waits lets others run between the records of one page."""
+async def test_no_consumer_blocks_the_loop(mode):
+    """Under a consumer that never waits, other tasks run between the records of one page."""
     stream = Source("x" * 200).stream()
     turns_taken = 0
 
@@ -253,8 +244,8 @@ async def test_no_consumer_holds_the_loop(mode):
     await asyncio.wait([ticking])
 
 
-async def test_cancelled_while_the_loop_has_its_turn():
-    """A consumer that is cancelled as it gives way loses nothing, and is refused a second asker."""
+async def test_cancelled_between_records():
+    """A consumer that is cancelled between records loses nothing; a second one is refused."""
     stream = Source([str(number) for number in range(100)]).stream()
     first = [await anext(stream) for _ in range(32)]
     waiting = asyncio.create_task(anext(stream))
@@ -269,22 +260,8 @@ async def test_cancelled_while_the_loop_has_its_turn():
     assert first + await drained(stream) == [str(number) for number in range(100)]
 
 
-async def test_closed_while_the_loop_has_its_turn():
-    """Whoever gives way as the stream is closed is told so."""
-    stream = Source("x" * 100).stream()
-    for _ in range(32):
-        await anext(stream)
-    waiting = asyncio.create_task(drained(stream))
-    await turns(1)
-    await stream.aclose()
-
-    with pytest.raises(InvalidRequestError, match="closed before its end") as caught:
-        await waiting
-    assert caught.value.cursor == stream.cursor
-
-
-async def test_a_page_says_how_long_it_can_be():
-    """Where a page says that it is shorter than the limit, its records are not counted first."""
+async def test_page_size_limits_the_counting():
+    """If a page cannot reach the limit, its records are not counted before delivery."""
     source = Source("abc", "def")
     source.size = 3
 
@@ -295,25 +272,26 @@ async def test_a_page_says_how_long_it_can_be():
     assert source.begun == [0]
 
 
-async def test_closing_while_a_long_page_is_counted():
-    """Whoever waits for the first of a page's records, while they are counted, is told so."""
-    source = Source("x" * 40_000, "y")  # of fewer, all are looked at in one step
-    stream = source.stream(limit=40_000)
-    waiting = asyncio.create_task(drained(stream))
-    await turns(5)
-    assert (source.begun, waiting.done()) == ([0], False)
-    await stream.aclose()
-
-    with pytest.raises(InvalidRequestError, match="closed before its end") as caught:
-        await waiting
-    assert caught.value.cursor == stream.cursor
-
-
-async def test_closing_while_a_page_is_structured():
-    """Whoever waits for a page while the stream is closed is told so."""
-    stream = Source("x" * 100).stream()
-    waiting = asyncio.create_task(drained(stream.pages()))
-    await turns(4)
+@pytest.mark.parametrize("mode", ["record", "page"])
+@pytest.mark.parametrize(
+    ("records", "limit", "taken", "after"),
+    [
+        pytest.param("ab", None, 0, 9, id="the next request is sent"),
+        # All of a shorter page is looked at in one step.
+        pytest.param("x" * 40_000, 40_000, 0, 5, id="a long page is counted"),
+        pytest.param("x" * 100, None, 32, 1, id="a page is structured"),
+    ],
+)
+async def test_closed_while(records, limit, taken, after, mode):
+    """A consumer that waits for whatever while the stream is closed gets an error, no record."""
+    source = Source(records, "c", gated=True, free=1)
+    source.departs = records != "ab"
+    stream = source.stream(limit)
+    for _ in range(taken):
+        await anext(stream)
+    waiting = asyncio.create_task(drained(stream if mode == "record" else stream.pages()))
+    await turns(after)
+    assert not waiting.done()
     await stream.aclose()
 
     with pytest.raises(InvalidRequestError, match="closed before its end") as caught:
@@ -323,7 +301,7 @@ async def test_closing_while_a_page_is_structured():
 
 @pytest.mark.parametrize("mode", ["records", "pages"])
 async def test_good_records_come_before_a_bad_one(mode):
-    """Everything before a bad record is handed out, then its error, again and again."""
+    """Each record before a bad one is delivered, then its error, on each call."""
     source = Source("ab", ["c", "bad", "d"])
     stream = source.stream()
     good = []
@@ -346,8 +324,8 @@ async def test_good_records_come_before_a_bad_one(mode):
     assert "closed" in repr(stream)
 
 
-async def test_error_of_the_next_page_waits_its_turn():
-    """A page that fails while the one before it is read is told at the boundary."""
+async def test_error_of_the_next_page_comes_after_the_records():
+    """If a page fails while the one before is read, the error comes at the boundary."""
     source = Source("abc", TransportError("reset"))
     stream = source.stream()
     good = []
@@ -361,26 +339,26 @@ async def test_error_of_the_next_page_waits_its_turn():
         await anext(stream)
 
 
-async def test_bad_next_link_waits_its_turn():
-    """What is wrong with the next link is told after the page's records, unless limit ends it."""
-    circle = Failed(PaginationError("round"))
-    stream = Source("ab", follow=circle).stream()
+async def test_bad_next_link_comes_after_the_records():
+    """The error of the next link comes after the page's records, unless `limit` ends the list."""
+    loop = Failed(PaginationError("in a loop"))
+    stream = Source("ab", follow=loop).stream()
 
     assert [await anext(stream), await anext(stream)] == [*"ab"]
     for _ in range(2):
         with pytest.raises(PaginationError):
             await anext(stream)
-    assert await Source("ab", follow=circle).stream(limit=2) == [*"ab"]
+    assert await Source("ab", follow=loop).stream(limit=2) == [*"ab"]
 
 
 async def test_defects_are_not_hidden():
-    """An exception that is none of ours comes through as it is."""
+    """An exception of another package is raised unchanged."""
     with pytest.raises(ZeroDivisionError):
         await anext(Source(ZeroDivisionError()).stream())
 
 
 async def test_cancelled_consumer_goes_on():
-    """A timed-out wait keeps the page in flight: nothing is lost, nothing asked for twice."""
+    """A timed-out wait keeps the page in flight: nothing is lost or requested twice."""
     source = Source("abc", gated=True)
     stream = source.stream()
     for _ in range(3):
@@ -395,7 +373,7 @@ async def test_cancelled_consumer_goes_on():
 
 
 async def test_two_at_once():
-    """A second asker gets an error, and the first its record."""
+    """The second of two tasks gets an error, and the first one its record."""
     source = Source("abc", gated=True)
     stream = source.stream()
     first = asyncio.create_task(anext(stream))
@@ -413,7 +391,7 @@ async def test_two_at_once():
 
 
 async def test_closing_ends_the_page_in_flight():
-    """After the block, or aclose(), no task is left; whoever waited is told so."""
+    """After the block or aclose() no task is left, and a waiting consumer gets an error."""
     source = Source("abc", gated=True)
     async with source.stream() as stream:
         waiting = asyncio.create_task(drained(stream))
@@ -426,7 +404,7 @@ async def test_closing_ends_the_page_in_flight():
 
 
 async def test_closed_by_its_own_page():
-    """A page whose own hook closes the stream goes on; whoever waits is told before it ends."""
+    """A page whose own hook closes the stream goes on; the consumer gets its error first."""
     source, told = Source("ab", gated=True), asyncio.Event()
     stream = source.stream()
 
@@ -453,7 +431,7 @@ async def test_closed_by_its_own_page():
 
 
 async def test_closed_pages_fetch_nothing():
-    """Pages that were closed are at their end, and ask for nothing more."""
+    """Closed pages request nothing more."""
     source = Source("ab", "c")
     stream = source.stream()
     await stream.aclose()
@@ -463,7 +441,7 @@ async def test_closed_pages_fetch_nothing():
 
 
 async def test_closing_survives_cancellation():
-    """A closer that is cancelled, and again, still leaves nothing, and is cancelled at the end."""
+    """A closing task that is cancelled twice still closes all, and then is cancelled."""
     done = asyncio.Event()
 
     async def stubborn():
@@ -489,7 +467,7 @@ async def test_closing_survives_cancellation():
 
 
 async def test_closing_survives_cancellation_on_its_last_turn():
-    """A cancellation on the closer's very last turn is kept, too."""
+    """A cancellation on the last turn of closing is kept too."""
     closer = asyncio.create_task(wait_ignoring_cancellation([]))
     await asyncio.sleep(0)
     closer.cancel()
@@ -511,7 +489,7 @@ async def test_break_is_clean():
 
 
 async def test_drop_needs_no_collector():
-    """The last reference is enough: no cycle keeps a stream alive, not even after an error."""
+    """No reference cycle keeps a stream alive, not even after an error."""
     gc.disable()
     try:
         source = Source("abc", "def", gated=True)
@@ -528,7 +506,7 @@ async def test_drop_needs_no_collector():
 
 @pytest.mark.parametrize("how", ["closed", "dropped", "failed"])
 async def test_what_a_page_has_read_needs_no_collector(how):
-    """What the task of a page holds goes with it, and waits for no collector."""
+    """What the task of a page holds is freed with it, without the garbage collector."""
 
     class Body(bytearray):
         """What was read so far."""
@@ -564,12 +542,7 @@ async def test_drop_in_another_thread():
     asyncio.get_running_loop().set_debug(True)  # it then notices calls from the wrong thread
     source = Source("abc", gated=True)
     holder = [source.stream()]
-    # No exception is caught here: its traceback would hold the stream.
-    asking = asyncio.ensure_future(anext(holder[0]))
-    await turns()
-    asking.cancel()
-    await asyncio.wait([asking])
-    del asking
+    await ask_in_vain(holder[0])
     gc.disable()
     try:
         thread = threading.Thread(target=holder.clear)
@@ -582,16 +555,12 @@ async def test_drop_in_another_thread():
 
 
 def test_drop_after_the_loop_closed(recwarn, caplog):
-    """A stream that outlives its loop is dropped without a sound."""
+    """A stream that outlives its loop is dropped without a warning or log line."""
     loop = asyncio.new_event_loop()
 
     async def begin():
-        source = Source("abc", gated=True)
-        stream = source.stream()
-        asking = asyncio.ensure_future(anext(stream))
-        await turns()
-        asking.cancel()
-        await asyncio.wait([asking])
+        stream = Source("abc", gated=True).stream()
+        await ask_in_vain(stream)
         return stream
 
     stream = loop.run_until_complete(begin())
@@ -624,19 +593,12 @@ async def _exhaust(stream):
         pass
 
 
-def test_closing_on_another_loop_while_the_first_stands():
-    """aclose() on another loop abandons the page there instead of hanging."""
+def test_closing_on_another_loop():
+    """aclose() on another loop cancels the page without waiting for it."""
     loop = asyncio.new_event_loop()
     source = Source("abc", gated=True)
     stream = source.stream()
-
-    async def begin():
-        asking = asyncio.ensure_future(anext(stream))
-        await turns()
-        asking.cancel()
-        await asyncio.wait([asking])
-
-    loop.run_until_complete(begin())
+    loop.run_until_complete(ask_in_vain(stream))
     asyncio.run(stream.aclose())
     loop.run_until_complete(turns())
     loop.close()
@@ -645,7 +607,7 @@ def test_closing_on_another_loop_while_the_first_stands():
 
 
 async def test_session_closing():
-    """Whoever waits while the session closes gets SessionClosedError, then and later."""
+    """A consumer gets SessionClosedError when the session closes, then and later."""
     source = Source("abc", gated=True)
     stream = source.stream()
     waiting = asyncio.create_task(drained(stream))
@@ -661,7 +623,7 @@ async def test_session_closing():
 
 
 async def test_session_closing_keeps_the_good_records():
-    """Records that are already here come before SessionClosedError."""
+    """Records that have arrived come before SessionClosedError."""
     source = Source("abc", "def", "ghi")
     stream = source.stream()
     assert await anext(stream) == "a"
@@ -675,7 +637,7 @@ async def test_session_closing_keeps_the_good_records():
 
 
 async def test_cancelled_from_outside():
-    """A page task that a stranger cancels is an error, not a silent end."""
+    """If other code cancels a page task, that is an error, not a silent end."""
     source = Source("abc", gated=True)
     stream = source.stream()
     waiting = asyncio.create_task(anext(stream))
@@ -688,7 +650,7 @@ async def test_cancelled_from_outside():
 
 
 async def test_cancelled_before_its_first_step():
-    """A page task that is cancelled before it has begun wakes its consumer as well."""
+    """A page task that is cancelled before its first step wakes its consumer too."""
     source = Source("abc")
     stream = source.stream()
     waiting = asyncio.create_task(anext(stream))
@@ -716,7 +678,7 @@ async def test_context():
 
 
 async def test_generator_protocol():
-    """asend(None) asks, other values are refused, athrow() closes and raises."""
+    """asend(None) returns the next record, other values are refused, athrow() closes."""
     stream = Source("abc").stream()
 
     assert await stream.asend(None) == "a"
@@ -728,35 +690,26 @@ async def test_generator_protocol():
         await anext(stream)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ((KeyError("x"),), "x"),
-        ((KeyError, "x"), "x"),
-        ((KeyError, KeyError("x")), "x"),
-        ((KeyError, KeyError("x"), None), "x"),
-    ],
-)
-async def test_athrow_forms(arguments, text):
-    """athrow() takes an exception, or a class and a value, as a generator does."""
-    with pytest.raises(KeyError, match=text):
-        await Source("abc").stream().athrow(*arguments)
-
-
-async def test_athrow_traceback():
-    """athrow() keeps the traceback that it is given."""
+async def test_athrow():
+    """athrow() takes an exception, or a class, a value and a traceback, as a generator does."""
     try:
-        raise KeyError  # noqa: TRY301 - for its traceback
-    except KeyError as error:
+        raise ZeroDivisionError  # noqa: TRY301 - for its traceback
+    except ZeroDivisionError as error:
         traceback = error.__traceback__
-    with pytest.raises(ValueError, match="x") as caught:
-        await Source("abc").stream().athrow(ValueError, ValueError("x"), traceback)
-
-    assert "test_athrow_traceback" in str(caught.traceback[-1])
+    for arguments in [
+        (KeyError("x"),),
+        (KeyError, "x"),
+        (KeyError, KeyError("x")),
+        (KeyError, KeyError("x"), None),
+        (KeyError, KeyError("x"), traceback),
+    ]:
+        with pytest.raises(KeyError, match="x") as caught:
+            await Source("abc").stream().athrow(*arguments)
+        assert ("ZeroDivisionError" in str(caught.traceback[-1])) == (arguments[2:] == (traceback,))
 
 
 async def test_resumed_far_into_a_page():
-    """A list that is resumed far into a page goes on exactly there, as others run meanwhile."""
+    """A list that is resumed far into a page goes on exactly there, while other tasks run."""
     source = Source([str(number) for number in range(100)], "ab")
 
     assert await source.stream(offset=70) == [*map(str, range(70, 100)), "a", "b"]

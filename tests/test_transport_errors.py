@@ -32,7 +32,8 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._messages import Request, Response
-from aioparticipants._transport import Sent, Transport, client_timeout
+from aioparticipants._settings import client_timeout
+from aioparticipants._transport import Sent, Transport
 
 from .servers import handshaking, http, last_page, never_accepting, raw, resetting, stalling
 

@@ -1,4 +1,4 @@
-"""Replies that are pages, but not the ones that were asked for; and lists that lead nowhere."""
+"""Replies with a page of another list, and lists whose pagination never ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUICK = RetryPolicy(base_delay=0.001)
 
 
 def page(sid, *labels, url=None, own_sid=True, following=None):
-    """Return the reply that has a page of a conference."""
+    """Return a reply with a page of a conference."""
     records = [
         {"conference_sid": sid, "label": each} if own_sid else {"label": each} for each in labels
     ]
@@ -35,10 +35,10 @@ def labels(records):
 
 
 @pytest.mark.parametrize("borrowed", [False, True])
-async def test_a_surplus_reply_shifts_no_answer(borrowed):
-    """One reply too many on a kept connection gives no conference the records of another."""
+async def test_an_extra_reply_shifts_no_other(borrowed):
+    """An extra reply on a kept connection gives no conference the records of another."""
     replies = [
-        page(A, "a") + page(A, "a"),  # the second of which nobody asked for
+        page(A, "a") + page(A, "a"),  # the second one without a request
         page(B, "b"),
         page(A, "a"),
         page(B, "b"),
@@ -52,9 +52,9 @@ async def test_a_surplus_reply_shifts_no_answer(borrowed):
             http=http_session if borrowed else None,
         ) as session:
             assert labels(await session.participants(A)) == ["a"]
-            await asyncio.sleep(0.01)  # the surplus reply has come
+            await asyncio.sleep(0.01)  # until the extra reply has come
             found = labels(await session.participants(B))
-            # Each request gets the reply of its turn, so what B has is what the server sent last.
+            # The n-th request gets the n-th reply, so this is the one that the server sent last.
             assert found == ["b"]
     assert server.connections >= 2
 
@@ -71,7 +71,7 @@ async def test_a_surplus_reply_shifts_no_answer(borrowed):
     ids=["record", "both", "address", "upper case", "empty page"],
 )
 async def test_the_page_of_another_conference(wrong):
-    """A page that says it is of another conference is a failed attempt; no record of it comes."""
+    """A page of another conference is a failed attempt; no record of it is delivered."""
     async with raw(wrong, page(B, "b")) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
             assert labels(await session.participants(B)) == ["b"]
@@ -79,7 +79,7 @@ async def test_the_page_of_another_conference(wrong):
 
 
 async def test_always_the_page_of_another_conference():
-    """After the last attempt it is a transient ResponseError that says so, with the attempts."""
+    """After the last attempt it is a transient ResponseError that lists the attempts."""
     async with raw(page(A, "a", url=address(A))) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
             with pytest.raises(ResponseError, match="of another conference") as caught:
@@ -119,8 +119,8 @@ async def test_always_the_page_of_another_conference():
     ],
     ids=["upper case", "lower case", "gateway", "no text", "nested member", "in a string"],
 )
-async def test_what_does_not_say_that_it_is_another(right):
-    """What only looks like another conference's page is delivered."""
+async def test_the_page_of_the_right_conference(right):
+    """A page that only looks like another conference's is delivered."""
     async with raw(right) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
             assert labels(await session.participants(B)) == ["b"]
@@ -134,7 +134,7 @@ def linked(number, *records):
 
 
 async def test_a_page_that_repeats_the_one_before():
-    """A list whose pages repeat ends before a record comes twice, and after two requests."""
+    """If a page repeats the one before, the list fails before a record comes twice."""
     replies = [linked(n, {"participant_sid": "CP1"}, {"participant_sid": "CP2"}) for n in range(9)]
     async with raw(*replies) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url) as session:
@@ -148,7 +148,7 @@ async def test_a_page_that_repeats_the_one_before():
 
 @pytest.mark.parametrize(("count", "ends"), [(250, True), (251, False)])
 async def test_empty_pages(count, ends):
-    """A list may have as many empty pages as a filter can leave, and then ends in an error."""
+    """Up to 250 empty pages in a row are normal; one more is an error."""
     replies = [linked(n) for n in range(1, count + 1)] + [page(A, "a")]
     async with raw(*replies) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url) as session:
@@ -158,7 +158,7 @@ async def test_empty_pages(count, ends):
                 with pytest.raises(PaginationError, match="pages in a row were empty") as caught:
                     await anext(session.participants(A))
                 assert len(server.heads) == count
-                # It is the user's to go on.
+                # The user can go on all the same.
                 rest = session.participants(A, resume=caught.value.cursor)
                 server.replies[:] = [linked(count + 1)] * (count + 1) + [page(A, "a")]
                 assert labels(await rest) == ["a"]

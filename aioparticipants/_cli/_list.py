@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .._requests import base_url_from, base_url_from_env
 from .._session import InsightsSession
+from .._settings import base_url_from, base_url_from_env
 from .._structuring import unstructure_participant
 from ..errors import ResponseError
 from ._proxies import proxy_for

@@ -12,7 +12,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from .._requests import checked_proxy
+from .._settings import checked_proxy
 from ..errors import InvalidRequestError
 
 __all__ = ["proxy_for"]

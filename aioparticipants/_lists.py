@@ -1,0 +1,108 @@
+"""`ListFactory`: opens the lists that one call of a session asks for, one or thousands."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+
+from ._call import ListContext
+from ._cursors import CursorCodec, Position
+from ._paging import Pager
+from ._prefetching import PagesAhead
+from ._stream import RecordStream
+from ._telemetry import ListTelemetry
+from .errors import InvalidRequestError
+from .instrumentation import ConferenceFinished
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ._call import SessionContext
+    from ._messages import Request
+    from ._opentelemetry import Tracer
+    from ._resources import Resource
+    from ._retrying import Deadline
+    from ._tasks import SessionTasks
+    from ._telemetry import SessionTelemetry
+
+__all__ = ["ListFactory"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class ListFactory(Generic[T]):
+    """Opens lists of one resource with the same filters. Nothing is sent before a list is read."""
+
+    session: SessionContext
+    tasks: SessionTasks
+    telemetry: SessionTelemetry
+    tracer: Tracer | None
+    resource: Resource[T]
+    filters: Mapping[str, object]
+    page_size: int | None
+    deadline: Deadline
+    keep_invalid: bool
+
+    def first_request(self, conference_sid: str, *, limit: int | None = None) -> Request:
+        """Return the request for the first page of a conference's list.
+
+        Raises:
+            InvalidRequestError: the API cannot accept the SID, a filter or the page size.
+        """
+        return self.resource.first_request(
+            conference_sid, self.filters, page_size=self.page_size, limit=limit
+        )
+
+    def open(
+        self, conference_sid: str, *, limit: int | None = None, resume: str | None = None
+    ) -> tuple[RecordStream[T], PagesAhead]:
+        """Return the list of a conference, and its pages.
+
+        Raises:
+            InvalidRequestError: as above, or `resume` is not a cursor of this list.
+        """
+        first = self.first_request(conference_sid, limit=limit)
+        codec = CursorCodec(first, self.resource.cursor_scope)
+        start = Position(first)
+        if resume is not None:
+            start = codec.decode(resume, page_size=self.page_size)
+        telemetry = ListTelemetry(
+            self.telemetry.emit, first.conference_sid, clock=time.monotonic, tracer=self.tracer
+        )
+        calls = ListContext(
+            session=self.session,
+            pager=Pager(first, start.request, resource=self.resource),
+            resource=self.resource,
+            deadline=self.deadline,
+            resumed=None if resume is None else start.request,
+        )
+        pages = PagesAhead(start.request, calls=calls, tasks=self.tasks, telemetry=telemetry)
+        stream = RecordStream(
+            start,
+            pages=pages,
+            resource=self.resource,
+            cursor=codec.encode,
+            limit=limit,
+            keep_invalid=self.keep_invalid,
+            telemetry=telemetry,
+        )
+        return stream, pages
+
+    def open_in_fan_out(self, conference_sid: str) -> tuple[RecordStream[T], PagesAhead]:
+        """Do as `open`; if the SID is refused, emit an event, as each conference counts."""
+        try:
+            return self.open(conference_sid)
+        except InvalidRequestError as error:
+            self.telemetry.emit(
+                ConferenceFinished(
+                    conference_sid=None,
+                    pages=0,
+                    records=0,
+                    seconds=0.0,
+                    error=type(error).__name__,
+                )
+            )
+            raise

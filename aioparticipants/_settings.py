@@ -1,0 +1,231 @@
+"""The settings of a session: each argument checked once, all in one frozen value. Opens nothing.
+
+1. The base URL is an origin, and https, or http on a loopback host. For a region and an edge, the
+   host is built from words that are matched whole, so neither can name another host.
+2. Each attempt has a time limit in all, to connect, and between bytes, whatever the caller gives.
+3. A proxy sees all of a plain http request: with an http base URL it must be on a loopback host
+   too. Of an https request it sees the host and the port alone (RFC 9110, 9.3.6).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypedDict, cast
+
+import aiohttp
+import attrs
+
+from ._arguments import checked_seconds, checked_whole_number, origin_parts
+from ._credentials import Credentials, credentials_from
+from ._opentelemetry import checked_tracer
+from ._retrying import RetryPolicy
+from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ._opentelemetry import Tracer
+    from .instrumentation import Event
+
+__all__ = [
+    "MAX_CONCURRENCY",
+    "SessionOptions",
+    "Settings",
+    "base_url_from",
+    "base_url_from_env",
+    "checked_proxy",
+    "client_timeout",
+]
+
+#: The default of `max_concurrency`. Twilio refuses by concurrency, and no document names the
+#: ceiling: about 100 an account, by reports. The limiter starts far below and finds it out.
+MAX_CONCURRENCY: Final = 32
+
+#: Seconds: one attempt in all, to connect (TLS included), and without a byte arriving.
+_TOTAL, _CONNECT, _READ = 30.0, 10.0, 20.0
+
+_HOST: Final = "insights.twilio.com"
+_PUBLIC_REGION: Final = "us1"
+_HOST_WORD: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+# No `%`, which some resolvers decode, and none of the other characters that a URL's host may hold.
+_HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class SessionOptions(TypedDict, total=False):
+    """What `InsightsSession` takes besides the credentials."""
+
+    base_url: str | None
+    region: str | None
+    edge: str | None
+    retry: RetryPolicy
+    timeout: float | aiohttp.ClientTimeout | None
+    max_concurrency: int
+    http: aiohttp.ClientSession | None
+    proxy: str | None
+    trace_configs: Sequence[aiohttp.TraceConfig]
+    limiter: object
+    on_event: Callable[[Event], object] | None
+    tracer: Tracer | None
+
+
+def client_timeout(given: float | aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
+    """Return the time limits of one attempt: `given` in all, and a default for what is not given.
+
+    Raises:
+        InvalidRequestError: the total is not a positive number of seconds.
+    """
+    total = _TOTAL if given is None else given
+    base = aiohttp.ClientTimeout(sock_connect=_CONNECT)  # aiohttp's own default is longer
+    if isinstance(given, aiohttp.ClientTimeout):
+        total, base = cast("float", given.total), given
+    checked_seconds(total, "timeout (one attempt in all)", positive=True)
+    for part in ("connect", "sock_connect", "sock_read", "ceil_threshold"):
+        checked_seconds(getattr(base, part), f"timeout.{part}", optional=True)
+    return attrs.evolve(
+        base,
+        total=float(cast("float", total)),
+        sock_connect=base.sock_connect or _CONNECT,
+        sock_read=base.sock_read or _READ,
+    )
+
+
+def base_url_from(base_url: str | None, *, region: str | None, edge: str | None) -> str:
+    """Return the origin that every request goes to: `https://host`, with no slash at the end.
+
+    A region has its own host, `insights.{edge}.{region}.twilio.com`, and its own API keys:
+    https://www.twilio.com/docs/global-infrastructure/understanding-twilio-regions
+    The region us1 has the public host, so it needs no edge.
+
+    Raises:
+        InvalidRequestError: the arguments name no safe origin.
+    """
+    if base_url is not None:
+        if region is not None or edge is not None:
+            message = "Give base_url, or region and edge: not both."
+            raise InvalidRequestError(message)
+        return _origin(base_url)
+    if edge is None and region in (None, _PUBLIC_REGION):  # a tuple, as it may be unhashable
+        return f"https://{_HOST}"
+    if edge is None:
+        # Hosts with a region and no edge were switched off on 2026-04-28.
+        message = "A region needs its edge too: region='ie1', edge='dublin'."
+        raise InvalidRequestError(message)
+    region_word = _host_word(_PUBLIC_REGION if region is None else region, "region")
+    return f"https://insights.{_host_word(edge, 'edge')}.{region_word}.twilio.com"
+
+
+def base_url_from_env(environ: Mapping[str, str]) -> str:
+    """Return the origin that the environment names, as `base_url_from` does.
+
+    `TWILIO_INSIGHTS_BASE_URL`, else `TWILIO_REGION` and `TWILIO_EDGE`. An empty variable counts as
+    missing.
+
+    Raises:
+        InvalidRequestError: the variables name no safe origin; the message names them.
+    """
+    base_url = environ.get("TWILIO_INSIGHTS_BASE_URL") or None
+    region, edge = environ.get("TWILIO_REGION") or None, environ.get("TWILIO_EDGE") or None
+    if base_url is not None:  # it wins: the others are for Twilio's own SDKs
+        region = edge = None
+    try:
+        return base_url_from(base_url, region=region, edge=edge)
+    except InvalidRequestError as error:
+        message = str(error)
+    read = "TWILIO_REGION and TWILIO_EDGE" if base_url is None else "TWILIO_INSIGHTS_BASE_URL"
+    message = f"{message} It was read from {read}."
+    raise InvalidRequestError(message)
+
+
+def checked_proxy(proxy: str | None, *, base_url: str) -> str | None:
+    """Return `proxy` if it is None, or an HTTP proxy's URL that may see requests to `base_url`.
+
+    Raises:
+        InvalidRequestError: it is neither.
+    """
+    if proxy is None:
+        return None
+    parts = origin_parts(proxy)
+    if parts is None:
+        message = "proxy must be the URL of an HTTP proxy: http://[user:password@]host[:port]."
+        raise InvalidRequestError(message)
+    if base_url.startswith("http:") and parts.hostname not in _LOOPBACK:
+        message = (
+            "A proxy sees the headers of plain http: proxy must be on a loopback host, as the http "
+            "base_url is; or give an https base_url."
+        )
+        raise InvalidRequestError(message)
+    return proxy
+
+
+def _origin(base_url: str) -> str:
+    parts = origin_parts(base_url)
+    host = None if parts is None else parts.hostname
+    plain = (
+        parts is not None
+        and host is not None
+        and (":" in host or _HOST_NAME.fullmatch(host))
+        and "@" not in parts.netloc
+        and not base_url.endswith(("?", "#"))
+        and (parts.scheme == "https" or host in _LOOPBACK)
+    )
+    if parts is None or host is None or not plain:
+        message = (
+            "base_url must be an origin: https://host[:port], or http on a loopback host; "
+            "no path, query, fragment or credentials."
+        )
+        raise InvalidRequestError(message)
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + ("" if parts.port is None else f":{parts.port}")
+
+
+def _host_word(value: object, name: str) -> str:
+    if isinstance(value, str) and _HOST_WORD.fullmatch(value):
+        return value
+    message = f"{name} must be a word of a-z, 0-9 and inner hyphens, at most 32 long."
+    raise InvalidRequestError(message)
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)  # its repr would show a proxy's password
+class Settings:
+    """The settings of a session, checked; `InsightsSession` says what they mean.
+
+    `on_event` and `limiter` are not among them: the objects that use these check them.
+
+    Raises:
+        InvalidRequestError: a value cannot be used.
+    """
+
+    credentials: Credentials = attrs.field(converter=credentials_from)
+    base_url: str
+    """What `base_url_from` returned."""
+    retry: RetryPolicy
+    timeout: aiohttp.ClientTimeout = attrs.field(converter=client_timeout)
+    max_concurrency: int
+    http: aiohttp.ClientSession | None
+    proxy: str | None
+    trace_configs: Sequence[aiohttp.TraceConfig]
+    tracer: Tracer | None
+
+    def __attrs_post_init__(self) -> None:
+        """Check the values that are used as they are given."""
+        checked_whole_number(self.max_concurrency, "max_concurrency", least=1)
+        checked_proxy(self.proxy, base_url=self.base_url)
+        checked_tracer(self.tracer)
+        _require(self.retry, RetryPolicy, "retry must be a RetryPolicy.")
+        if self.http is not None:
+            _require(
+                self.http, aiohttp.ClientSession, "http must be an aiohttp.ClientSession, or None."
+            )
+        wrong = "trace_configs must be a list or tuple of aiohttp.TraceConfigs."
+        _require(self.trace_configs, (list, tuple), wrong)
+        for each in self.trace_configs:
+            _require(each, aiohttp.TraceConfig, wrong)
+        if self.http is not None and self.trace_configs:
+            message = "Give trace_configs to the borrowed aiohttp session itself."
+            raise InvalidRequestError(message)
+
+
+def _require(value: object, kind: type | tuple[type, ...], message: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidRequestError(message)
