@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import attrs
 
 from . import _structuring
-from ._speed import decode_participants
+from ._msgspec import decode_participants
 from .models import Participant
 
 if TYPE_CHECKING:

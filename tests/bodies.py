@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from aioparticipants._decoding import envelope
-from aioparticipants._shapes import chunk_decoder
-from aioparticipants._speed import decode_participants
+from aioparticipants._msgspec import chunk_decoder, decode_participants
 
 #: By msgspec, to what `json` makes of them.
 decode_records = chunk_decoder(Any)

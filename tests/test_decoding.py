@@ -842,7 +842,7 @@ def test_the_extra_is_picked_once_at_import(missing):
     code = (
         f"import sys; sys.modules['msgspec'] = None if {missing} else __import__('msgspec'); "
         "from aioparticipants import InsightsSession; "
-        "from aioparticipants._speed import decode_participants; "
+        "from aioparticipants._msgspec import decode_participants; "
         f"assert (decode_participants is None) == {missing}"
     )
     ran = subprocess.run(
