@@ -450,7 +450,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         end = start + self._end - self._next
         before = await self._checked_start(page, start)
         enough = _worth_knowing(page, start, end)
-        for _ in page.records.look_ahead(enough):
+        for _ in page.records.scan_ahead(enough):
             await asyncio.sleep(0)
         self._raise_if_closed()
         # From here to the delivery nothing waits: a cancelled consumer finds the page here.
@@ -475,7 +475,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         if self._start is None or start == 0:
             return None
         records, sid = page.records, None
-        for _ in records.walk(start - 1):
+        for _ in records.scan(start - 1):
             await asyncio.sleep(0)
         self._raise_if_closed()
         with suppress(IndexError):  # there is none, or it was passed over already

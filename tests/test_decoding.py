@@ -279,12 +279,12 @@ def test_walking_passes_records_with_pauses(decode, chunk):
     body = {"meta": META, "participants": [*range(200)]}
     records = read(body, decode=decode, chunk=chunk).records
 
-    assert len([*records.walk(70)]) == (2 if chunk else 1)
+    assert len([*records.scan(70)]) == (2 if chunk else 1)
     assert records.known >= 70
     assert records.at(70) == 70
-    assert [*records.walk(70)] == []
+    assert [*records.scan(70)] == []
     assert [records.at(index) for index in range(71, 200)] == [*range(71, 200)]
-    assert [*records.walk()] == []
+    assert [*records.scan()] == []
     assert records.count == 200
 
 
@@ -299,21 +299,21 @@ def test_looking_ahead_passes_no_record(decode, tail, begun):
     for index in range(begun):
         records.at(index)
 
-    assert [*records.look_ahead(1)] == []
+    assert [*records.scan_ahead(1)] == []
     assert 1 <= records.known < 30
-    assert [*records.look_ahead(50)] != []
+    assert [*records.scan_ahead(50)] != []
     assert 50 <= records.known < 80
     assert records.count is None
     assert [records.at(index) for index in range(begun, 10)] == [
         {"a": index} for index in range(begun, 10)
     ]
-    assert [*records.look_ahead(1000)] != []
+    assert [*records.scan_ahead(1000)] != []
     good = tail in {"}", ', "links": []}'}
     assert (records.known, records.count) == (100, 100 if good else None)
     assert [records.at(index) for index in range(10, 100)] == [
         {"a": index} for index in range(10, 100)
     ]
-    assert [*records.look_ahead(1000)] == []
+    assert [*records.scan_ahead(1000)] == []
     assert (records.known, records.count) == (100, 100 if good else None)
     if not good:
         with pytest.raises(ResponseError):
@@ -327,13 +327,13 @@ def test_looking_ahead_over_a_bad_record(decode):
     nan = float("nan")
     records = read(page_of([nan, 1, 2, {"a": nan}, 4], META), decode=decode).records
 
-    assert [*records.look_ahead(4)] == []
+    assert [*records.scan_ahead(4)] == []
     assert (records.known, records.count) == (4, None)
     assert [record_of(records, index, skip=True) for index in range(5)] == [
         MALFORMED, "1", "2", MALFORMED, "4",
     ]  # fmt: skip
     broken = read(page_of([{}, {}, {}], META, bad_at=1).replace("!", '"'), decode=decode).records
-    assert [*broken.look_ahead(3)] == []
+    assert [*broken.scan_ahead(3)] == []
     assert (broken.known, broken.count, broken.at(0)) == (1, None, {})
 
 
@@ -634,9 +634,9 @@ def test_a_list_is_resumed_behind_a_malformed_record(text):
             body, _ = with_record(text, 1)
             records = read(body, decode=decode, chunk=chunk).records
 
-            assert [*records.walk(2)] == []
+            assert [*records.scan(2)] == []
             assert repr(records.at(2)) == repr({"b": [1, {"c": '"'}]})
-            assert [*records.walk()] == []
+            assert [*records.scan()] == []
             assert (records.known, records.count) == (4, 4)
 
 
@@ -646,7 +646,7 @@ def test_walking_stops_where_the_rest_cannot_be_read(decode):
     body, _ = with_record('{"a": "x}', 1)
     records = read(body, decode=decode).records
 
-    assert [*records.walk(3)] == []
+    assert [*records.scan(3)] == []
     assert records.known == 1
     with pytest.raises(ResponseError) as caught:
         records.at(3)
@@ -670,7 +670,7 @@ def test_many_malformed_records_are_linear_work():
     body = Counted(f'{{"meta": {{}}, "participants": [{texts}]}}'.encode())
     records = steps(envelope(body, "participants", None, window=32, chunk=1000)).records
 
-    assert len([*records.walk()]) == 3000 // 32
+    assert len([*records.scan()]) == 3000 // 32
     assert records.count == 3000
     assert body.taken < 20 * len(body)
 
@@ -717,7 +717,7 @@ def test_records_of_null_are_no_records(body, decode):
 
     assert (page.records.known, page.records.count) == (0, 0)
     assert page.members["meta"] == META
-    assert [*page.records.walk(), *page.records.look_ahead(1)] == []
+    assert [*page.records.scan(), *page.records.scan_ahead(1)] == []
     with pytest.raises(IndexError):
         page.records.at(0)
 
