@@ -7,14 +7,13 @@ import contextlib
 import functools
 import gc
 import json
-import os
 import random
 from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aioparticipants import (
@@ -38,10 +37,11 @@ from aioparticipants._tasks import SessionTasks
 from . import watchdog
 from .bodies import read
 from .lists import list_of
+from .profiles import examples
 from .sweeps import STYLES, Canceller, held, own_tasks
 from .sweeps import turns as turns_of
 from .telemetry import until
-from .test_properties import SETTINGS, run, turns
+from .test_properties import run, turns
 
 BAD = {"label": 7}
 
@@ -193,7 +193,7 @@ def judge_records(records, failures, expected, *, whole):
         assert told == {sid: each[1:] for sid, each in expected.items() if each[1] is not None}
 
 
-@settings(SETTINGS, max_examples=150)
+@examples(150)
 @given(
     conferences(),
     st.integers(1, 4),
@@ -253,8 +253,6 @@ def test_any_fan_out_gives_what_the_reference_gives(
 
 
 # --- Over real sockets, and with all that can go wrong at once ---
-
-EXAMPLES = int(os.environ.get("AIOPARTICIPANTS_TEST_EXAMPLES", "100"))
 
 #: What a page can fail with, and what that is told as.
 FAILURES = {
@@ -475,7 +473,7 @@ async def a_server(made):
 
 
 @pytest.mark.parametrize("events", [[None], EVENTS], ids=["by itself", "meanwhile"])
-@settings(SETTINGS, max_examples=EXAMPLES)
+@examples(100)
 @given(st.integers(0, 2**32))
 def test_whatever_happens_a_fan_out_ends_and_tells_the_truth(events, seed):
     """However it is fed, failed, closed or cancelled: it ends, loses nothing, leaves nothing."""

@@ -1,26 +1,23 @@
-"""Properties that hold for every list, every order of events, and every record.
+"""Properties of every list and every order of events.
 
-Hypothesis makes them up, always the same ones: a test that fails here fails everywhere. Nothing
-here opens a socket, and nothing waits: the loops of these tests have a clock that jumps.
+Hypothesis makes the examples; see profiles.py. No test opens a socket or waits: the clock of the
+loop jumps.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import gc
 import json
 import math
-import pickle
 import re
 import selectors
 import threading
-from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -47,26 +44,13 @@ from aioparticipants._paging import Pager
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._structuring import (
     participant,
-    participant_keeping,
-    unstructure_participant,
 )
 from aioparticipants._tasks import SessionTasks
 
 from .bodies import all_of, read
 from .lists import list_of
-
-SETTINGS = settings(
-    derandomize=True,  # no other run than the last one can fail
-    database=None,
-    # To shrink an example can take minutes. Whoever wants the smallest one adds Phase.shrink.
-    phases=[Phase.generate],
-    deadline=None,  # no test asserts a duration
-    suppress_health_check=[
-        HealthCheck.too_slow,
-        # The fixture that looks for leaks looks once, after all examples; each closes its own loop.
-        HealthCheck.function_scoped_fixture,
-    ],
-)
+from .profiles import examples
+from .records import ANYTHING
 
 SID = "CF" + "a" * 32
 PATH = f"/v1/Conferences/{SID}/Participants"
@@ -384,7 +368,7 @@ async def nothing_begins(stream, words):
         assert caught.value.cursor == stream.cursor
 
 
-@settings(SETTINGS, max_examples=400)
+@examples(400)
 @given(graphs(), st.none() | st.integers(0, 8), st.booleans(), st.booleans())
 def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep):
     """Whatever the pages and links, the right records come, the right end, and no other request."""
@@ -406,7 +390,7 @@ def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep)
     run(check())
 
 
-@settings(SETTINGS, max_examples=120)
+@examples(120)
 @given(graphs(), st.none() | st.integers(0, 3))
 def test_a_list_goes_on_at_every_cursor(pages, limit):
     """What came before a cursor and what comes after it are the list, each record once."""
@@ -444,7 +428,7 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
     run(check())
 
 
-@settings(SETTINGS, max_examples=100)
+@examples(100)
 @given(graphs(odd_links=False, bad_records=False, repeating=False), st.data())
 def test_a_list_in_any_pieces_is_the_list(pages, data):
     """A list read in pieces, each resumed where the last one stopped, is the list."""
@@ -467,7 +451,7 @@ def test_a_list_in_any_pieces_is_the_list(pages, data):
     run(check())
 
 
-@settings(SETTINGS, max_examples=120)
+@examples(120)
 @given(graphs(odd_links=False, repeating=False), st.none() | st.integers(1, 4))
 def test_a_list_goes_on_behind_every_bad_record(pages, limit):
     """By `cursor_after` comes what keeping gives in one go: all good records, each once."""
@@ -537,7 +521,7 @@ def test_cancelled_behind_a_bad_record(after):
     run(check())
 
 
-@settings(SETTINGS, max_examples=150)
+@examples(150)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=8, unique=True),
     st.lists(st.integers(0, 9), max_size=8, unique=True),
@@ -564,21 +548,10 @@ def test_a_changed_page_is_noticed(before, after, count):
     run(check())
 
 
-ANYTHING = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
-    | st.text(st.characters(), max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
 META_MEMBERS = ["page", "page_size", "first_page_url", "next_page_url", "url", "key", "new"]
 
 
-@settings(SETTINGS, max_examples=300)
+@examples(300)
 @given(
     st.dictionaries(
         st.sampled_from(["participants", "meta", "x"]),
@@ -1179,374 +1152,4 @@ async def _all_of(stream):
 
 def test_any_order_of_events():
     """Whatever happens in whatever order: no record is lost or twice, and nothing is left."""
-    run_state_machine_as_test(
-        Life, settings=settings(SETTINGS, max_examples=150, stateful_step_count=30)
-    )
-
-
-# --- Records ---
-
-EARLIEST, LATEST = -62135596800000, 253402300799999  # the years 1 to 9999, in milliseconds
-WORDS = ["inbound", "completed", "sip", "large", "complete", "us1", "de1", "unheard-of", ""]
-
-numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-text = st.text(st.characters(), max_size=8)  # lone surrogates are JSON, too
-times = (
-    st.datetimes(timezones=st.just(UTC))
-    .map(lambda time: time.isoformat().replace("+00:00", "Z"))
-    .filter(lambda time: len(time) in {20, 27})
-)
-unknown_values = st.recursive(
-    st.none() | st.booleans() | numbers | text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
-    max_leaves=6,
-)
-
-AVG_MAX = {"avg": numbers, "max": numbers}
-MEDIA = {
-    "total_packets_lost": st.integers(),
-    "total_packets_received": st.integers(),
-    "packet_loss_percentage": numbers,
-    "jitter": AVG_MAX,
-    "latency": AVG_MAX,
-    "mos": numbers,
-    "tags": st.lists(text, max_size=2),
-}
-#: The 27 members of a record, and what may stand in each besides null.
-RECORD = {
-    **dict.fromkeys(
-        [
-            "participant_sid",
-            "label",
-            "conference_sid",
-            "call_sid",
-            "account_sid",
-            "from",
-            "to",
-            "country_code",
-            "url",
-        ],
-        text,
-    ),
-    **dict.fromkeys(
-        [
-            "call_direction",
-            "call_status",
-            "call_type",
-            "jitter_buffer_size",
-            "processing_state",
-            "participant_region",
-            "conference_region",
-        ],
-        st.sampled_from(WORDS) | text,
-    ),
-    **dict.fromkeys(["is_moderator", "is_coach"], st.booleans()),
-    **dict.fromkeys(["join_time", "leave_time"], times),
-    **dict.fromkeys(
-        ["duration_seconds", "outbound_queue_length", "outbound_time_in_queue"], st.integers()
-    ),
-    "coached_participants": st.lists(text, max_size=2),
-    "events": st.dictionaries(text, st.lists(st.integers(EARLIEST, LATEST), max_size=2)),
-    "properties": dict.fromkeys(
-        [
-            "start_conference_on_enter",
-            "end_conference_on_exit",
-            "play_early_media",
-            "early_media",
-            "enter_muted",
-            "beep_on_enter",
-            "beep_on_exit",
-        ],
-        st.booleans(),
-    ),
-    "metrics": {"inbound": MEDIA, "outbound": MEDIA},
-}
-#: Members that are left out where they are null; all others are null where they were left out.
-SOMETIMES = {"tags", "play_early_media", "early_media"}
-
-
-def objects(members):
-    """Make up an object with some of the members, null or not, and at times an unknown one."""
-    known = st.fixed_dictionaries(
-        {},
-        optional={
-            name: st.none() | (objects(member) if isinstance(member, dict) else member)
-            for name, member in members.items()
-        },
-    )
-    names = (text | st.sampled_from(["extra", "from_"])).filter(lambda name: name not in members)
-    unknown = st.dictionaries(names, unknown_values, max_size=1)
-    return st.builds(
-        lambda known, unknown, turned: dict(
-            reversed([*known.items(), *unknown.items()]) if turned else {**known, **unknown}
-        ),
-        known,
-        unknown,
-        st.booleans(),
-    )
-
-
-RECORDS = objects(RECORD)
-
-
-def completed(raw, members):
-    """Return an object as it must come back: absent and null mean the same."""
-    found = dict(raw)
-    for name, member in members.items():
-        if raw.get(name) is None and name in SOMETIMES:
-            found.pop(name, None)
-        elif raw.get(name) is None:
-            found[name] = None
-        elif isinstance(member, dict) and isinstance(raw[name], dict):
-            found[name] = completed(raw[name], member)
-    return found
-
-
-def exact(value):
-    """Return a JSON value as text: 1, 1.0 and True differ there, and the order does not count."""
-    return json.dumps(value, sort_keys=True)
-
-
-def touch(value):
-    """Ask for everything in a record, as deep as it goes, and return how many values there are."""
-    if attrs.has(type(value)):
-        inner = [getattr(value, field.name) for field in attrs.fields(type(value))]
-    elif hasattr(value, "items"):
-        inner = [*value.values()]
-    else:
-        inner = [*value] if isinstance(value, tuple) else []
-    assert not isinstance(value, (dict, list, set))  # all of it is frozen
-    return 1 + sum(map(touch, inner))
-
-
-def check_reading(raw):
-    """Structure an object, look at all of it, and demand that it comes back."""
-    before = copy.deepcopy(raw)
-    record = participant(raw, "participants", 3)
-    unstructured = unstructure_participant(record)
-    assert touch(record) >= 28
-    assert exact(unstructured) == exact(unstructure_participant(participant(before, "")))
-    assert exact(raw) == exact(before)
-    assert hash(record) == hash(participant(before, ""))
-    assert record == participant(before, "") == pickle.loads(pickle.dumps(record))
-    assert record == participant_keeping(before, "participants", 3)
-    assert repr(record).startswith("Participant(")
-    return unstructured
-
-
-@settings(SETTINGS, max_examples=250)
-@given(RECORDS)
-def test_every_valid_record_comes_back(raw):
-    """What is structured unstructures to what it was, whatever is null, absent, unknown or new."""
-    assert exact(check_reading(raw)) == exact(completed(raw, RECORD))
-
-
-@settings(SETTINGS, max_examples=100)
-@given(
-    st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 30)),  # noqa: DTZ001 - gets its offset below
-    st.integers(-1439, 1439),
-    st.sampled_from(["auto", "milliseconds", "microseconds"]),
-    st.sampled_from("Tt "),
-)
-def test_every_offset_means_the_same_instant(time, minutes, precision, between):
-    """A time with any offset, precision and case is read as its instant, in UTC."""
-    offset = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
-    if precision == "milliseconds":
-        time = time.replace(microsecond=time.microsecond // 1000 * 1000)
-    if minutes == 0:
-        offset = "z" if between == "t" else "Z"
-    raw = {"join_time": time.isoformat(sep=between, timespec=precision) + offset}
-    found = participant(raw, "").join_time
-
-    assert found == time.replace(tzinfo=UTC) - timedelta(minutes=minutes)
-    assert found.tzinfo is UTC
-
-
-def _deep(levels):
-    value = []
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-wrong_values = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | text
-    | st.sampled_from(
-        [
-            *(math.inf, -math.inf, math.nan, 10**4000, -(2**63) - 1, LATEST + 1, EARLIEST - 1),
-            *("2021-10-08T02:58:51", "2021-10-08T02:58:51+00:00", "0001-01-01T00:00:00+23:59"),
-            *("12", [], {}, [[]], [None], [{}], [1], ["x"]),
-            *({"mute": 1}, {"mute": [1, None]}, {"avg": "x"}),
-        ]
-    )
-    | unknown_values
-    | st.integers(200, 900).map(_deep)
-    | st.integers(1, 40).map(_deep)
-)
-
-
-def places(value):
-    """Go through the paths of all values inside a JSON value, the outermost first."""
-    waiting = [((), value)]  # a stack of its own, as a value may be nested very deeply
-    while waiting:
-        path, value = waiting.pop()
-        yield path
-        items = value.items() if isinstance(value, dict) else ()
-        items = enumerate(value) if isinstance(value, list) else items
-        waiting += reversed([((*path, key), item) for key, item in items])
-
-
-def replaced(value, path, new):
-    if not path:
-        return new
-    if isinstance(value, dict):
-        return {**value, path[0]: replaced(value[path[0]], path[1:], new)}
-    return [*value[: path[0]], replaced(value[path[0]], path[1:], new), *value[path[0] + 1 :]]
-
-
-def _levels(value):
-    """Return how many levels a JSON value has; no recursion, as some have too many for that."""
-    levels, inside = 0, [value]
-    while inside:
-        levels += 1
-        inside = [
-            item
-            for each in inside
-            if isinstance(each, (dict, list))
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-    return levels
-
-
-def _is_time(value):
-    try:
-        time = datetime.fromisoformat(value)
-        return time.tzinfo is not None and time.astimezone(UTC) is not None
-    except (ValueError, OverflowError):
-        return False
-
-
-def _finite(value):
-    """Tell whether a JSON value can be kept as it is: no number infinite, and not too deep."""
-    if _levels(value) > 65:
-        return False
-    if isinstance(value, (dict, list)):
-        return all(map(_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-KINDS = {
-    str: lambda value: type(value) is str,
-    bool: lambda value: type(value) is bool,
-    int: lambda value: type(value) is int,
-    float: lambda value: type(value) is int or (type(value) is float and math.isfinite(value)),
-    datetime: lambda value: type(value) is str and _is_time(value),
-}
-_KIND_OF_NAME = {
-    **dict.fromkeys(["is_moderator", "is_coach", *RECORD["properties"]], bool),
-    **dict.fromkeys(["duration_seconds", "outbound_queue_length", "outbound_time_in_queue"], int),
-    **dict.fromkeys(["total_packets_lost", "total_packets_received"], int),
-    **dict.fromkeys(["packet_loss_percentage", "mos", "avg", "max"], float),
-    **dict.fromkeys(["join_time", "leave_time"], datetime),
-}
-
-
-def shown(name):
-    """Return a name as it stands in a path: nothing in it speaks to a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
-
-
-def faults(raw, path="participants[3]", members=RECORD):
-    """Go through the paths of all that is wrong in an object, by rules that stand only here."""
-    if type(raw) is not dict:
-        yield path
-        return
-    for name, value in raw.items():
-        here = f"{path}.{shown(name)}"
-        if name not in members:
-            yield from () if _finite(value) else (here,)
-        elif value is None:
-            continue
-        elif isinstance(members[name], dict):
-            yield from faults(value, here, members[name])
-        elif name == "events":
-            yield from _faults_of_events(value, here)
-        elif name in {"tags", "coached_participants"}:
-            yield from _faults_of_items(value, here, KINDS[str])
-        elif not KINDS[_KIND_OF_NAME.get(name, str)](value):
-            yield here
-
-
-def _faults_of_events(value, path):
-    if type(value) is not dict:
-        yield path
-        return
-    for name, instants in value.items():
-        yield from _faults_of_items(
-            instants,
-            f"{path}.{shown(name)}",
-            lambda each: type(each) is int and EARLIEST <= each <= LATEST,
-        )
-
-
-def _faults_of_items(value, path, fits):
-    if type(value) is not list:
-        yield path
-        return
-    yield from (f"{path}[{index}]" for index, item in enumerate(value) if not fits(item))
-
-
-@settings(SETTINGS, max_examples=350)
-@given(RECORDS, st.data())
-def test_every_broken_record_is_told_where_it_is_broken(raw, data):
-    """A value that is replaced by any other is read and comes back, or is named by its path."""
-    for _ in range(data.draw(st.integers(1, 2))):
-        path = data.draw(st.sampled_from([*places(raw)]))
-        raw = replaced(raw, path, data.draw(wrong_values))
-    wrong = {*faults(raw)}
-    if not wrong:
-        check_reading(raw)
-        return
-    for _ in range(2):  # what is refused once is refused again
-        with pytest.raises(ResponseError) as caught:
-            participant(raw, "participants", 3)
-        assert caught.value.path in wrong
-        assert caught.value.__context__ is None
-        assert not caught.value.transient
-
-
-def broken_fields(raw, members=RECORD):
-    """Return how many fields of an object, and of those in it, have a value that does not fit."""
-    count = 0
-    for name, value in raw.items():
-        inner = members.get(name)
-        if isinstance(inner, dict) and type(value) is dict:
-            count += broken_fields(value, inner)
-        else:
-            count += any(True for _ in faults({name: value}, "", members))
-    return count
-
-
-@settings(SETTINGS, max_examples=350)
-@given(RECORDS, st.data())
-def test_nothing_of_a_broken_record_is_dropped(raw, data):
-    """Whatever is wrong in a record, it is kept: all of it comes back, and each fault is named."""
-    for _ in range(data.draw(st.integers(1, 3))):
-        path = data.draw(st.sampled_from([*places(raw)][1:] or [()]))
-        raw = replaced(raw, path, data.draw(wrong_values)) if path else raw
-    before = copy.deepcopy(raw)
-    record = participant_keeping(raw, "participants", 3)
-    touch(record)
-    named = {f"participants[3].{each.partition(': ')[0]}" for each in record.problems}
-
-    assert {*faults(raw)} >= named or any(": " in name for name in raw)
-    assert len(record.problems) == broken_fields(raw)
-    assert exact(raw) == exact(before)
-    assert hash(record) == hash(pickle.loads(pickle.dumps(record)))
-    if not any("its JSON text is kept" in each for each in record.problems):
-        assert exact(unstructure_participant(record)) == exact(completed(raw, RECORD))
-    json.dumps(unstructure_participant(record), allow_nan=False)
+    run_state_machine_as_test(Life, settings=examples(150, stateful_step_count=30))
