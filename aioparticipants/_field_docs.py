@@ -12,6 +12,7 @@ import ast
 import inspect
 from functools import cache
 from itertools import pairwise
+from textwrap import dedent
 from typing import TypeVar
 
 __all__ = ["documented", "field_docs"]
@@ -24,10 +25,10 @@ def field_docs(kind: type) -> dict[str, str]:
     """Return the texts below the fields of a class; none if its source is not installed."""
     try:
         source = inspect.getsource(kind)
-    except OSError:
+    except (OSError, TypeError):  # the latter: there is not even a module
         return {}
     found: dict[str, str] = {}
-    for field, below in pairwise(ast.walk(ast.parse(inspect.cleandoc(source)))):
+    for field, below in pairwise(ast.walk(ast.parse(dedent(source)))):
         match field, below:
             case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
                 found[name] = inspect.cleandoc(text)

@@ -87,6 +87,6 @@ def chunk_decoder(*kinds: Any) -> ChunkDecoder:
     return decode_chunk
 
 
-decode_participants: ChunkDecoder | None = None
-if sys.modules.get("msgspec"):  # it could be imported
-    decode_participants = chunk_decoder(_struct(Participant), Any)
+decode_participants: ChunkDecoder | None = (
+    chunk_decoder(_struct(Participant), Any) if sys.modules.get("msgspec") else None
+)
