@@ -77,7 +77,8 @@ class _OnDemand(property):
         def write(record: object, value: object) -> None:
             put(record, builders[kind].check(value, name))
 
-        super().__init__(read, write, doc="see below")
+        read.__annotations__["return"] = kind | None  # pdoc shows it
+        super().__init__(read, write, doc="replaced below")
         self._owner = record_class
         self._name = name
 
