@@ -16,25 +16,15 @@ from aioparticipants import InsightsSession, InvalidRequestError, RetryPolicy
 SID = "CF" + "a" * 32
 CREDENTIALS = ("AC" + "0" * 32, "s3cret-t0ken")
 HUGE = 10**400
-INVALID_SECONDS = [
-    HUGE,
-    -HUGE,
-    float("inf"),
-    float("nan"),
-    -1,
-    "5",
-    True,
-    Fraction(1, 2),
-    Decimal(1),
-]
-INVALID_SIZES = [HUGE, -HUGE, 2**63, 1.0, "5", True, Fraction(2), Decimal(2)]
+BAD_SECONDS = [HUGE, -HUGE, float("inf"), float("nan"), -1, "5", True, Fraction(1, 2), Decimal(1)]
+BAD_SIZES = [HUGE, -HUGE, 2**63, 1.0, "5", True, Fraction(2), Decimal(2)]
 
 
 def session(**options):
     return InsightsSession(CREDENTIALS, base_url="http://127.0.0.1:9", **options)
 
 
-@pytest.mark.parametrize("value", INVALID_SECONDS, ids=lambda value: f"{value!r:.9}")
+@pytest.mark.parametrize("value", BAD_SECONDS, ids=lambda value: f"{value!r:.9}")
 @pytest.mark.parametrize(
     "use",
     [
@@ -61,7 +51,7 @@ def test_invalid_seconds(use, value):
         use(value)
 
 
-@pytest.mark.parametrize("value", INVALID_SIZES, ids=lambda value: f"{value!r:.9}")
+@pytest.mark.parametrize("value", BAD_SIZES, ids=lambda value: f"{value!r:.9}")
 @pytest.mark.parametrize(
     "use",
     [
