@@ -1,32 +1,31 @@
-"""A page's body: the envelope at once, and its records a few at a time, as they are taken.
+"""The body of a page: the members around the records at once, the records in chunks, as needed.
 
-1. JSON is strict UTF-8 (RFC 8259, 8.1), a byte order mark before it ignored, as that allows; NaN
-   and Infinity are no JSON (RFC 8259, 6). A body that does not end as an object does, or that has
-   no readable `meta`, is refused before a record is delivered, by a transient error.
-2. A body stays bytes, and all places in it are counted in bytes: no text of the whole is made, and
-   no tree of it. To read a value, a window of the body is made a text; where the value is not seen
-   to end in it, a larger one. The windows grow by a factor, so that the work stays linear.
-3. The members before the records are read first, `meta` among them, as the API sends it. Where it
-   comes last, it is read from the end: in JSON, a `"meta": {…}` right before the last brace is a
-   member of the envelope. Where it is elsewhere, all records are walked through once, in steps.
-4. Records are decoded in chunks, as they are reached, and let go with the chunk; nobody goes back.
-   A chunk ends at what stands between two records, `}, {` as the API writes it, or at the array's
-   own bracket. That may stand within a record, too; but what is an array between two brackets, read
-   from the start of a record, is whole records and nothing else. What is none is read record by
-   record. The records of a small page are one chunk.
-   (Measured, microseconds a record: 7.9 in chunks of 16 KiB, 9.0 in chunks of 4.)
-5. A record counts once the comma or the bracket behind it is seen. So a body can prove bad
-   half-way, be it JSON or UTF-8 that is broken: the records before that are good, and then comes an
-   error with the place of the bad one. It is final, as the body came whole, and would come again.
-6. Where only the words inside a record are bad (a NaN, a raw control character, broken UTF-8), its
-   brackets still tell where it ends, and reading can go on behind it. That is asked of the bytes,
-   in one pass, and believed only where all brackets and strings fit together: a missing quote or
-   comma could else swallow good records.
-7. A member that is repeated counts as it came last, as `json` has it. But an envelope that repeats
-   `meta` or the records is an error: by then half of it is used. Its further members are decoded,
-   and left alone, up to a bound. Records of null are no records.
-8. What decodes chunks faster (`_shapes`) is asked first, and may refuse.
-9. Errors are raised outside `except` blocks, so that no chained exception holds the body.
+1. JSON is strict UTF-8 (RFC 8259, 8.1); a byte order mark at the start is ignored, as that section
+   allows. NaN and Infinity are not JSON (RFC 8259, 6). A body that does not end like an object, or
+   has no readable `meta`, is refused by a transient error before any record is delivered.
+2. A body stays bytes, and all positions are counted in bytes: there is never a text or a tree of
+   the whole body. To read a value, a window of the body is decoded to text; if the value may not
+   end within it, a larger window. The windows grow by a factor, so the work stays linear.
+3. The members before the records are read first. The API sends `meta` there. If `meta` is the last
+   member, it is read from the end: in JSON, a `"meta": {…}` right before the last brace is a member
+   of the envelope. If it is anywhere else, all records are scanned once, with pauses.
+4. Records are decoded in chunks, as they are reached, and released with the chunk; nobody goes
+   back. A chunk starts at a record, and ends at a separator, `}, {` as the API writes it, or at the
+   array's own bracket. The separator may also occur within a record. But if a chunk in brackets is
+   an array, it consists of whole records. If it is not, its records are decoded one by one. The
+   records of a small page are one chunk.
+5. A record counts only once the comma or bracket behind it is found. So a body can turn out to be
+   malformed in the middle: the records before that are good, then comes an error with the path of
+   the malformed one. It is final, as the body is complete, and would come again.
+6. Where only words inside a record are malformed (a NaN, a raw control character, broken UTF-8),
+   its brackets still show where it ends, and reading can go on behind it. One pass over the bytes
+   finds the end. It counts only if all brackets and strings match: behind a missing quote or comma,
+   good records could be skipped otherwise.
+7. Of a repeated member the last one counts, as for `json`. But an envelope that repeats `meta` or
+   the records is an error, as the first one is in use by then. Other members are decoded and
+   ignored, up to a limit. If the records are null, there are none.
+8. A faster decoder of chunks (`_msgspec`) is tried first, and may refuse; then `json` decides.
+9. Errors are raised outside `except` blocks, so that no chained exception refers to the body.
 """
 
 from __future__ import annotations
@@ -47,39 +46,37 @@ if TYPE_CHECKING:
 
 __all__ = ["ChunkDecoder", "Envelope", "Records", "decoded", "envelope"]
 
-#: Members of an envelope. The API sends two, and as many as this are read without a pause.
+#: Members of an envelope; they are read without a pause. The API sends two.
 _MOST_MEMBERS: Final = 64
-#: Bytes of a malformed record that are searched for its end, and strings, marks and other words in
-#: these. A real record has 1400 and 270. Half a microsecond a word: the longest search takes 20 ms.
+#: The limits of the search for the end of a malformed record: its bytes, and its tokens. A real
+#: record has 1400 and 270. The search does not pause, so it must be short.
 _LONGEST_SEARCH: Final = 256 * 2**10
 _MOST_TOKENS: Final = 32 * 2**10
-#: Records that are walked through between two pauses: half a millisecond.
+#: Records that are scanned between two pauses.
 _STRIDE: Final = 32
-#: Bytes in which a value is looked for first: a record is 1.4 KB. Then in so many times as many.
+#: Bytes of the first window for a value, more than a real record has, and the factor of growth.
 _WINDOW: Final = 4 * 2**10
 _GROWTH: Final = 4
-#: Bytes of a chunk: a tenth of a millisecond by `json`, and a fifth by what is faster. So few that
-#: a page of 1000 takes little memory besides its body.
+#: Bytes of a chunk, by `json` and by a faster decoder: much less than a page, to save memory.
 _CHUNK: Final = 16 * 2**10
 _FAST_CHUNK: Final = 64 * 2**10
-#: Bytes of records that are one chunk: a millisecond of real ones. (Measured, microseconds for a
-#: page of 50: 1105 by `json` and 700 by what is faster in chunks as above, 1070 and 677 in one.)
+#: Records of at most so many bytes are decoded in one chunk.
 _SMALL: Final = 128 * 2**10
 
 _WHITE: Final = b" \t\n\r"
 _SPACES: Final = re.compile(rb"[ \t\n\r]*")
-#: A plain member's name, as far as its value.
+#: A member's plain name, up to its value.
 _NAME: Final = re.compile(rb'"([a-z_]{1,64})"[ \t\n\r]*:[ \t\n\r]*')
-#: What a value is made of, if its words are not looked at: strings, marks, and what is neither. The
-#: last alternative is a string without an end. (Possessive, as nothing needs to be tried twice.)
+#: The tokens of a value: strings, marks, and other words. The last alternative is the quotation
+#: mark of a string without an end. (Possessive, so that a match never backtracks.)
 _TOKENS: Final = re.compile(
     rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[][{},:]|[^][{},:" \t\n\r]+|"', re.DOTALL
 )
 _CLOSING: Final = {ord("{"): ord("}"), ord("["): ord("]")}
 _COMMA, _COLON, _BRACKET = b",:]"
-#: Stands for records of null: an array, and the end of its envelope.
+#: The body to read where the records are null: an empty array, and the end of the envelope.
 _NO_RECORDS: Final = b"[]}"
-#: What can follow a value. Without it, `1` might be the beginning of `1e5`.
+#: A number ends only before one of these: `1` may be the beginning of `1e5`.
 _BEHIND_VALUES: Final = frozenset(" \t\n\r,:]}")
 
 
@@ -91,7 +88,7 @@ _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def decoded(body: bytes | bytearray) -> Any:
-    """Return what a body says in JSON; raise ValueError or RecursionError if it is none."""
+    """Decode a whole body; raise ValueError or RecursionError if it is not JSON."""
     return _value_of(body.removeprefix(BOM_UTF8))
 
 
@@ -100,7 +97,7 @@ def _value_of(text: bytes | bytearray) -> Any:
 
 
 class ChunkDecoder(Protocol):
-    """Decodes an array of records; returns None where `json` is to decide on them."""
+    """Decodes an array of records; returns None where `json` must decide."""
 
     def __call__(self, array: bytes, /) -> list[object] | None: ...
 
@@ -110,9 +107,9 @@ class Envelope:
     """A page's body, its records not decoded yet."""
 
     members: dict[str, Any] = attrs.field(repr=False)
-    """What stands around the records, as far as it was read."""
+    """The members around the records, as far as they were read."""
     records: Records | None = attrs.field(repr=False)
-    """None where there is neither an array of them nor null."""
+    """None if they are missing, or neither an array nor null."""
 
 
 def envelope(
@@ -123,23 +120,23 @@ def envelope(
     window: int = _WINDOW,
     chunk: int | None = None,
 ) -> Generator[None, None, Envelope]:
-    """Read as much of a body as is needed before its first record, with pauses in between.
+    """Read what is needed of a body before its first record; a generator that yields as a pause.
 
     Args:
-        body: of a page. It is read later on, too, and must not change.
-        key: the member that holds the records.
-        decode: what decodes records faster than `json`, if there is such a thing.
-        window: bytes in which a value is looked for first.
-        chunk: bytes of records that are decoded at once, if they are not fewer.
+        body: the body of a page. It is read later, too, and must not change.
+        key: the member that has the records.
+        decode: decodes records faster than `json`; None if nothing does.
+        window: bytes of the first window for a value.
+        chunk: bytes of a chunk; None for the usual size.
 
     Raises:
-        ResponseError: it is no JSON, and a transient error; or it is no envelope, and a final one.
+        ResponseError: it is not JSON (transient), or not an envelope (final).
     """
     reader = _Reader(body, key, window, [])
     try:
         return (yield from _envelope(reader, decode, chunk))
     except (ValueError, RecursionError) as error:
-        fault = _fault_of(error)
+        fault = _fault_before_records(error)
     raise fault.error()
 
 
@@ -147,7 +144,7 @@ def _envelope(
     reader: _Reader, decode: ChunkDecoder | None, chunk: int | None
 ) -> Generator[None, None, Envelope]:
     body, members = reader.body, reader.members
-    start = reader.begin()
+    start = reader.read_to_records()
     if start is None:
         null = members.get(reader.key, ...) is None
         return Envelope(members, _no_records() if null else None)
@@ -165,23 +162,23 @@ def _envelope(
         chunk = _SMALL if close - start <= _SMALL else usual
     records = Records(reader, start, close, decode or _by_json, chunk)
     if "meta" not in members:
-        ahead = Records(reader.twin(), start, close, decode or _by_json, chunk)
-        yield from ahead.walk()
+        ahead = Records(reader.copy(), start, close, decode or _by_json, chunk)
+        yield from ahead.scan()
         if ahead.end is None:
             raise ValueError
-        behind = reader.twin()
-        behind.go_on(_skip(body, ahead.end + 1))
+        behind = reader.copy()
+        behind.read_members(_skip(body, ahead.end + 1))
         members = {**members, **behind.members}
     return Envelope(members, records)
 
 
 def _no_records() -> Records:
-    """Return no records, where the envelope was read to its end."""
+    """Return the records of an envelope where these are null."""
     return Records(_Reader(_NO_RECORDS, "", _WINDOW, []), 0, 1, _by_json, _CHUNK)
 
 
 def _trailing_meta(reader: _Reader) -> tuple[object, int] | None:
-    """Return the value of a `meta` that is the last member, and where the comma before it is."""
+    """Return the value of a `meta` that is the last member, and the position of its comma."""
     body = reader.body
     name = body.rfind(b'"meta"')
     comma = body.rfind(b",", 0, max(name, 0))
@@ -193,19 +190,18 @@ def _trailing_meta(reader: _Reader) -> tuple[object, int] | None:
     except (ValueError, RecursionError):
         return None
     end = _skip(body, end)
-    last = _is(body, colon, b":") and _is(body, end, b"}") and _skip(body, end + 1) == len(body)
+    last = (
+        body.startswith(b":", colon)
+        and body.startswith(b"}", end)
+        and _skip(body, end + 1) == len(body)
+    )
     return (value, comma) if last else None
 
 
 def _skip(body: bytes | bytearray, at: int) -> int:
-    """Return where the white space at a place ends."""
+    """Return the position behind the white space at a position."""
     found = _SPACES.match(body, at)
     return found.end() if found else at
-
-
-def _is(body: bytes | bytearray, at: int, mark: bytes) -> bool:
-    """Tell whether a mark stands at a place."""
-    return body.startswith(mark, at)
 
 
 # --- What can be wrong ---
@@ -213,7 +209,7 @@ def _is(body: bytes | bytearray, at: int, mark: bytes) -> bool:
 
 @attrs.frozen
 class Fault:
-    """What is wrong with a body. An error is made of it each time: a raised one holds frames."""
+    """What is wrong with a body. Each raise takes a new error, as a raised one refers to frames."""
 
     words: str
     path: str | None = None
@@ -228,31 +224,31 @@ class Fault:
         return ResponseError(message, path=self.path, transient=self.transient)
 
 
-class _NoEnvelopeError(ValueError):
-    """It may be JSON, but is no envelope, and will be none next time."""
+class _NotAPageError(ValueError):
+    """The body may be JSON, but is not an envelope; retrying cannot fix it."""
 
     def __init__(self, words: str, path: str | None = None) -> None:
         super().__init__(words)
         self.fault = Fault(words, path, transient=False)
 
 
-def _fault_of(error: ValueError | RecursionError) -> Fault:
-    """Return what is wrong with a body of which no record was delivered yet."""
-    if isinstance(error, _NoEnvelopeError):
+def _fault_before_records(error: ValueError | RecursionError) -> Fault:
+    """Return what is wrong with a body, found before its first record."""
+    if isinstance(error, _NotAPageError):
         return error.fault
     if isinstance(error, RecursionError):
         return Fault("is nested too deeply")
     return Fault("was cut off, or is not JSON in UTF-8")
 
 
-def _fault_behind(error: ValueError | RecursionError) -> Fault:
-    """Return what is wrong with a body behind its last record."""
-    fault = _fault_of(error)
+def _fault_behind_records(error: ValueError | RecursionError) -> Fault:
+    """Return what is wrong with a body, found behind its last record."""
+    fault = _fault_before_records(error)
     return attrs.evolve(fault, words=f"{fault.words}, behind its last record", transient=False)
 
 
-def _fault_at(error: ValueError | RecursionError, path: str) -> Fault:
-    """Return what is wrong with a body at one of its records."""
+def _fault_in_record(error: ValueError | RecursionError, path: str) -> Fault:
+    """Return what is wrong with a body, found in one of its records."""
     deep = isinstance(error, RecursionError)
     words = "is nested too deeply" if deep else "is not JSON in UTF-8"
     return Fault(f"{words} at {path}", path, transient=False)
@@ -262,39 +258,39 @@ def _fault_at(error: ValueError | RecursionError, path: str) -> Fault:
 
 
 class _Reader:
-    """Reads the members of an envelope: up to the records, and then behind them."""
+    """Reads the members of an envelope, first up to the records, later those behind them."""
 
     def __init__(self, body: bytes | bytearray, key: str, window: int, names: list[str]) -> None:
         self.body = body
         self.key = key
         self.members: dict[str, Any] = {}
-        """Those that this has read."""
+        """The members that this reader has read."""
         self._window = window
-        self._names = names  # of the members that were read
+        self._names = names  # of all members that were read
 
-    def twin(self) -> _Reader:
-        """Return a reader that goes on where this one would."""
+    def copy(self) -> _Reader:
+        """Return a reader that can read the same members as this one next."""
         return _Reader(self.body, self.key, self._window, [*self._names])
 
     def value(self, at: int) -> tuple[Any, int]:
-        """Decode the value at a place; return it, and where it ends."""
+        """Decode the value at a position; return it, and the position behind it."""
         size = self._window
         while (found := self._value_within(at, size)) is None:
             size *= _GROWTH
         return found
 
     def short_value(self, at: int) -> tuple[Any, int] | None:
-        """Do as `value`; return None where it is not seen to end in a few windows."""
+        """Do the same for a value that ends within a few windows; return None for a longer one."""
         sizes = (self._window, self._window * _GROWTH, self._window * _GROWTH**2)
         return next(filter(None, (self._value_within(at, size) for size in sizes)), None)
 
     def _value_within(self, at: int, size: int) -> tuple[Any, int] | None:
-        """Decode a value that is seen to end within so many bytes; return None if it is not."""
+        """Decode a value that ends within `size` bytes; return None if it may be longer."""
         rest = at + size >= len(self.body)
         text = _text(self.body[at : at + size])
         try:
             value, end = _DECODER.raw_decode(text)
-        except json.JSONDecodeError:  # all else is wrong whatever follows: a NaN, too many digits
+        except json.JSONDecodeError:  # other errors are final, such as a NaN or too many digits
             if rest:
                 raise
             return None
@@ -302,58 +298,58 @@ class _Reader:
             return value, at + (end if text.isascii() else len(text[:end].encode()))
         return None
 
-    def begin(self) -> int | None:
-        """Read up to the records; return where their array begins, None where there is none."""
+    def read_to_records(self) -> int | None:
+        """Read the members before the records; return the position of their array, if there is."""
         at = _skip(self.body, len(BOM_UTF8) if self.body.startswith(BOM_UTF8) else 0)
-        if not _is(self.body, at, b"{"):
+        if not self.body.startswith(b"{", at):
             decoded(self.body)
             words = "is JSON, but not an object"
-            raise _NoEnvelopeError(words)
-        return self.go_on(at, b"{")
+            raise _NotAPageError(words)
+        return self.read_members(at, b"{")
 
-    def go_on(self, at: int, due: bytes = b",") -> int | None:
-        """Read on where a comma is due, or the end; return the same."""
+    def read_members(self, at: int, expected: bytes = b",") -> int | None:
+        """Read the members behind an `expected` mark, or the end; return the same."""
         body = self.body
-        while _is(body, at, due):
+        while body.startswith(expected, at):
             at = _skip(body, at + 1)
-            if due == b"{" and _is(body, at, b"}"):
+            if expected == b"{" and body.startswith(b"}", at):
                 break
             name, at = self._name(at)
-            if name == self.key and _is(body, at, b"["):
+            if name == self.key and body.startswith(b"[", at):
                 return at
             self.members[name], at = self.value(at)
-            at, due = _skip(body, at), b","
-        if not _is(body, at, b"}") or _skip(body, at + 1) != len(body):
+            at, expected = _skip(body, at), b","
+        if not body.startswith(b"}", at) or _skip(body, at + 1) != len(body):
             raise ValueError
         return None
 
     def _name(self, at: int) -> tuple[str, int]:
-        """Read a member's name and colon; return the name, and where the value begins."""
+        """Read a member's name and colon; return the name, and the position of the value."""
         if (plain := _NAME.match(self.body, at)) is not None:
             name, at = plain[1].decode("ascii"), plain.end()
         else:
             name, at = self._any_name(at)
         if name in {self.key, "meta"} and name in self._names:
-            words = "is not a page: a member is there twice"
-            raise _NoEnvelopeError(words, name)
+            words = "is not a page: a member occurs twice"
+            raise _NotAPageError(words, name)
         if len(self._names) == _MOST_MEMBERS:
             words = "is not a page: it has too many members"
-            raise _NoEnvelopeError(words)
+            raise _NotAPageError(words)
         self._names.append(name)
         return name, at
 
     def _any_name(self, at: int) -> tuple[str, int]:
-        if not _is(self.body, at, b'"'):
+        if not self.body.startswith(b'"', at):
             raise ValueError
         name, at = self.value(at)
         at = _skip(self.body, at)
-        if not _is(self.body, at, b":"):
+        if not self.body.startswith(b":", at):
             raise ValueError
         return name, _skip(self.body, at + 1)
 
 
 def _text(piece: bytes | bytearray) -> str:
-    """Return a piece of a body as text, up to where it is no UTF-8, or ends within a character."""
+    """Decode a piece of a body, up to invalid UTF-8 or an incomplete character at its end."""
     try:
         return piece.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -372,46 +368,46 @@ def _by_json(array: bytes) -> list[object] | None:
 
 
 class Records:
-    """The records of a page, decoded by the chunk; to be taken in their order."""
+    """The records of a page, decoded in chunks; to be read in their order."""
 
     def __init__(
         self, reader: _Reader, start: int, close: int, decode: ChunkDecoder, chunk: int
     ) -> None:
-        """Read them from the mark at `start` on, perhaps to the bracket at `close`."""
+        """Read the records behind the mark at `start`; the array probably ends at `close`."""
         self.known: int = 0
-        """How many there are at least: those that were reached, and those that were seen ahead."""
+        """The number of records found so far, by decoding or by scanning ahead."""
         self.count: int | None = None
-        """How many there are; None while the last one was neither reached nor seen."""
+        """The number of all records; None until the last one is found."""
         self.end: int | None = None
-        """Where the bracket behind the last one is; None while that was not reached."""
+        """The position of the bracket behind the last record; None until it is reached."""
         self._reader = reader
         self._body = reader.body
         self._start = start
         self._close = close
         self._decode = decode
         self._chunk = chunk
-        #: What is wrong with the record behind those at hand, or behind the last one.
+        #: What is wrong with the record behind the batch, or behind the last one.
         self._fault: Fault | None = None
-        # The records at hand, the index of the first, and the place of the mark behind the last.
+        # The decoded records, the index of the first, and the position of the mark behind the last.
         self._batch: list[object] = []
-        self._first, self._behind = 0, start
-        #: What stands between two records, with their braces; as the API writes it, until known.
-        self._between = b"}, {"
-        self._guessing = True  # what stands between two, as no record was looked at by itself
-        self._singly = range(0)  # where no chunk is tried, as there was none, or it was refused
+        self._first, self._mark = 0, start
+        #: The separator of two records with their braces; as the API writes it, until one is found.
+        self._separator = b"}, {"
+        self._separator_is_a_guess = True
+        self._no_chunk_in = range(0)  # positions where there was no chunk, or it was refused
         first = _skip(self._body, start + 1)
-        if _is(self._body, start, b"[") and _is(self._body, first, b"]"):
-            self._end(first)
+        if self._body.startswith(b"[", start) and self._body.startswith(b"]", first):
+            self._finish(first)
 
     def at(self, index: int) -> object:
-        """Return the record at `index`, decoded: one of those at hand, or any behind these.
+        """Return the decoded record at `index`, which is in the batch or behind it.
 
-        Those before it are let go, but for what was decoded with it.
+        Records of earlier chunks are released.
 
         Raises:
-            ResponseError: it is malformed, or one before it is, and was not skipped; or the
-                envelope is, behind the last record. It is final.
-            IndexError: it was let go, or there are not as many.
+            ResponseError: it is malformed, or one before it is that was not skipped, or the
+                envelope behind the last record. It is final.
+            IndexError: it was released, or there are fewer records.
         """
         place = index - self._first
         if 0 <= place < len(self._batch):
@@ -422,43 +418,43 @@ class Records:
         if fault is None:
             try:
                 while index >= self._next:
-                    self._go_on()
+                    self._decode_next()
                 return self._batch[index - self._first]
             except (ValueError, RecursionError) as error:
                 path = f"{self._reader.key}[{self._first}]"
-                fault = self._fault = _fault_at(error, path)
+                fault = self._fault = _fault_in_record(error, path)
         raise fault.error()
 
     def skip(self, index: int) -> bool:
-        """Go past the malformed record at `index`, for which `at` has just raised.
+        """Skip the malformed record at `index`, for which `at` has just raised.
 
-        Return whether the rest can be read: whether it can be told where that record ends.
+        Return whether that is possible: whether its end can be found.
         """
         if self._fault is None or self.end is not None or index != self._next:
             return False
-        mark = _mark_behind(self._body, _skip(self._body, self._behind + 1))
+        mark = _mark_behind(self._body, _skip(self._body, self._mark + 1))
         if mark is None:
             return False
         self._fault = None
-        self._first, self._behind = index + 1, mark
-        self._reached()
+        self._first, self._mark = index + 1, mark
+        self._count_batch()
         return True
 
-    def opening(self) -> bytes:
-        """Return the first bytes of the array, in which the first record begins."""
+    def first_bytes(self) -> bytes:
+        """Return the beginning of the array, with at least that of the first record."""
         return bytes(self._body[self._start : self._start + _WINDOW])
 
-    def look(self) -> tuple[int, bytes, bytes]:
-        """Return what two arrays of the same records share: length, beginning and end."""
+    def fingerprint(self) -> tuple[int, bytes, bytes]:
+        """Return what is equal for two arrays of the same records: length, beginning and end."""
         start, end = self._start, max(self._close, self._start)
         opening = bytes(self._body[start : min(end, start + _WINDOW)])
         return end - start, opening, bytes(self._body[max(start, end - _WINDOW) : end])
 
-    def walk(self, count: int | None = None) -> Iterator[None]:
-        """Go past so many records, or all, with pauses in between.
+    def scan(self, count: int | None = None) -> Iterator[None]:
+        """Decode up to `count` records, or all; a generator that yields as a pause.
 
-        Malformed ones count, too, where the rest can be read. If it cannot, this goes no further,
-        and `at` tells why.
+        Malformed ones are skipped, and count. It stops at one that cannot be skipped, for which
+        `at` then raises.
         """
         paused = self._next
         while self.end is None and (count is None or self._next < count):
@@ -471,99 +467,101 @@ class Records:
                 paused = self._next
                 yield
 
-    def look_ahead(self, count: int) -> Iterator[None]:
-        """Find out whether there are so many, with pauses in between; see `known`.
+    def scan_ahead(self, count: int) -> Iterator[None]:
+        """Find out whether there are `count` records, and update `known`; yields as a pause.
 
-        No record is passed. What is seen beyond those at hand is decoded once more later on.
+        The batch stays where it is. Records behind it are decoded again later.
         """
         if not self._batch and self.end is None:
-            with suppress(ResponseError):  # it is raised where the consumer gets to it
+            with suppress(ResponseError):  # it is raised when the consumer reaches it
                 self.at(self._next)
         if self.known >= count or self.end is not None:
             return
         passed = self._next
-        ahead = Records(self._reader.twin(), self._behind, self._close, self._decode, self._chunk)
-        yield from ahead.walk(count - passed)
+        ahead = Records(self._reader.copy(), self._mark, self._close, self._decode, self._chunk)
+        yield from ahead.scan(count - passed)
         self.known = passed + ahead.known
         self.count = None if ahead.count is None else self.known
 
     @property
     def _next(self) -> int:
-        """The index of the record behind those at hand."""
+        """The index of the record behind the batch."""
         return self._first + len(self._batch)
 
-    def _go_on(self) -> None:
-        """Turn to the records behind those at hand."""
-        self._first, self._batch = self._next, []  # let go before more is decoded
-        at = _skip(self._body, self._behind + 1)
-        self._batch, self._behind = self._several(at) or self._one(at)
-        self._reached()
+    def _decode_next(self) -> None:
+        """Replace the batch by the records behind it."""
+        self._first, self._batch = self._next, []  # released before more is decoded
+        at = _skip(self._body, self._mark + 1)
+        self._batch, self._mark = self._chunk_at(at) or self._record_at(at)
+        self._count_batch()
 
-    def _reached(self) -> None:
-        """Count those at hand, and see whether they are the last."""
+    def _count_batch(self) -> None:
+        """Count the records of the batch, and find out whether they are the last."""
         self.known = max(self.known, self._next)
-        if _is(self._body, self._behind, b"]"):
-            self._end(self._behind)
+        if self._body.startswith(b"]", self._mark):
+            self._finish(self._mark)
 
-    def _several(self, at: int) -> tuple[list[object], int] | None:
-        """Return a chunk of records, and where the mark behind it is; None where it is none."""
-        if at in self._singly:
+    def _chunk_at(self, at: int) -> tuple[list[object], int] | None:
+        """Return a chunk of records, and the position of the mark behind it; None if it is none."""
+        if at in self._no_chunk_in:
             return None
         end = at + self._chunk
         stop = self._close
         if not at < stop <= end:
-            stop = self._body.rfind(self._between, at, end) + 1
-            if not stop and self._guessing:
-                self._guessing = False
+            stop = self._body.rfind(self._separator, at, end) + 1
+            if not stop and self._separator_is_a_guess:
+                self._separator_is_a_guess = False  # the record that is read now shows the real one
                 return None
         found = None
         if stop:
             found = self._decode(b"".join((b"[", memoryview(self._body)[at:stop], b"]")))
         if found is None:
-            self._singly = range(at, end)
+            self._no_chunk_in = range(at, end)
             return None
         return found, _skip(self._body, stop)
 
-    def _one(self, at: int) -> tuple[list[object], int]:
-        """Return a record, and where the mark behind it is."""
+    def _record_at(self, at: int) -> tuple[list[object], int]:
+        """Return a single record, and the position of the mark behind it."""
         body = self._body
-        record, end = self._reader.short_value(at) or self._long_value(at)
-        behind = _skip(body, end)
-        if _is(body, behind, b","):
-            after = _skip(body, behind + 1)
-            if _is(body, end - 1, b"}") and _is(body, after, b"{"):
-                self._between = bytes(body[end - 1 : after + 1])
-        elif not _is(body, behind, b"]"):
+        record, end = self._reader.short_value(at) or self._long_record(at)
+        mark = _skip(body, end)
+        if body.startswith(b",", mark):
+            after = _skip(body, mark + 1)
+            if body.startswith(b"}", end - 1) and body.startswith(b"{", after):
+                self._separator = bytes(body[end - 1 : after + 1])
+        elif not body.startswith(b"]", mark):
             raise ValueError
-        return [record], behind
+        return [record], mark
 
-    def _long_value(self, at: int) -> tuple[Any, int]:
-        """Return a record that is malformed, or longer than a window, and where it ends."""
-        # To make ever larger windows of the rest for each malformed record would be quadratic.
+    def _long_record(self, at: int) -> tuple[Any, int]:
+        """Return a record that is malformed or longer than a few windows, and the position behind.
+
+        Its end is searched for first: to decode larger and larger windows for each malformed record
+        would be quadratic work.
+        """
         mark = _mark_behind(self._body, at)
         if mark is None:
             return self._reader.value(at)
         text = self._body[at:mark].rstrip(_WHITE)
         return _value_of(text), at + len(text)
 
-    def _end(self, at: int) -> None:
-        """Look at what follows the records; what is wrong there is told behind the last one."""
+    def _finish(self, at: int) -> None:
+        """Read the members behind the records; `at` raises for a fault there."""
         self.end = at
         try:
-            self._reader.go_on(_skip(self._body, at + 1))
+            self._reader.read_members(_skip(self._body, at + 1))
             self.count = self._next
         except (ValueError, RecursionError) as error:
-            self._fault = _fault_behind(error)
+            self._fault = _fault_behind_records(error)
 
 
 def _mark_behind(body: bytes | bytearray, at: int) -> int | None:
-    """Return where the comma or bracket behind a record is, by its strings and brackets alone.
+    """Return the position of the comma or bracket behind a record, by its strings and brackets.
 
-    None where these do not fit together, or where it is too long to be searched: then nothing tells
-    where the record ends.
+    None if these do not match, or the record is too long for the search: its end is then unknown.
     """
-    closing = bytearray()  # the brackets that are still to come, the outermost first
-    over = False  # a string, an array or an object has just ended, and a mark must follow
+    closing = bytearray()  # the brackets that must still be closed, the outermost first
+    ended = False  # a string, an array or an object has just ended, and a mark must follow
     for found in islice(_TOKENS.finditer(body, at, at + _LONGEST_SEARCH), _MOST_TOKENS):
         mark = body[found.start()]
         if mark == _COMMA and not closing:
@@ -576,9 +574,9 @@ def _mark_behind(body: bytes | bytearray, at: int) -> int | None:
         elif mark == _COLON:
             if not closing.endswith(b"}"):
                 return None
-        elif mark != _COMMA and (over or found[0] == b'"'):
+        elif mark != _COMMA and (ended or found[0] == b'"'):
             return None
         elif mark in _CLOSING:
             closing.append(_CLOSING[mark])
-        over = mark in b'"]}'
+        ended = mark in b'"]}'
     return None

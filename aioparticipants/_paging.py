@@ -112,7 +112,7 @@ class Pager:
 
     def _check_progress(self, request: Request, records: Records) -> None:
         """Compare the page with the one before it, and count empty pages."""
-        look = (request.query, records.look())
+        look = (request.query, records.fingerprint())
         before, self._latest = self._latest, look
         if records.count == 0:
             self._empty_pages += 1
@@ -210,7 +210,7 @@ def _is_of_another(request: Request, records: Records, meta: PageMeta) -> bool:
             named = _CONFERENCE_IN_PATH.search(address.partition("?")[0])
             if named is not None and named[1].lower() != own:
                 return True
-    found = _CONFERENCE_IN_RECORD.search(records.opening())
+    found = _CONFERENCE_IN_RECORD.search(records.first_bytes())
     if found is None or found[1].decode("ascii").lower() == own:
         return False
     return _first_conference(records) not in {own, None}

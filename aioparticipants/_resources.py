@@ -19,7 +19,7 @@ from . import _structuring
 from ._arguments import checked_sid, checked_text, checked_whole_number
 from ._cursors import CursorScope
 from ._messages import Request
-from ._speed import decode_participants
+from ._msgspec import decode_participants
 from .models import Participant
 
 if TYPE_CHECKING:

@@ -362,7 +362,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
             keep_invalid=self._keep_invalid,
             cursor=self._cursor,
         )
-        for _ in page.records.look_ahead(reader.records_to_count):
+        for _ in page.records.scan_ahead(reader.records_to_count):
             await asyncio.sleep(0)
         self._raise_if_closed()
         return reader
@@ -376,7 +376,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         start = self._between
         if start.offset == 0:
             return start
-        for _ in page.records.walk(start.offset - 1):
+        for _ in page.records.scan(start.offset - 1):
             await asyncio.sleep(0)
         self._raise_if_closed()
         try:

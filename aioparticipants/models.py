@@ -1,21 +1,23 @@
-"""What users hold: frozen records, as Twilio describes them.
+"""The records that users get: frozen, as Twilio describes them.
 
 Source of every meaning and unit below, unless a field says otherwise:
 https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summary-resource
 
 1. Every field can be None: the API promises none of them.
-2. Enums are open: a word that is not listed here yet is kept as the string it is.
-3. What the API sends beyond these fields is kept in `extra`, so that nothing is lost. So is a value
-   of the wrong type where `on_invalid="keep"` asks for that: its field is None then, and the
-   record's `problems` say so. What cannot be kept as it is (a number beyond a float's range, more
-   than 64 levels of nesting) is kept as its JSON text.
-4. Everything is immutable all the way down, hashable, comparable and picklable.
-5. Personal data (`label`, `from_`, `to`; Twilio marks them PII) does not show in `repr`. Neither do
-   the values of `extra`, nor the queries of a page's addresses, which hold the filters.
-6. Records can be made by hand. Where a nested record or the events are given as a plain mapping,
-   `_structuring` checks it like one that came from the API, as the record is made, and raises
-   `InvalidRequestError` for what is wrong; the other fields are taken as they are.
-7. No weak references: their slot would keep `_structuring` from its cheaper way to build a record.
+2. Enums are open: a word that is not listed here yet stays a plain string.
+3. `extra` keeps what the API sends beyond these fields, so that nothing is lost. With
+   `on_invalid="keep"` it also keeps each value of the wrong type; the field is None then, and the
+   record's `problems` say why. A value that cannot be made immutable (a number beyond a float's
+   range, more than 64 levels of nesting) is kept as its JSON text.
+4. Everything is immutable at all levels, hashable, comparable and picklable.
+5. `repr` hides personal data (`label`, `from_`, `to`; Twilio marks them PII), the values of `extra`
+   and the queries of a page's URLs, which contain the filters.
+6. Users can make records themselves. A nested record or the events may then be given as a plain
+   mapping: it is checked at once, like one from the API, and `InvalidRequestError` says what is
+   wrong. All other fields are stored as given.
+7. Fields with `metadata=on_demand(…)` are built when they are first read; see `_on_demand`.
+8. There are no weak references to records: `_structuring` builds records in a class with the same
+   slots, and a slot for weak references would prevent that.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 import attrs
+
+from ._field_docs import documented
+from ._on_demand import on_demand, with_fields_on_demand
 
 __all__ = [
     "AvgMax",
@@ -51,7 +56,7 @@ V_co = TypeVar("V_co", covariant=True)
 
 
 class FrozenMapping(Mapping[str, V_co], Generic[V_co]):
-    """A mapping that cannot change: hashable where its values are, and picklable.
+    """An immutable mapping; picklable, and hashable if its values are.
 
     `types.MappingProxyType` is neither.
     """
@@ -59,7 +64,7 @@ class FrozenMapping(Mapping[str, V_co], Generic[V_co]):
     __slots__ = ("_items",)
 
     def __init__(self, items: Mapping[str, V_co] | None = None) -> None:
-        """Hold what `items` holds now."""
+        """Copy `items`."""
         self._items: dict[str, V_co] = dict(items or {})
 
     def __getitem__(self, key: str) -> V_co:
@@ -67,7 +72,7 @@ class FrozenMapping(Mapping[str, V_co], Generic[V_co]):
         return self._items[key]
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the keys, in the order they came."""
+        """Iterate over the keys, in their order of insertion."""
         return iter(self._items)
 
     def __len__(self) -> int:
@@ -75,23 +80,23 @@ class FrozenMapping(Mapping[str, V_co], Generic[V_co]):
         return len(self._items)
 
     def __hash__(self) -> int:
-        """Return a hash that does not depend on the order."""
+        """Return a hash that does not depend on the order of the keys."""
         return hash(frozenset(self._items.items()))
 
     def __repr__(self) -> str:
-        """Show it as the dict that it equals."""
+        """Return the repr of the dict that it equals."""
         return repr(self._items)
 
     def __reduce__(self) -> tuple[type[FrozenMapping[V_co]], tuple[dict[str, V_co]]]:
-        """Pickle as what it was made of."""
+        """Pickle the class and its items."""
         return FrozenMapping, (self._items,)
 
 
-_NOTHING_EXTRA: Final[FrozenMapping[object]] = FrozenMapping()
+_NO_MEMBERS: Final[FrozenMapping[object]] = FrozenMapping()
 
 
 def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
-    """Return a mapping as one that cannot change, where a record is made by hand."""
+    """Return an immutable copy of a mapping that a user gave."""
     return items if isinstance(items, FrozenMapping) else FrozenMapping(items)
 
 
@@ -103,7 +108,7 @@ def _keys_only(value: Mapping[str, object]) -> str:
     return "{" + ", ".join(f"{key!r}: '***'" for key in value) + "}"
 
 
-_ADDRESS: Final = re.compile(
+_LIST_URL: Final = re.compile(
     r"https?://[a-zA-Z0-9.:-]+/v1/Conferences/CF[0-9a-fA-F]{32}/Participants(?=\?|$)"
 )
 
@@ -111,9 +116,9 @@ _ADDRESS: Final = re.compile(
 def _without_query(value: str | None) -> str:
     if value is None:
         return "None"
-    # What is no address of the API's own form can hold anything, anywhere.
-    plain = _ADDRESS.match(value)
-    return repr((plain[0] if plain else "") + "?***")
+    # Any other URL may contain a filter anywhere, so it is hidden as a whole.
+    path = _LIST_URL.match(value)
+    return repr((path[0] if path else "") + "?***")
 
 
 class CallDirection(StrEnum):
@@ -124,7 +129,7 @@ class CallDirection(StrEnum):
 
 
 class CallStatus(StrEnum):
-    """How the participant's call ended, or where it stands."""
+    """How the participant's call ended, or its current state."""
 
     ANSWERED = "answered"
     COMPLETED = "completed"
@@ -160,7 +165,7 @@ class ProcessingState(StrEnum):
     IN_PROGRESS = "in_progress"
     """Data is still being aggregated; figures may change."""
     TIMEOUT = "timeout"
-    """Twilio could not finish the summary in 24 hours."""
+    """Twilio could not finish the summary within 24 hours."""
 
 
 class Region(StrEnum):
@@ -177,20 +182,23 @@ class Region(StrEnum):
     IN1 = "in1"
 
 
+@documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class AvgMax:
-    """An average and a maximum over the call, as they come: the description names no unit."""
+    """An average and a maximum over the call, not converted: the API names no unit."""
 
     avg: float | None = None
     """The average."""
     max: float | None = None
     """The maximum."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know, and values that do not fit their field."""
+    """Members that this class has no field for, and values that do not fit their field."""
 
 
+@documented
+@with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class MediaMetrics:
     """The quality of one direction of the participant's audio."""
@@ -201,96 +209,102 @@ class MediaMetrics:
     """Packets that arrived."""
     packet_loss_percentage: float | None = None
     """Packets lost, in percent of those sent."""
-    jitter: AvgMax | None = None
-    """Variation of the packets' delay. The description names no unit; handed on unconverted."""
-    latency: AvgMax | None = None
-    """Delay of the packets. The description names no unit; handed on unconverted."""
+    jitter: AvgMax | None = attrs.field(default=None, metadata=on_demand(AvgMax))
+    """Variation of the packets' delay. The API names no unit; not converted."""
+    latency: AvgMax | None = attrs.field(default=None, metadata=on_demand(AvgMax))
+    """Delay of the packets. The API names no unit; not converted."""
     mos: float | None = None
-    """Mean opinion score, 1.0 (bad) to about 4.4 (as good as this codec gets); no unit."""
+    """Mean opinion score, 1.0 (bad) to about 4.4 (the best with this codec); no unit."""
     tags: tuple[str, ...] | None = None
-    """Conditions that Twilio noticed, such as `silent`. Sent only where there are any."""
+    """Conditions that Twilio noticed, such as `silent`. The API leaves it out if there are none."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know, and values that do not fit their field."""
+    """Members that this class has no field for, and values that do not fit their field."""
 
 
+@documented
+@with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class ParticipantMetrics:
-    """The quality of the participant's audio, seen from Twilio's side."""
+    """The quality of the participant's audio, as Twilio measured it."""
 
-    inbound: MediaMetrics | None = None
+    inbound: MediaMetrics | None = attrs.field(default=None, metadata=on_demand(MediaMetrics))
     """From the participant to Twilio."""
-    outbound: MediaMetrics | None = None
+    outbound: MediaMetrics | None = attrs.field(default=None, metadata=on_demand(MediaMetrics))
     """From Twilio to the participant."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know, and values that do not fit their field."""
+    """Members that this class has no field for, and values that do not fit their field."""
 
 
+@documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class ParticipantProperties:
-    """What the participant was asked to be when it joined."""
+    """The options with which the participant joined."""
 
     start_conference_on_enter: bool | None = None
     """Whether the conference starts when this participant joins."""
     end_conference_on_exit: bool | None = None
     """Whether the conference ends when this participant leaves."""
     play_early_media: bool | None = None
-    """Whether media was heard before the call was answered. One of this name and the next comes."""
+    """Whether media was heard before the call was answered. The API sends this name or the next."""
     early_media: bool | None = None
-    """The same, under the name that other records of the published examples use."""
+    """The same, under the other name that Twilio's published examples use."""
     enter_muted: bool | None = None
     """Whether the participant joined muted."""
     beep_on_enter: bool | None = None
-    """Whether a beep announced it."""
+    """Whether a beep announced that it joined."""
     beep_on_exit: bool | None = None
-    """Whether a beep told that it left."""
+    """Whether a beep announced that it left."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know, and values that do not fit their field."""
+    """Members that this class has no field for, and values that do not fit their field."""
 
 
+@documented
+@with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Participant:
-    """One participant of a conference: who, when, how well, and from where."""
+    """One participant of a conference: who it was, when, where, and how good its audio was."""
 
     participant_sid: str | None = None
     """CP and 32 hexadecimal digits."""
     label: str | None = attrs.field(default=None, repr=_masked)
-    """The caller's own name for the participant. Personal data."""
+    """The name that the application gave the participant. Personal data."""
     conference_sid: str | None = None
     """CF and 32 hexadecimal digits."""
     call_sid: str | None = None
-    """The call that the participant was; CA and 32 hexadecimal digits."""
+    """The participant's call; CA and 32 hexadecimal digits."""
     account_sid: str | None = None
     """AC and 32 hexadecimal digits."""
     call_direction: CallDirection | str | None = None
     """Which way the call went."""
     from_: str | None = attrs.field(default=None, repr=_masked)
-    """Caller ID of the calling party; `from` on the wire. Personal data."""
+    """Caller ID of the calling party; `from` in JSON. Personal data."""
     to: str | None = attrs.field(default=None, repr=_masked)
     """The called party. Personal data."""
     call_status: CallStatus | str | None = None
-    """How the call ended, or where it stands."""
+    """How the call ended, or its current state."""
     country_code: str | None = None
     """ISO 3166-1 alpha-2 code, from the caller ID or the called number."""
     is_moderator: bool | None = None
     """Whether the participant could start the conference by joining, or end it by leaving."""
     join_time: datetime | None = None
-    """When it joined; aware, UTC. What is finer than a microsecond is cut off."""
+    """When it joined; an aware datetime in UTC, to the microsecond."""
     leave_time: datetime | None = None
-    """When it left; aware, UTC. What is finer than a microsecond is cut off."""
+    """When it left; an aware datetime in UTC, to the microsecond."""
     duration_seconds: int | None = None
     """How long it stayed, in seconds."""
     outbound_queue_length: int | None = None
-    """Add Participant API only: calls ahead in the queue when the call was made. The description
-    calls it an estimated time and names no unit; handed on unconverted."""
+    """Add Participant API only: calls ahead in the queue when the call was made. Twilio calls it
+    an estimated time and names no unit; not converted."""
     outbound_time_in_queue: int | None = None
-    """Add Participant API only: time spent in the queue. The description says seconds; its examples
-    (965 and 3361, for calls of about 65 s) look like milliseconds. Handed on unconverted."""
+    """Add Participant API only: time spent in the queue. Twilio describes it as
+    seconds; its examples (965 and 3361, for calls of about 65 s) look like milliseconds. Not
+    converted."""
     jitter_buffer_size: JitterBufferSize | str | None = None
     """The jitter buffer in use."""
     is_coach: bool | None = None
@@ -298,70 +312,79 @@ class Participant:
     coached_participants: tuple[str, ...] | None = None
     """SIDs of the calls that it coached."""
     participant_region: Region | str | None = None
-    """The Twilio region where its media came in."""
+    """The Twilio region that received its media."""
     conference_region: Region | str | None = None
-    """The Twilio region where the conference was mixed."""
+    """The Twilio region that mixed the conference."""
     call_type: CallType | str | None = None
     """How it was connected."""
     processing_state: ProcessingState | str | None = None
     """Whether Twilio has finished this summary; `in_progress` is normal for up to 30 minutes."""
-    properties: ParticipantProperties | None = None
-    """What it was asked to be when it joined."""
-    events: Mapping[str, tuple[datetime, ...]] | None = None
-    """Name of an event (`mute`, `hold`, …) to the times it happened; aware, UTC, to the
-    millisecond."""
-    metrics: ParticipantMetrics | None = None
+    properties: ParticipantProperties | None = attrs.field(
+        default=None, metadata=on_demand(ParticipantProperties)
+    )
+    """The options with which it joined."""
+    events: Mapping[str, tuple[datetime, ...]] | None = attrs.field(
+        default=None, metadata=on_demand(FrozenMapping)
+    )
+    """For each name of an event (`mute`, `hold`, …) the times when it happened: aware datetimes in
+    UTC, to the millisecond."""
+    metrics: ParticipantMetrics | None = attrs.field(
+        default=None, metadata=on_demand(ParticipantMetrics)
+    )
     """The quality of its audio."""
     url: str | None = None
-    """The address of this record."""
+    """The URL of this record."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know, and values that do not fit their field."""
+    """Members that this class has no field for, and values that do not fit their field."""
     problems: tuple[str, ...] = ()
-    """What is wrong with the record as it came, such as `metrics.inbound.mos: expected a number,
-    found a string`; never the value, which is in `extra`. Empty unless `on_invalid="keep"`. No
-    member of the API's own JSON."""
+    """What is wrong with the record that the API sent, such as `metrics.inbound.mos: expected a
+    number, found a string`. The value itself is in `extra`. Empty unless `on_invalid="keep"`. Not a
+    member of the API's JSON."""
 
 
+@documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class PageMeta:
-    """What a page says of itself."""
+    """What a page says about itself."""
 
     page: int | None = None
-    """Its number, from 0."""
+    """Its number, counted from 0."""
     page_size: int | None = None
-    """Records that it can hold."""
+    """The most records that it can have."""
     first_page_url: str | None = attrs.field(default=None, repr=_without_query)
-    """The address of the first page."""
+    """The URL of the first page."""
     previous_page_url: str | None = attrs.field(default=None, repr=_without_query)
-    """The address of the page before; None on the first."""
+    """The URL of the page before; None on the first."""
     url: str | None = attrs.field(default=None, repr=_without_query)
-    """Its own address."""
+    """Its own URL."""
     next_page_url: str | None = attrs.field(default=None, repr=_without_query)
-    """The address of the page after; None on the last."""
+    """The URL of the page after; None on the last."""
     key: str | None = None
-    """The member of the body that holds the records."""
+    """The member of the body that has the records."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NOTHING_EXTRA, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
     )
-    """Members that this class does not know, and values that do not fit their field."""
+    """Members that this class has no field for, and values that do not fit their field."""
 
 
+@documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class RecordProblem:
-    """A record that could not be read at all, with `on_invalid="keep"`."""
+    """A record that could not be read at all; only with `on_invalid="keep"`."""
 
     conference_sid: str
     """The conference it belongs to."""
     index: int
-    """Its place on its page, from 0."""
+    """Its index on its page, counted from 0."""
     cursor: str
-    """Where it stands: a list that is resumed there begins with it."""
+    """Its place in the list: `resume=` with this cursor begins at this record."""
     fault: str
-    """What is wrong with it; its values are not shown."""
+    """What is wrong with it; does not show its values."""
 
 
+@documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Page(Generic[T]):
     """A page of records."""
@@ -369,6 +392,6 @@ class Page(Generic[T]):
     records: tuple[T, ...]
     """In the server's order."""
     meta: PageMeta
-    """What the page says of itself."""
+    """What the page says about itself."""
     request_id: str | None
-    """Twilio's id of the request that fetched it; give it to Twilio's support."""
+    """Twilio's id of the request for this page; Twilio's support asks for it."""

@@ -1,4 +1,4 @@
-"""Bodies of pages, whole and damaged, and what is read of them."""
+"""Bodies of pages, good and broken, and what is read from them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import json
 from typing import Any
 
 from aioparticipants._decoding import envelope
-from aioparticipants._shapes import chunk_decoder
-from aioparticipants._speed import decode_participants
+from aioparticipants._msgspec import chunk_decoder, decode_participants
 
-#: By msgspec, to what `json` makes of them.
+#: Decodes any records by msgspec, to the values that `json` would give.
 decode_records = chunk_decoder(Any)
 
-#: How records are decoded: by the standard library, and with the extra `speed`.
+#: The decoders of any records: the standard library, and the extra `speed`.
 WAYS = {"json": None, "msgspec": decode_records}
-#: The same, where they are participants.
+#: The decoders of participants.
 PARTICIPANTS = {"json": None, "msgspec": decode_participants}
 
 
 def steps(reading):
-    """Return what a reading leads to, without a loop."""
+    """Run a generator to its end, and return its result."""
     try:
         while True:
             next(reading)
@@ -35,7 +34,7 @@ def read(body, key="participants", decode=decode_records, **sizes):
 
 
 def page_of(records, meta=None, *, bad_at=None, key="participants", meta_first=True):
-    """Return the body of a page; before its record `bad_at` (or its end) is what is no JSON."""
+    """Return the body of a page, with invalid JSON before its record `bad_at`, or at its end."""
     texts = [json.dumps(record) for record in records]
     array = ", ".join(texts)
     if bad_at is not None:
@@ -46,7 +45,7 @@ def page_of(records, meta=None, *, bad_at=None, key="participants", meta_first=T
 
 
 def all_of(records):
-    """Return the records that can be taken, in order."""
+    """Return all records, in order."""
     found = []
     while len(found) != records.count:
         found.append(records.at(len(found)))

@@ -1,4 +1,4 @@
-"""Replies that were mutilated on the wire: see tests/fuzz/wire.py, which makes and judges them."""
+"""Replies that were damaged in transit; tests/fuzz/wire.py makes and judges them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .profiles import share
 
 
 async def test_corpus():
-    """Every reply that was ever worth keeping gives an error of the family, or what it says."""
+    """Each reply of the corpus gives an `InsightsError` or the records in its bytes."""
     cases = wire.corpus()
 
     assert len({case.name for case in cases}) == len(cases) > 70
@@ -18,12 +18,12 @@ async def test_corpus():
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_mutations(seed):
-    """Replies with bytes flipped, cut, repeated or mixed up give an error, or what they say."""
+    """Replies with random damage give an `InsightsError` or the records in their bytes."""
     assert await wire.examine([wire.case(seed, number) for number in range(share(350))]) == []
 
 
-async def test_what_is_mutated_is_served_as_it_should_be_without():
-    """The replies that mutations begin with are good ones, in all of their forms."""
+async def test_replies_without_damage():
+    """The replies to be damaged are good ones, in all forms."""
     for first in wire.FRAMINGS:
         for second in wire.FRAMINGS:
             case = wire.Case("good", (wire.reply(0, first), wire.reply(1, second)))

@@ -1,15 +1,23 @@
-"""What users hold: immutable, hashable, comparable, picklable, and silent about people."""
+"""Records are frozen, hashable, comparable, picklable and documented; personal data is masked."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import pydoc
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Barrier
 
 import attrs
 import pytest
 
 from aioparticipants import models
+from aioparticipants._field_docs import documented, field_docs
+from aioparticipants._structuring import participant
 from aioparticipants.models import (
     AvgMax,
     CallDirection,
@@ -24,6 +32,7 @@ from aioparticipants.models import (
     ParticipantMetrics,
     ParticipantProperties,
     ProcessingState,
+    RecordProblem,
     Region,
 )
 
@@ -61,6 +70,10 @@ VALUES = [
     PAGE,
 ]
 
+#: The classes of records, and all classes with fields.
+RECORDS = [AvgMax, MediaMetrics, ParticipantMetrics, ParticipantProperties, Participant, PageMeta]
+CLASSES = [*RECORDS, Page, RecordProblem]
+
 
 def name_of(value):
     return type(value).__name__
@@ -74,9 +87,7 @@ def test_enums_hold_the_words_of_the_description(kind, words):
     assert all(member == member.value for member in kind)
 
 
-@pytest.mark.parametrize(
-    "kind", [AvgMax, MediaMetrics, ParticipantMetrics, ParticipantProperties, Participant, PageMeta]
-)
+@pytest.mark.parametrize("kind", RECORDS)
 def test_every_field_may_be_left_out(kind):
     """A record without members is all None, keyword-only, and has no place for other attributes."""
     empty = kind()
@@ -166,6 +177,92 @@ def test_repr_of_a_page_masks_queries():
     assert f"url='{URL}?***'" in repr(META)
     assert "url='?***'" in repr(PageMeta(url="https://insights.twilio.com/agent"))
     assert "next_page_url=None" in repr(META)
+
+
+# --- Documentation of fields ---
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_help_explains_every_field(kind):
+    """`help` of a class, and of a field, shows the text that is below the field in the source."""
+    shown = " ".join(pydoc.plain(pydoc.render_doc(kind)).replace("|", " ").split())
+
+    assert [*field_docs(kind)] == [field.name for field in attrs.fields(kind)]
+    for name, text in field_docs(kind).items():
+        assert inspect.getdoc(getattr(kind, name)) == text
+        assert " ".join(f"{name} {text}".split()) in shown
+    assert set(kind.__slots__) == {field.name for field in attrs.fields(kind)}
+
+
+def test_units_are_documented():
+    """Fields that are measured name their unit, or say that the API names none."""
+    assert "seconds" in field_docs(Participant)["duration_seconds"]
+    assert "UTC" in field_docs(Participant)["join_time"]
+    assert "percent" in field_docs(MediaMetrics)["packet_loss_percentage"]
+    assert "no unit" in field_docs(MediaMetrics)["jitter"]
+
+
+def test_without_source_there_is_no_documentation():
+    """Where only bytecode is installed, or a class was made at run time, `help` still works."""
+
+    class Made:
+        __slots__ = ("a",)
+
+    kind = documented(type("Elsewhere", (Made,), {"__slots__": ("b",), "__module__": "nowhere"}))
+
+    assert field_docs(kind) == {}
+    assert not inspect.getdoc(kind.b)
+    assert not documented(Made).__slots__["a"]
+
+
+def test_optimized_python_shows_it_too():
+    """With `-OO`, which drops docstrings, the package works, and `help` explains the fields."""
+    code = "from aioparticipants import Participant; help(Participant)"
+    ran = subprocess.run(
+        [sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert field_docs(Participant)["call_sid"] in ran.stdout
+
+
+# --- Fields that are built on demand ---
+
+
+def test_threads_build_the_same_record():
+    """Threads that read a nested record for the first time at once all get equal values."""
+    media = {"mos": 4.4, "jitter": {"avg": 1.5, "max": 2.5}, "tags": ["silent"], "new": [1]}
+    raw = {
+        "properties": {"early_media": True},
+        "events": {"mute": [1633705131000]},
+        "metrics": {"inbound": media, "outbound": media},
+    }
+    expected = participant(raw, "")
+    repr(expected)  # which reads all of it
+    count = 8
+
+    def read(record, barrier):
+        barrier.wait()
+        return record.metrics.inbound.jitter, record.events, record.properties, record
+
+    with ThreadPoolExecutor(count) as pool:
+        for _ in range(50):
+            record, barrier = participant(raw, ""), Barrier(count)
+            found = [*pool.map(read, [record] * count, [barrier] * count)]
+            assert {*found} == {(expected.metrics.inbound.jitter, *found[0][1:])}
+            assert found[0][1:] == (expected.events, expected.properties, expected)
+            assert record.metrics is record.metrics
+
+
+def test_a_subclass_of_a_nested_record_stays_as_it_is():
+    """A user may give a nested record of a class derived from ours."""
+
+    class Derived(ParticipantMetrics):
+        pass
+
+    metrics = Derived(inbound=MediaMetrics(mos=4.0))
+    made = Participant(metrics=metrics)
+
+    assert made.metrics is made.metrics is metrics
 
 
 def test_all_names_what_is_public():

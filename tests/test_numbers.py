@@ -1,6 +1,6 @@
-"""Numbers that a caller gives: what no clock, float or size can hold is refused, and never crashes.
+"""Numbers as arguments: those that no float or size can hold are refused, and never crash.
 
-`10**400` is less than infinity to Python, and more than any float.
+`10**400` is less than infinity in Python, but larger than any float.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from aioparticipants import InsightsSession, InvalidRequestError, RetryPolicy
 SID = "CF" + "a" * 32
 CREDENTIALS = ("AC" + "0" * 32, "s3cret-t0ken")
 HUGE = 10**400
-NO_SECONDS = [HUGE, -HUGE, float("inf"), float("nan"), -1, "5", True, Fraction(1, 2), Decimal(1)]
-NO_SIZES = [HUGE, -HUGE, 2**63, 1.0, "5", True, Fraction(2), Decimal(2)]
+BAD_SECONDS = [HUGE, -HUGE, float("inf"), float("nan"), -1, "5", True, Fraction(1, 2), Decimal(1)]
+BAD_SIZES = [HUGE, -HUGE, 2**63, 1.0, "5", True, Fraction(2), Decimal(2)]
 
 
 def session(**options):
     return InsightsSession(CREDENTIALS, base_url="http://127.0.0.1:9", **options)
 
 
-@pytest.mark.parametrize("value", NO_SECONDS, ids=lambda value: f"{value!r:.9}")
+@pytest.mark.parametrize("value", BAD_SECONDS, ids=lambda value: f"{value!r:.9}")
 @pytest.mark.parametrize(
     "use",
     [
@@ -45,13 +45,13 @@ def session(**options):
         pytest.param(lambda v: session().fan_out([SID], deadline=v), id="fan-out's deadline"),
     ],
 )
-def test_seconds_that_are_none(use, value):
-    """Seconds are a finite number that a float can hold; anything else is refused at once."""
+def test_invalid_seconds(use, value):
+    """Seconds must be a finite number that a float can hold; anything else is refused at once."""
     with pytest.raises(InvalidRequestError, match="number of seconds"):
         use(value)
 
 
-@pytest.mark.parametrize("value", NO_SIZES, ids=lambda value: f"{value!r:.9}")
+@pytest.mark.parametrize("value", BAD_SIZES, ids=lambda value: f"{value!r:.9}")
 @pytest.mark.parametrize(
     "use",
     [
@@ -61,14 +61,14 @@ def test_seconds_that_are_none(use, value):
         pytest.param(lambda v: session().participants(SID, limit=v), id="limit"),
     ],
 )
-def test_sizes_that_are_none(use, value):
-    """Sizes are whole numbers that memory can count up to; anything else is refused at once."""
+def test_invalid_sizes(use, value):
+    """Sizes must be whole numbers below 2**63; anything else is refused at once."""
     with pytest.raises(InvalidRequestError, match="a whole number from"):
         use(value)
 
 
 async def test_largest_numbers(fake):
-    """The largest numbers that are accepted work as any others do."""
+    """The largest accepted numbers work."""
     sid = fake.add_conference(participants=3)
     seconds, size = 10**308, 2**63 - 1
     parts = dict.fromkeys(("connect", "sock_connect", "sock_read", "total"), seconds)

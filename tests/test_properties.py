@@ -1,21 +1,18 @@
-"""Properties that hold for every list, every order of events, and every record.
+"""Properties of every list and every order of events.
 
-Hypothesis makes them up, always the same ones: a test that fails here fails everywhere. Nothing
-here opens a socket, and nothing waits: the loops of these tests have a clock that jumps.
+Hypothesis makes the examples; see profiles.py. No test opens a socket or waits: the clock of the
+loop jumps.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import gc
 import json
 import math
-import pickle
 import re
 import selectors
 import threading
-from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
@@ -46,14 +43,13 @@ from aioparticipants._paging import Pager
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._structuring import (
     participant,
-    participant_keeping,
-    unstructure_participant,
 )
 from aioparticipants._tasks import SessionTasks
 
 from .bodies import all_of, read
 from .lists import list_of
 from .profiles import examples
+from .records import ANYTHING
 
 SID = "CF" + "a" * 32
 PATH = f"/v1/Conferences/{SID}/Participants"
@@ -66,7 +62,7 @@ CODEC = CursorCodec(FIRST, PARTICIPANTS.cursor_scope)
 
 
 class _Jumping(selectors.DefaultSelector):
-    """Jumps over the time that a loop would sleep, and refuses to sleep for ever."""
+    """Advances the clock instead of sleeping; raises instead of waiting for ever."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +79,7 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """A loop that never sleeps: a wait takes no time, and an endless one is a failure at once."""
+    """A loop whose clock jumps: a wait takes no time, and an endless one fails at once."""
 
     def __init__(self):
         self._jumping = _Jumping()
@@ -117,12 +113,12 @@ HOSTILE = [
     " ",
 ]
 
-#: Records that are bad: of a wrong type; no JSON; and such that nothing tells where they end.
+#: Kinds of bad records: a wrong type; malformed JSON; malformed, and its end cannot be found.
 MISFIT, MALFORMED, TORN = "misfit", "malformed", "torn"
 
 
 def text_of(record):
-    """Return the text of a record, good or bad; that of a bad one, too, has a number."""
+    """Return the JSON text of a record, good or bad."""
     if not isinstance(record, tuple):
         return json.dumps(record)
     kind, label = record
@@ -145,7 +141,7 @@ def array_of(records):
 
 @attrs.frozen
 class Node:
-    """A page of a made-up list: its records, and what its next link is."""
+    """A page of a list: its records and its next link."""
 
     records: list
     """Each is an object, or the kind and the label of a bad one."""
@@ -173,7 +169,7 @@ def link_of(target):
 
 @st.composite
 def graphs(draw, *, odd_links=True, bad_records=True, repeating=True):
-    """Make up a list; most of its links lead on, the others anywhere."""
+    """Make a list; most links lead to the next page, the others anywhere."""
     size = draw(st.integers(1, 5))
     repeating = repeating and draw(st.booleans())
     bad = [MISFIT, MALFORMED, TORN] if bad_records and draw(st.booleans()) else []
@@ -182,7 +178,7 @@ def graphs(draw, *, odd_links=True, bad_records=True, repeating=True):
         ahead = number + 1 if number + 1 < size else END
         anywhere = [
             *range(size + 1),  # the last of these is dangling
-            f"PageToken=PT{draw(st.integers(0, size))}&Page=x",  # a page under another name
+            f"PageToken=PT{draw(st.integers(0, size))}&Page=x",  # a page by another query
             draw(st.sampled_from(HOSTILE)),
             END,
             ABSENT,
@@ -201,20 +197,20 @@ def graphs(draw, *, odd_links=True, bad_records=True, repeating=True):
 
 @attrs.define
 class Found:
-    """What comes of a list."""
+    """The expected result of a list."""
 
     labels: list = attrs.field(factory=list)
     ending: object = None
     """END, or the class of the error."""
     asked: list = attrs.field(factory=list)
     problems: list = attrs.field(factory=list)
-    """The query and place of each record that was passed over."""
+    """The query and index of each record that was skipped."""
     after: tuple | None = None
-    """The query and place behind the bad record that it ended with, if it goes on there."""
+    """The query and index behind the bad record at its end, if the list can be resumed there."""
 
 
 def reference(pages, query=FIRST.query, offset=0, limit=None, *, keep=False):
-    """Return what must come of a list."""
+    """Return the expected result of a list."""
     seen, latest = {FIRST.query, query}, None
     found, left = Found(ending=END if limit == 0 else None), math.inf if limit is None else limit
     while found.ending is None:
@@ -227,8 +223,8 @@ def reference(pages, query=FIRST.query, offset=0, limit=None, *, keep=False):
         stop = min(len(node.records), offset + left)
         bad_at = take_records(found, node.records[:stop], query, offset, keep=keep)
         if bad_at is not None:
-            # The next page was asked for ahead, unless a limit had this one looked through, and
-            # that failed.
+            # The next page is requested ahead, unless a limit makes the stream scan this one
+            # first, and the scan fails.
             torn = any(is_bad(each, TORN) for each in node.records[:stop])
             leads_on = following not in {END, PaginationError} and stop < offset + left
             found.asked += [following] if leads_on and not (torn and limit is not None) else []
@@ -245,7 +241,7 @@ def reference(pages, query=FIRST.query, offset=0, limit=None, *, keep=False):
 
 
 def refusal(pages, query, latest):
-    """Return what is wrong with a page as a whole; `latest` is the array of the one before it."""
+    """Return the error of a page as a whole; `latest` is the array of the page before."""
     if number_of(query) >= len(pages):
         return BadRequestError
     node = pages[number_of(query)]
@@ -256,7 +252,7 @@ def refusal(pages, query, latest):
 
 
 def take_records(found, records, query, offset, *, keep):
-    """Add what comes of a page's records; return the place of the bad one that ends the list."""
+    """Add a page's records; return the index of the bad one that ends the list."""
     for place, record in enumerate(records[offset:], offset):
         if not isinstance(record, tuple):
             found.labels.append(record["label"])
@@ -268,7 +264,7 @@ def take_records(found, records, query, offset, *, keep):
 
 
 def following_of(node, seen):
-    """Return the query of the next page, or what comes instead; and count it as seen."""
+    """Return the query of the next page, the end or the error; note the query as seen."""
     if node.link == END:
         return END
     if node.link in HOSTILE or query_of(node.link) in seen:
@@ -278,7 +274,7 @@ def following_of(node, seen):
 
 
 def behind(node, following, query, place):
-    """Return the query and place behind a record: those of the next page, behind the last one."""
+    """Return the query and index behind a record, on the next page for the last one."""
     if place + 1 == len(node.records) and following not in {END, PaginationError}:
         return following, 0
     return query, place + 1
@@ -289,13 +285,13 @@ def is_bad(record, *kinds):
 
 
 def place_of(cursor):
-    """Return the request for the page that a cursor names, and the place on it."""
+    """Return the query of a cursor's page, and the index on it."""
     goes_on = CODEC.decode(cursor)
     return goes_on.request.query, goes_on.offset
 
 
 class GraphServer:
-    """Serves a graph, and makes streams of it as a session does."""
+    """Serves a graph, and makes streams as a session does."""
 
     def __init__(self, pages):
         self.pages = pages
@@ -338,7 +334,7 @@ class GraphServer:
 
 
 async def drained(stream, by_pages=False):
-    """Return the labels that are left in a stream, and how it ends: each time the same way."""
+    """Return the rest of a stream's labels, and its end, which must repeat."""
     labels, failure, pages = [], None, stream.pages()
     try:
         if by_pages:
@@ -355,7 +351,7 @@ async def drained(stream, by_pages=False):
             await anext(items)
         assert getattr(caught.value, "cursor", stream.cursor) == stream.cursor
     if failure is None:
-        await nothing_begins(stream, "used up")
+        await cannot_start_again(stream, "used up")
         return labels, END
     assert (failure.cursor, failure.conference_sid) == (stream.cursor, SID)
     with pytest.raises(expected) as caught:
@@ -364,8 +360,8 @@ async def drained(stream, by_pages=False):
     return labels, type(failure)
 
 
-async def nothing_begins(stream, words):
-    """See that nothing begins anew on a stream, and that each refusal says why, and where."""
+async def cannot_start_again(stream, words):
+    """Assert that a stream cannot be started again, and that each error says why, and where."""
     for begin in (stream.all, stream.__aenter__, stream.pages, stream.__aiter__):
         with pytest.raises(InvalidRequestError, match=words) as caught:
             await begin()
@@ -375,13 +371,13 @@ async def nothing_begins(stream, words):
 @examples(400)
 @given(graphs(), st.none() | st.integers(0, 8), st.booleans(), st.booleans())
 def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep):
-    """Whatever the pages and links, the right records come, the right end, and no other request."""
+    """For any pages and links, the records, the end and the requests are as expected."""
 
     async def check():
         server = GraphServer(pages)
         async with server.stream(limit=limit, keep=keep) as stream:
             labels, ending = await drained(stream, by_pages)
-            asked = [*server.asked]  # the same again is told without a request
+            asked = [*server.asked]  # the end or the error repeats without a request
         found = reference(pages, limit=limit, keep=keep)
         assert (labels, ending, asked) == (found.labels, found.ending, found.asked)
         assert [place_of(each.cursor) for each in stream.problems] == found.problems
@@ -389,7 +385,7 @@ def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep)
         assert server.asked == asked
         with pytest.raises(StopAsyncIteration if ending == END else InvalidRequestError):
             await anext(stream)
-        await nothing_begins(stream, "used up" if ending == END else "closed before its end")
+        await cannot_start_again(stream, "used up" if ending == END else "closed before its end")
 
     run(check())
 
@@ -397,7 +393,7 @@ def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep)
 @examples(120)
 @given(graphs(), st.none() | st.integers(0, 3))
 def test_a_list_goes_on_at_every_cursor(pages, limit):
-    """What came before a cursor and what comes after it are the list, each record once."""
+    """The records before and after any cursor are the whole list, each once."""
     whole = reference(pages)
     expected, ending = whole.labels, whole.ending
 
@@ -420,8 +416,8 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
             again = reference(pages, query, offset)
             assert found == (again.labels, again.ending)
             assert found[0][: len(expected) - place] == expected[place:]
-            # A resumed list does not know what came before. So it notices a loop one round later,
-            # at the most, and no page that repeats the one before its first: it goes beyond those.
+            # A resumed list does not know the pages before. So it notices a loop at most one round
+            # later, and does not notice that its first page repeats the page before.
             if ending is not PaginationError:
                 assert found == (expected[place:], ending)
             async with server.stream(resume=cursor, limit=limit) as rest:
@@ -435,7 +431,7 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
 @examples(100)
 @given(graphs(odd_links=False, bad_records=False, repeating=False), st.data())
 def test_a_list_in_any_pieces_is_the_list(pages, data):
-    """A list read in pieces, each resumed where the last one stopped, is the list."""
+    """A list read in pieces, each resumed at the last cursor, is the whole list."""
     expected = reference(pages).labels
     assert reference(pages).ending == END
 
@@ -458,7 +454,7 @@ def test_a_list_in_any_pieces_is_the_list(pages, data):
 @examples(120)
 @given(graphs(odd_links=False, repeating=False), st.none() | st.integers(1, 4))
 def test_a_list_goes_on_behind_every_bad_record(pages, limit):
-    """By `cursor_after` comes what keeping gives in one go: all good records, each once."""
+    """Resuming at each `cursor_after` gives the records that `keep` gives: all good ones, once."""
     expected = reference(pages, keep=True)
 
     async def check():
@@ -493,7 +489,7 @@ def test_a_list_goes_on_behind_every_bad_record(pages, limit):
 
 
 async def anext_error(stream):
-    """Return the error that a stream gives next, None at its end."""
+    """Return the error that a stream raises next, None at its end."""
     try:
         await anext(stream)
     except StopAsyncIteration:
@@ -506,7 +502,7 @@ async def anext_error(stream):
 
 @pytest.mark.parametrize("after", range(12))
 def test_cancelled_behind_a_bad_record(after):
-    """A wait behind a malformed record can be cancelled in any turn of the loop, and gone on."""
+    """A stream goes on after a wait behind a malformed record is cancelled, in any turn."""
     first = [(MALFORMED, "x"), *({"label": f"{number}"} for number in range(100))]
     server = GraphServer([Node(first, 1), Node([{"label": "100"}], END)])
 
@@ -532,7 +528,7 @@ def test_cancelled_behind_a_bad_record(after):
     st.integers(0, 8),
 )
 def test_a_changed_page_is_noticed(before, after, count):
-    """A list goes on where the record before its place is still the same one, and else ends."""
+    """A list is resumed only if the record before its cursor is still the same one."""
     offset = min(count, len(before))
 
     def server(labels):
@@ -552,17 +548,6 @@ def test_a_changed_page_is_noticed(before, after, count):
     run(check())
 
 
-ANYTHING = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
-    | st.text(st.characters(), max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
 META_MEMBERS = ["page", "page_size", "first_page_url", "next_page_url", "url", "key", "new"]
 
 
@@ -579,7 +564,7 @@ META_MEMBERS = ["page", "page_size", "first_page_url", "next_page_url", "url", "
     )
 )
 def test_any_object_is_a_page_or_a_response_error(body):
-    """A body of any shape is a page, or an error that names a member of it or one that it lacks."""
+    """Any body is a page, or an error with the path of a wrong or missing member."""
     page, failure = None, None
     try:
         envelope = read(body)
@@ -606,7 +591,7 @@ def test_any_object_is_a_page_or_a_response_error(body):
 
 # --- Any order of events ---
 
-#: What a page's fetch may fail with. The last one stands for a defect, which is nobody's error.
+#: The errors with which a page may fail. The last one stands for a bug.
 FAULTS = {
     "transient": lambda: TransportError("reset"),
     "busy": lambda: RateLimitError("busy", status=429),
@@ -617,7 +602,7 @@ FAULTS = {
 
 @attrs.define
 class Outcome:
-    """What came of a call: records, the end, an error, or a cancellation."""
+    """The outcome of a call: records, the end, an error, or a cancellation."""
 
     kind: str
     records: tuple = ()
@@ -625,7 +610,7 @@ class Outcome:
 
 
 async def outcome_of(call):
-    """Await a record, a page or a list, and tell what came, keeping no frame with the stream."""
+    """Await a record, a page or a list, and return the outcome, without frames."""
     try:
         found = await call
     except StopAsyncIteration:
@@ -639,7 +624,7 @@ async def outcome_of(call):
 
 
 async def timed_outcome_of(call, seconds):
-    """Do the same within `asyncio.timeout`, whose end is a cancellation to the call."""
+    """Do the same within `asyncio.timeout`, which cancels the call."""
     try:
         async with asyncio.timeout(seconds):
             try:
@@ -661,7 +646,7 @@ def records_of(found):
     return (*found,) if isinstance(found, list) else found.records
 
 
-#: How far ahead, and which kinds.
+#: Bad records: how far ahead, and of which kind.
 BAD_RECORDS = st.dictionaries(
     st.integers(0, 5) | st.integers(0, 40),
     st.sampled_from([MISFIT, MISFIT, MALFORMED, MALFORMED, TORN]),
@@ -670,7 +655,7 @@ BAD_RECORDS = st.dictionaries(
 
 
 class Number(int):
-    """A record: what it is known by is its place in the list."""
+    """A record, which is its index in the list."""
 
     @property
     def label(self):
@@ -678,7 +663,7 @@ class Number(int):
 
 
 def number(raw, key, index):
-    """Structure a record; what has more than a label does not fit."""
+    """Structure a record; it does not fit if it has more than a label."""
     if [*raw] != ["label"]:
         message = "does not fit"
         raise ResponseError(message, path=f"{key}[{index}]")
@@ -693,7 +678,7 @@ async def cancel_until_done(task):
 
 
 class Life(RuleBasedStateMachine):
-    """One list of numbers, read by streams to which anything happens in any order.
+    """One list of numbers, read by streams, and any events in any order.
 
     The records are 0, 1, 2 … The model is the number of those that were delivered or passed over:
     the next one to come must be that number, or the next good one behind bad ones.
@@ -701,7 +686,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        gc.disable()  # a dropped stream must go by its reference count alone
+        gc.disable()  # a dropped stream must be freed by its reference count alone
         self.loop = Loop()
         self.lost = []
         self.loop.set_exception_handler(lambda _loop, context: self.lost.append(context))
@@ -709,7 +694,7 @@ class Life(RuleBasedStateMachine):
         self.came = 0
 
     @initialize(
-        # 40 is more than a page's structuring does without giving the loop a turn.
+        # 40 is more than a stream structures without yielding to the loop.
         sizes=st.lists(st.sampled_from([0, 1, 2, 3, 40]), min_size=1, max_size=6),
         limit=st.none() | st.integers(0, 6),
         keep=st.booleans(),
@@ -726,7 +711,7 @@ class Life(RuleBasedStateMachine):
         self.gate.set()
         self.new_stream(limit, keep)
 
-    # What the streams talk to
+    # The server
 
     def new_stream(self, limit, keep):
         place = Position(FIRST) if self.cursor is None else CODEC.decode(self.cursor)
@@ -738,7 +723,7 @@ class Life(RuleBasedStateMachine):
         self.failed, self.fetched = {}, set()
         self.served_bad = {}  # the bad records of the pages that this stream has
 
-        # Of the machine, no stream: what a page's task refers to must not keep its stream alive.
+        # It must not refer to the stream, as a page's task must not keep its stream alive.
         async def fetch(request, sent):
             page = number_of(request.query)
             assert page not in self.fetched  # nothing is fetched twice
@@ -780,7 +765,7 @@ class Life(RuleBasedStateMachine):
 
     def body(self, page):
         numbers = range(self.starts[page], self.starts[page + 1])
-        # What was delivered once stays good: a page that changed is another test's.
+        # Delivered records stay good: another test is about pages that change.
         bad = {each: self.bad[each] for each in numbers if each >= self.came and each in self.bad}
         self.served_bad |= bad
         records = [
@@ -789,7 +774,7 @@ class Life(RuleBasedStateMachine):
         last = page == len(self.starts) - 2
         return body_of(records, {"next_page_url": None if last else link_of(page + 1)})
 
-    # What the model expects
+    # The model
 
     def number_at(self, query, offset):
         return self.starts[number_of(query)] + offset
@@ -797,15 +782,15 @@ class Life(RuleBasedStateMachine):
     def position(self, cursor=None):
         return self.number_at(*place_of(cursor or self.stream.cursor))
 
-    def passed_over(self, start, stop):
-        """Tell whether all records of a range are bad ones that are passed over."""
+    def skipped(self, start, stop):
+        """Tell whether all records of a range are bad and skipped."""
         return all(
             self.keep and self.served_bad.get(each) in {MISFIT, MALFORMED}
             for each in range(start, stop)
         )
 
     def expect(self, outcome):
-        """Compare what came of a call with what may come."""
+        """Compare the outcome of a call with the model."""
         if outcome.kind == "cancelled":
             return
         if self.used_up:
@@ -825,7 +810,7 @@ class Life(RuleBasedStateMachine):
         assert self.sticky is None
         for each in records:
             assert each not in self.served_bad
-            assert self.passed_over(self.came, each)
+            assert self.skipped(self.came, each)
             self.came = each + 1
         assert self.came <= self.stop
         for page in self.failed:
@@ -835,7 +820,7 @@ class Life(RuleBasedStateMachine):
         last_page = len(self.starts) - 2
         assert self.sticky is None
         end = min(self.stop, self.starts[-1])
-        assert self.passed_over(self.came, end)
+        assert self.skipped(self.came, end)
         assert end == self.stop or last_page in self.fetched
         self.used_up = True
 
@@ -847,7 +832,7 @@ class Life(RuleBasedStateMachine):
     def expect_error(self, error):
         assert error.cursor == self.stream.cursor
         place = self.position()
-        assert self.passed_over(self.came, place)
+        assert self.skipped(self.came, place)
         if self.sticky is not None:
             assert type(error) is self.sticky
         elif self.tasks.closed and type(error) is SessionClosedError:
@@ -855,7 +840,7 @@ class Life(RuleBasedStateMachine):
         elif place in self.served_bad:
             self.expect_bad_record(error, place)
         else:
-            # A page later fails only where this one did not.
+            # A later page can fail only if this one did not.
             [(page, kind)] = self.failed.items()
             assert (type(error), place) == (kind, max(self.starts[page], self.resumed_at))
         self.sticky = type(error)
@@ -880,7 +865,7 @@ class Life(RuleBasedStateMachine):
     def call(self, mode):
         return anext(self.stream if mode == "record" else self.pages)
 
-    # What may happen
+    # The events
 
     usable = precondition(lambda self: self.stream is not None)
     modes = st.sampled_from(["record", "record", "page"])
@@ -895,13 +880,13 @@ class Life(RuleBasedStateMachine):
         self.before, self.after, self.cleanup, self.departs = before, after, cleanup, departs
 
     @rule(ahead=st.integers(0, 2), kind=st.sampled_from([*FAULTS]))
-    def let_a_page_fail(self, ahead, kind):
+    def make_a_page_fail(self, ahead, kind):
         pages = range(len(self.starts) - 1)
         here = max((each for each in pages if self.starts[each] <= self.came), default=0)
         self.faults[here + ahead] = kind
 
     @rule(bad=BAD_RECORDS)
-    def let_records_be_bad(self, bad):
+    def make_records_bad(self, bad):
         self.bad = {self.came + ahead: kind for ahead, kind in bad.items()}
 
     @usable
@@ -926,7 +911,7 @@ class Life(RuleBasedStateMachine):
         level=st.booleans(),
         held=st.booleans(),
     )
-    def ask_for_all(self, after, level, held):
+    def await_all(self, after, level, held):
         async def asked():
             if held and after is not None:
                 self.gate.clear()
@@ -972,11 +957,11 @@ class Life(RuleBasedStateMachine):
 
     @usable
     @rule()
-    def begin_anew(self):
+    def start_again(self):
         stream = self.stream
         if self.used_up or self.closed:
             words = "used up" if self.used_up else "closed before its end"
-            self.run(nothing_begins(stream, words))
+            self.run(cannot_start_again(stream, words))
         else:
             assert aiter(stream) is stream
             self.pages = stream.pages()
@@ -1008,7 +993,7 @@ class Life(RuleBasedStateMachine):
 
     @usable
     @rule(mode=modes, seconds=st.sampled_from([0, 0, 0.1, 1]), held=st.booleans())
-    def time_a_wait_out(self, mode, seconds, held):
+    def let_a_wait_time_out(self, mode, seconds, held):
         if held:
             self.gate.clear()
         self.expect(self.run(timed_outcome_of(self.call(mode), seconds)))
@@ -1016,7 +1001,7 @@ class Life(RuleBasedStateMachine):
 
     @usable
     @rule(modes=st.tuples(modes, modes), after=st.integers(0, 9), held=st.booleans())
-    def ask_twice_at_once(self, modes, after, held):
+    def call_twice_at_once(self, modes, after, held):
         async def both():
             if held:
                 self.gate.clear()
@@ -1091,7 +1076,7 @@ class Life(RuleBasedStateMachine):
             holder = [self.stream, self.pages]
             self.stream = self.pages = None
             if elsewhere:
-                # While the loop runs, so that it can tell, in debug mode, who calls from where.
+                # While the loop runs, so that its debug mode notices calls from another thread.
                 dropping = threading.Thread(target=holder.clear)
                 dropping.start()
                 dropping.join()
@@ -1120,16 +1105,16 @@ class Life(RuleBasedStateMachine):
             self.cursor = self.cursor_after
         self.new_stream(limit, keep)
 
-    # What holds at any time
+    # What is true at any time
 
     @invariant()
-    def the_cursor_names_the_next_record(self):
+    def the_cursor_is_at_the_next_record(self):
         if self.stream is not None:
             self.cursor = self.stream.cursor
-        assert self.passed_over(self.came, self.position(self.cursor))
+        assert self.skipped(self.came, self.position(self.cursor))
 
     @invariant()
-    def each_record_passed_over_is_noted(self):
+    def skipped_records_are_in_problems(self):
         if self.stream is not None:
             found = [self.position(each.cursor) for each in self.stream.problems]
             passed = range(self.resumed_at, self.position())
@@ -1166,373 +1151,5 @@ async def _all_of(stream):
 
 
 def test_any_order_of_events():
-    """Whatever happens in whatever order: no record is lost or twice, and nothing is left."""
+    """In any order of events, no record is lost or repeated, and nothing is left behind."""
     run_state_machine_as_test(Life, settings=examples(150, stateful_step_count=30))
-
-
-# --- Records ---
-
-EARLIEST, LATEST = -62135596800000, 253402300799999  # the years 1 to 9999, in milliseconds
-WORDS = ["inbound", "completed", "sip", "large", "complete", "us1", "de1", "unheard-of", ""]
-
-numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-text = st.text(st.characters(), max_size=8)  # lone surrogates are JSON, too
-times = (
-    st.datetimes(timezones=st.just(UTC))
-    .map(lambda time: time.isoformat().replace("+00:00", "Z"))
-    .filter(lambda time: len(time) in {20, 27})
-)
-unknown_values = st.recursive(
-    st.none() | st.booleans() | numbers | text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
-    max_leaves=6,
-)
-
-AVG_MAX = {"avg": numbers, "max": numbers}
-MEDIA = {
-    "total_packets_lost": st.integers(),
-    "total_packets_received": st.integers(),
-    "packet_loss_percentage": numbers,
-    "jitter": AVG_MAX,
-    "latency": AVG_MAX,
-    "mos": numbers,
-    "tags": st.lists(text, max_size=2),
-}
-#: The 27 members of a record, and what may stand in each besides null.
-RECORD = {
-    **dict.fromkeys(
-        [
-            "participant_sid",
-            "label",
-            "conference_sid",
-            "call_sid",
-            "account_sid",
-            "from",
-            "to",
-            "country_code",
-            "url",
-        ],
-        text,
-    ),
-    **dict.fromkeys(
-        [
-            "call_direction",
-            "call_status",
-            "call_type",
-            "jitter_buffer_size",
-            "processing_state",
-            "participant_region",
-            "conference_region",
-        ],
-        st.sampled_from(WORDS) | text,
-    ),
-    **dict.fromkeys(["is_moderator", "is_coach"], st.booleans()),
-    **dict.fromkeys(["join_time", "leave_time"], times),
-    **dict.fromkeys(
-        ["duration_seconds", "outbound_queue_length", "outbound_time_in_queue"], st.integers()
-    ),
-    "coached_participants": st.lists(text, max_size=2),
-    "events": st.dictionaries(text, st.lists(st.integers(EARLIEST, LATEST), max_size=2)),
-    "properties": dict.fromkeys(
-        [
-            "start_conference_on_enter",
-            "end_conference_on_exit",
-            "play_early_media",
-            "early_media",
-            "enter_muted",
-            "beep_on_enter",
-            "beep_on_exit",
-        ],
-        st.booleans(),
-    ),
-    "metrics": {"inbound": MEDIA, "outbound": MEDIA},
-}
-#: Members that are left out where they are null; all others are null where they were left out.
-SOMETIMES = {"tags", "play_early_media", "early_media"}
-
-
-def objects(members):
-    """Make up an object with some of the members, null or not, and at times an unknown one."""
-    known = st.fixed_dictionaries(
-        {},
-        optional={
-            name: st.none() | (objects(member) if isinstance(member, dict) else member)
-            for name, member in members.items()
-        },
-    )
-    names = (text | st.sampled_from(["extra", "from_"])).filter(lambda name: name not in members)
-    unknown = st.dictionaries(names, unknown_values, max_size=1)
-    return st.builds(
-        lambda known, unknown, turned: dict(
-            reversed([*known.items(), *unknown.items()]) if turned else {**known, **unknown}
-        ),
-        known,
-        unknown,
-        st.booleans(),
-    )
-
-
-RECORDS = objects(RECORD)
-
-
-def completed(raw, members):
-    """Return an object as it must come back: absent and null mean the same."""
-    found = dict(raw)
-    for name, member in members.items():
-        if raw.get(name) is None and name in SOMETIMES:
-            found.pop(name, None)
-        elif raw.get(name) is None:
-            found[name] = None
-        elif isinstance(member, dict) and isinstance(raw[name], dict):
-            found[name] = completed(raw[name], member)
-    return found
-
-
-def exact(value):
-    """Return a JSON value as text: 1, 1.0 and True differ there, and the order does not count."""
-    return json.dumps(value, sort_keys=True)
-
-
-def touch(value):
-    """Ask for everything in a record, as deep as it goes, and return how many values there are."""
-    if attrs.has(type(value)):
-        inner = [getattr(value, field.name) for field in attrs.fields(type(value))]
-    elif hasattr(value, "items"):
-        inner = [*value.values()]
-    else:
-        inner = [*value] if isinstance(value, tuple) else []
-    assert not isinstance(value, (dict, list, set))  # all of it is frozen
-    return 1 + sum(map(touch, inner))
-
-
-def check_reading(raw):
-    """Structure an object, look at all of it, and demand that it comes back."""
-    before = copy.deepcopy(raw)
-    record = participant(raw, "participants", 3)
-    unstructured = unstructure_participant(record)
-    assert touch(record) >= 28
-    assert exact(unstructured) == exact(unstructure_participant(participant(before, "")))
-    assert exact(raw) == exact(before)
-    assert hash(record) == hash(participant(before, ""))
-    assert record == participant(before, "") == pickle.loads(pickle.dumps(record))
-    assert record == participant_keeping(before, "participants", 3)
-    assert repr(record).startswith("Participant(")
-    return unstructured
-
-
-@examples(250)
-@given(RECORDS)
-def test_every_valid_record_comes_back(raw):
-    """What is structured unstructures to what it was, whatever is null, absent, unknown or new."""
-    assert exact(check_reading(raw)) == exact(completed(raw, RECORD))
-
-
-@examples(100)
-@given(
-    st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 30)),  # noqa: DTZ001 - gets its offset below
-    st.integers(-1439, 1439),
-    st.sampled_from(["auto", "milliseconds", "microseconds"]),
-    st.sampled_from("Tt "),
-)
-def test_every_offset_means_the_same_instant(time, minutes, precision, between):
-    """A time with any offset, precision and case is read as its instant, in UTC."""
-    offset = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
-    if precision == "milliseconds":
-        time = time.replace(microsecond=time.microsecond // 1000 * 1000)
-    if minutes == 0:
-        offset = "z" if between == "t" else "Z"
-    raw = {"join_time": time.isoformat(sep=between, timespec=precision) + offset}
-    found = participant(raw, "").join_time
-
-    assert found == time.replace(tzinfo=UTC) - timedelta(minutes=minutes)
-    assert found.tzinfo is UTC
-
-
-def _deep(levels):
-    value = []
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-wrong_values = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | text
-    | st.sampled_from(
-        [
-            *(math.inf, -math.inf, math.nan, 10**4000, -(2**63) - 1, LATEST + 1, EARLIEST - 1),
-            *("2021-10-08T02:58:51", "2021-10-08T02:58:51+00:00", "0001-01-01T00:00:00+23:59"),
-            *("12", [], {}, [[]], [None], [{}], [1], ["x"]),
-            *({"mute": 1}, {"mute": [1, None]}, {"avg": "x"}),
-        ]
-    )
-    | unknown_values
-    | st.integers(200, 900).map(_deep)
-    | st.integers(1, 40).map(_deep)
-)
-
-
-def places(value):
-    """Go through the paths of all values inside a JSON value, the outermost first."""
-    waiting = [((), value)]  # a stack of its own, as a value may be nested very deeply
-    while waiting:
-        path, value = waiting.pop()
-        yield path
-        items = value.items() if isinstance(value, dict) else ()
-        items = enumerate(value) if isinstance(value, list) else items
-        waiting += reversed([((*path, key), item) for key, item in items])
-
-
-def replaced(value, path, new):
-    if not path:
-        return new
-    if isinstance(value, dict):
-        return {**value, path[0]: replaced(value[path[0]], path[1:], new)}
-    return [*value[: path[0]], replaced(value[path[0]], path[1:], new), *value[path[0] + 1 :]]
-
-
-def _levels(value):
-    """Return how many levels a JSON value has; no recursion, as some have too many for that."""
-    levels, inside = 0, [value]
-    while inside:
-        levels += 1
-        inside = [
-            item
-            for each in inside
-            if isinstance(each, (dict, list))
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-    return levels
-
-
-def _is_time(value):
-    try:
-        time = datetime.fromisoformat(value)
-        return time.tzinfo is not None and time.astimezone(UTC) is not None
-    except (ValueError, OverflowError):
-        return False
-
-
-def _finite(value):
-    """Tell whether a JSON value can be kept as it is: no number infinite, and not too deep."""
-    if _levels(value) > 65:
-        return False
-    if isinstance(value, (dict, list)):
-        return all(map(_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-KINDS = {
-    str: lambda value: type(value) is str,
-    bool: lambda value: type(value) is bool,
-    int: lambda value: type(value) is int,
-    float: lambda value: type(value) is int or (type(value) is float and math.isfinite(value)),
-    datetime: lambda value: type(value) is str and _is_time(value),
-}
-_KIND_OF_NAME = {
-    **dict.fromkeys(["is_moderator", "is_coach", *RECORD["properties"]], bool),
-    **dict.fromkeys(["duration_seconds", "outbound_queue_length", "outbound_time_in_queue"], int),
-    **dict.fromkeys(["total_packets_lost", "total_packets_received"], int),
-    **dict.fromkeys(["packet_loss_percentage", "mos", "avg", "max"], float),
-    **dict.fromkeys(["join_time", "leave_time"], datetime),
-}
-
-
-def shown(name):
-    """Return a name as it stands in a path: nothing in it speaks to a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
-
-
-def faults(raw, path="participants[3]", members=RECORD):
-    """Go through the paths of all that is wrong in an object, by rules that stand only here."""
-    if type(raw) is not dict:
-        yield path
-        return
-    for name, value in raw.items():
-        here = f"{path}.{shown(name)}"
-        if name not in members:
-            yield from () if _finite(value) else (here,)
-        elif value is None:
-            continue
-        elif isinstance(members[name], dict):
-            yield from faults(value, here, members[name])
-        elif name == "events":
-            yield from _faults_of_events(value, here)
-        elif name in {"tags", "coached_participants"}:
-            yield from _faults_of_items(value, here, KINDS[str])
-        elif not KINDS[_KIND_OF_NAME.get(name, str)](value):
-            yield here
-
-
-def _faults_of_events(value, path):
-    if type(value) is not dict:
-        yield path
-        return
-    for name, instants in value.items():
-        yield from _faults_of_items(
-            instants,
-            f"{path}.{shown(name)}",
-            lambda each: type(each) is int and EARLIEST <= each <= LATEST,
-        )
-
-
-def _faults_of_items(value, path, fits):
-    if type(value) is not list:
-        yield path
-        return
-    yield from (f"{path}[{index}]" for index, item in enumerate(value) if not fits(item))
-
-
-@examples(350)
-@given(RECORDS, st.data())
-def test_every_broken_record_is_told_where_it_is_broken(raw, data):
-    """A value that is replaced by any other is read and comes back, or is named by its path."""
-    for _ in range(data.draw(st.integers(1, 2))):
-        path = data.draw(st.sampled_from([*places(raw)]))
-        raw = replaced(raw, path, data.draw(wrong_values))
-    wrong = {*faults(raw)}
-    if not wrong:
-        check_reading(raw)
-        return
-    for _ in range(2):  # what is refused once is refused again
-        with pytest.raises(ResponseError) as caught:
-            participant(raw, "participants", 3)
-        assert caught.value.path in wrong
-        assert caught.value.__context__ is None
-        assert not caught.value.transient
-
-
-def broken_fields(raw, members=RECORD):
-    """Return how many fields of an object, and of those in it, have a value that does not fit."""
-    count = 0
-    for name, value in raw.items():
-        inner = members.get(name)
-        if isinstance(inner, dict) and type(value) is dict:
-            count += broken_fields(value, inner)
-        else:
-            count += any(True for _ in faults({name: value}, "", members))
-    return count
-
-
-@examples(350)
-@given(RECORDS, st.data())
-def test_nothing_of_a_broken_record_is_dropped(raw, data):
-    """Whatever is wrong in a record, it is kept: all of it comes back, and each fault is named."""
-    for _ in range(data.draw(st.integers(1, 3))):
-        path = data.draw(st.sampled_from([*places(raw)][1:] or [()]))
-        raw = replaced(raw, path, data.draw(wrong_values)) if path else raw
-    before = copy.deepcopy(raw)
-    record = participant_keeping(raw, "participants", 3)
-    touch(record)
-    named = {f"participants[3].{each.partition(': ')[0]}" for each in record.problems}
-
-    assert {*faults(raw)} >= named or any(": " in name for name in raw)
-    assert len(record.problems) == broken_fields(raw)
-    assert exact(raw) == exact(before)
-    assert hash(record) == hash(pickle.loads(pickle.dumps(record)))
-    if not any("its JSON text is kept" in each for each in record.problems):
-        assert exact(unstructure_participant(record)) == exact(completed(raw, RECORD))
-    json.dumps(unstructure_participant(record), allow_nan=False)

@@ -150,7 +150,7 @@ def structuring(name, _where):
     """Decode 1000 records in pages of 50, structure and look into them: seconds, no network."""
     import random
 
-    from aioparticipants._speed import decode_participants
+    from aioparticipants._msgspec import decode_participants
     from aioparticipants._structuring import participant
     from aioparticipants.testing._records import make_participants
 

@@ -1,17 +1,15 @@
-"""Replies that were mutilated on the wire, and what a session may make of them.
+"""Replies that were damaged in transit, and judges of what a session makes of them.
 
     python tests/fuzz/wire.py [--seconds N] [--seed S]
 
-A list of two pages is served by a server that says exactly the bytes it is given; one or both of
-the replies are mutated. A finding is one of these: an error that is none of the family, records
-that neither reader below finds in the bytes, a hang, or something left behind.
+A server sends a list of two pages, exactly the bytes that it is given; one or both replies are
+mutated. A finding is one of these: an error that is not an `InsightsError`, records that are not in
+the bytes, a hang, or a task, file or exception that is left behind.
 
-What a mutation may do to the records. Plain HTTP has no checksum: where a flipped byte turns
-`"agent"` into `"agemt"`, or a number into another, the server has said something else, and nobody
-can tell. So the bytes are given to a second reader as well, made of the standard library alone
-(`http.client`, `zlib`, `json`): the records must be those of the original or those that this reader
-finds in the very same bytes. Cut, repeated or mixed up records that the bytes do not say are found
-so, and so is a list that ends where no reader sees an end.
+Plain HTTP has no checksum: where a flipped byte turns `"agent"` into `"agemt"`, nobody can tell. So
+a second reader, made of the standard library only (`http.client`, `zlib`, `json`), reads the same
+bytes: the records must be the original ones or those that it finds. Records that are lost, repeated
+or mixed up are found this way, and so is a list that ends where no reader sees an end.
 
 New findings go to corpus.json, which is part of the suite: see tests/test_fuzz.py.
 """
@@ -44,9 +42,9 @@ CORPUS = Path(__file__).with_name("corpus.json")
 
 SID = "CF" + "a" * 32
 LISTING = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants"
-#: Seconds for an attempt. A reply that stalls takes so long, twice; a test must not take longer.
+#: Seconds for an attempt; a reply that stalls takes two attempts.
 TIMEOUT = 0.25
-#: Seconds after which a case counts as one that hangs: two pages of two attempts, and a lot more.
+#: Seconds after which a case hangs; much more than the attempts for two pages.
 HANG = 20.0
 
 #: The records of the two pages. The second one's text needs UTF-8 and escapes.
@@ -64,20 +62,20 @@ PAGES = [
 
 @attrs.frozen
 class Case:
-    """What the server says."""
+    """What the server sends."""
 
     name: str
     replies: tuple[bytes, bytes]
-    """To the request for the first page, and for the second."""
+    """The replies to the requests for the first and the second page."""
     once: bool = False
-    """Whether it says them once only, and what it should have said from then on."""
+    """Whether it sends them only once, and the good replies after that."""
     close: bool = False
     """Whether it closes the connection after each."""
 
     def to_json(self):
         return {
             **attrs.asdict(self),
-            # One character a byte: so a case can be read, and its changes too.
+            # One character a byte, so that a case and its diffs are readable.
             "replies": [reply.decode("latin-1") for reply in self.replies],
         }
 
@@ -104,7 +102,7 @@ def body(number):
 
 
 def reply(number, framing="length"):
-    """Return a reply as it should be, in one of four forms."""
+    """Return a good reply, in one of four forms."""
     content, headers = body(number), []
     if framing.startswith("gzip"):
         content = gzip.compress(content, mtime=0)
@@ -191,35 +189,35 @@ SCRAPS = [
 ]
 
 
-def mutated(rng, whole):  # noqa: C901, PLR0911 - a table of the ways, in short
+def mutated(rng, whole):  # noqa: C901, PLR0911 - a table of mutations
     """Return a reply with one thing wrong."""
     at = rng.randrange(len(whole) + 1)
     until = min(len(whole), at + rng.choice([1, 2, 10, 100, 1000]))
     head, blank, content = whole.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     match rng.randrange(11):
-        case 0:  # a byte is another
+        case 0:  # a byte is replaced
             return whole[:at] + bytes([rng.randrange(256)]) + whole[at + 1 :]
         case 1:  # a bit is flipped
             at = min(at, len(whole) - 1)
             return whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :]
         case 2:  # cut off
             return whole[:at]
-        case 3:  # something is missing
+        case 3:  # a part is missing
             return whole[:at] + whole[until:]
-        case 4:  # something comes twice
+        case 4:  # a part is repeated
             return whole[:until] + whole[at:]
-        case 5:  # something came in between
+        case 5:  # a part is inserted
             scrap = rng.choice([*SCRAPS, rng.randbytes(rng.randrange(1, 40))])
             return whole[:at] + scrap + whole[at:]
-        case 6:  # a header too many
+        case 6:  # an additional header
             lines.insert(rng.randrange(1, len(lines) + 1), rng.choice(HEADERS))
-        case 7:  # a header too few, or twice
+        case 7:  # a header is missing or repeated
             line = rng.randrange(len(lines))
             lines[line : line + 1] = [lines[line]] * rng.choice([0, 2])
         case 8:  # another first line
             lines[0] = rng.choice(STARTS)
-        case 9:  # other sizes of chunks
+        case 9:  # another size of a chunk
             sizes = [*re.finditer(rb"(?:\A|\r\n)([0-9a-f]+)\r\n", content)] or [None]
             size = rng.choice(sizes)
             new = rng.choice([b"0", b"1", b"fff", b"64;x=y", b"0x64", b"-64", b" 64", b"64 ", b"g"])
@@ -231,7 +229,7 @@ def mutated(rng, whole):  # noqa: C901, PLR0911 - a table of the ways, in short
 
 
 def case(seed, number):
-    """Return the case with this number, always the same one."""
+    """Return the case with this number, the same one each time."""
     rng = random.Random(f"{seed} {number}")
     replies = [reply(page, rng.choice(FRAMINGS)) for page in range(2)]
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
@@ -249,7 +247,7 @@ def case(seed, number):
 
 
 class _Bytes:
-    """As much of a socket as `http.client` wants."""
+    """The part of a socket that `http.client` needs."""
 
     def __init__(self, content):
         self._content = content
@@ -258,7 +256,7 @@ class _Bytes:
         return io.BytesIO(self._content)
 
 
-#: Interim replies before the one that counts; `http.client` knows of 100 alone.
+#: Interim replies before the final one; `http.client` skips 100 only.
 _INTERIM = re.compile(rb"\A(HTTP/1\.[01] 1(?!01)\d\d[^\n]*\n([^\r\n]+\r\n)*\r\n)+")
 _UNREADABLE = (
     *(http.client.HTTPException, OSError, ValueError, zlib.error),
@@ -268,16 +266,16 @@ _UNREADABLE = (
 
 @attrs.frozen
 class Reading:
-    """A page that may be found in a reply."""
+    """A page that a reader finds in a reply."""
 
     records: list
     link: object = None
     whole: bool = True
-    """Whether it is all of the page; else it is no JSON behind these records."""
+    """Whether it is the whole page; if not, invalid JSON follows these records."""
 
 
 def readings(content):
-    """Return the pages that may be found in a reply: what it should be is none of them."""
+    """Return the pages that the two readers find in a reply."""
     content = _INTERIM.sub(b"", content)
     found = []
     for read in (_by_the_book, _by_a_lenient_reader):
@@ -292,7 +290,7 @@ def readings(content):
 
 
 def _leading_records(text):
-    """Return the records of a page, as far as it is JSON."""
+    """Return the records of a page, up to invalid JSON."""
     try:
         text = text.decode()
     except UnicodeDecodeError as error:
@@ -312,13 +310,13 @@ def _leading_records(text):
 def _by_the_book(content):
     reply = http.client.HTTPResponse(_Bytes(content), method="GET")
     reply.begin()
-    # Of several the last that is known counts, as it does for aiohttp.
+    # Of several, the last known one counts, as for aiohttp.
     named = [each.lower() for each in reply.headers.get_all("Content-Encoding", ())]
     return reply.read(), next((each for each in named[::-1] if each in {"gzip", "deflate"}), "")
 
 
 def _by_a_lenient_reader(content):
-    """Read chunks as aiohttp does by default: whatever else the head says, and with no CR."""
+    """Read chunks as aiohttp does by default: whatever the head says, and without CR."""
     head, _, rest = content.partition(b"\r\n\r\n")
     text = b""
     while size := re.match(rb"[ \t]*([0-9a-fA-F]+)[ \t]*(;[^\n]*)?\r?\n", rest):
@@ -329,7 +327,7 @@ def _by_a_lenient_reader(content):
 
 
 def possible(case):
-    """Return the lists that may come of a case: of each page, what either reader finds there."""
+    """Return the lists that a case may give: for each page, what either reader finds."""
     firsts, seconds = ([_original(page), *readings(case.replies[page])] for page in range(2))
     lists = []
     for first in firsts:
@@ -350,7 +348,7 @@ def _original(number):
 
 
 class Server:
-    """Serves any number of cases, each to who brings its number as a password."""
+    """Serves any number of cases; the password of a request is the number of its case."""
 
     def __init__(self):
         self._cases = []
@@ -371,7 +369,7 @@ class Server:
             yield self
         finally:
             server.close()
-            # Not cancelled: up to 3.11, the streams of asyncio make noise of that.
+            # Not cancelled, as asyncio's streams log that up to 3.11.
             for writer in self._running.values():
                 writer.close()
             await asyncio.gather(*self._running)
@@ -401,9 +399,9 @@ class Server:
         case, seen = self._cases[which], self._seen[which]
         seen[query] += 1
         page = [*seen].index(query)
-        if page > 1:  # a mutated link, to a page that is not there
+        if page > 1:  # a mutated link, to a page that does not exist
             return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", True
-        # aiohttp itself repeats a request whose connection broke: that is the same attempt.
+        # aiohttp itself sends a request again if the connection broke: that is the same attempt.
         if case.once and seen[query] > 2:
             return reply(page), False
         return case.replies[page], case.close
@@ -413,7 +411,7 @@ class Server:
 
 
 async def judge(server, case, *, whole=False):
-    """Return what is wrong with what came of a case, None if nothing is.
+    """Return what is wrong with the result of a case, None if nothing is.
 
     The list must be the `whole` one where nothing was mutated.
     """
@@ -439,7 +437,7 @@ async def judge(server, case, *, whole=False):
     except TimeoutError:
         return "it hangs"
     except Exception as error:  # noqa: BLE001 - that is what we look for
-        return f"{type(error).__name__} is none of the family: {error}"
+        return f"{type(error).__name__} is not an InsightsError: {error}"
     if whole and not ended:
         return "an error, though nothing is wrong"
     return _wrong_records(records, case, ended=ended)
@@ -454,7 +452,7 @@ def _wrong_records(records, case, *, ended):
             expected = [participant(raw, "") for raw in found]
             if expected == records:
                 return None
-    return f"{len(records)} records that the bytes do not say, {'' if ended else 'not '}ended"
+    return f"{len(records)} records that are not in the bytes, {'' if ended else 'not '}ended"
 
 
 def _open_files():
@@ -464,7 +462,7 @@ def _open_files():
 
 
 async def examine(cases, *, at_once=32):
-    """Try all of the cases, and return a list of those that are wrong, with what is."""
+    """Run all cases, and return the findings: a case, and what is wrong."""
     findings = []
     lost = []
     loop = asyncio.get_running_loop()
@@ -498,7 +496,7 @@ async def examine(cases, *, at_once=32):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Mutilate replies, and look what becomes of them.")
+    parser = argparse.ArgumentParser(description="Damage replies, and judge the results.")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()

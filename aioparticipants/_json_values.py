@@ -1,0 +1,289 @@
+"""Values of decoded JSON: which type one has, what a field holds for it, and its immutable form.
+
+1. Nothing is guessed: `"12"` is no int, `3.7` is no int and `"false"` is no bool.
+2. What is wrong is a `MismatchError` with the path. It never shows the value, which may be personal
+   data. Names in the path come from the server, so unprintable characters are escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, cast
+
+from .models import FrozenMapping
+
+if TYPE_CHECKING:
+    from enum import StrEnum
+
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "MismatchError",
+    "OpenEnum",
+    "are_texts",
+    "are_times_in_milliseconds",
+    "events_of",
+    "events_to_json",
+    "finite",
+    "freeze",
+    "json_given",
+    "json_text",
+    "member_path",
+    "strings_from_json",
+    "time_from_json",
+    "time_to_json",
+    "to_plain",
+    "wrong_type",
+]
+
+_NONE: Final = type(None)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+#: The first and the last moment of the years 1 to 9999, in milliseconds since 1970.
+EARLIEST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+LATEST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+
+#: Levels of nesting of a value that is kept. So few that no later step can exhaust the stack.
+_DEEPEST: Final = 64
+#: How JSON writes them; `json.dumps` writes `Infinity`, which is not JSON.
+_INFINITIES: Final[Mapping[object, str]] = {math.inf: "1e999", -math.inf: "-1e999"}
+
+_TEXTS: Final = frozenset({str})
+_INTEGERS: Final = frozenset({int})
+_JSON_NAMES: Final[Mapping[type, str]] = {
+    _NONE: "null",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number with a fraction",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+
+
+class MismatchError(Exception):
+    """A value does not fit its field."""
+
+    def __init__(self, fault: str, path: str = "", remark: str = "") -> None:
+        """Say what is wrong, at which path, and, where all values are kept, how this one is."""
+        super().__init__(fault)
+        self.fault = fault
+        self.path = path
+        self.remark = remark
+
+
+def wrong_type(accepted: Iterable[type], value: object, path: str = "") -> MismatchError:
+    """Return the error that names the accepted types and the type of the value."""
+    names = sorted(_JSON_NAMES[kind] for kind in accepted if kind is not _NONE)
+    expected = names[0] if len(names) == 1 else "a number"  # an int is fine for a float
+    found = type(value)
+    return MismatchError(
+        f"expected {expected}, found {_JSON_NAMES.get(found, found.__name__)}", path
+    )
+
+
+def _require(kind: type, value: object, path: str) -> None:
+    if type(value) is not kind:
+        raise wrong_type({kind}, value, path)
+
+
+def member_path(name: str) -> str:
+    """Return the path of a member inside its object, safe for a terminal and a line of a log."""
+    if name.isprintable():
+        return f".{name}"
+    return "." + "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
+
+
+# --- From the type in JSON to the type of the field ---
+
+
+def time_from_json(value: str | None) -> datetime | None:
+    """Return an RFC 3339 time in UTC; digits beyond microseconds are cut off."""
+    if value is None:
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        # RFC 3339 requires an offset; to guess one would be wrong half of the time.
+        if time.tzinfo is not None:
+            return time if time.tzinfo is UTC else time.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: in UTC it is before year 1 or after 9999
+        pass
+    if value.endswith("z"):  # RFC 3339, 5.6 allows it; Python does not
+        return time_from_json(f"{value[:-1]}Z")
+    message = "expected an ISO 8601 time with an offset"
+    raise MismatchError(message)
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number unless it is infinite: `1e999` is JSON, and infinity in Python."""
+    if value is None or -math.inf < value < math.inf:
+        return value
+    message = "expected a finite number"
+    raise MismatchError(message)
+
+
+class OpenEnum(dict[str | None, str | None]):
+    """The words of an enum, and the member for each; any other word stands for itself."""
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        """Look the members up once."""
+        super().__init__({member.value: member for member in kind})
+        self[None] = None
+
+    def __missing__(self, word: str | None) -> str | None:
+        """Return an unknown word as it is."""
+        return word
+
+
+def strings_from_json(value: list[object] | None) -> tuple[object, ...] | None:
+    """Return an array of strings as a tuple."""
+    if value is None:
+        return None
+    for index, item in enumerate(value):
+        _require(str, item, f"[{index}]")
+    return tuple(value)
+
+
+def events_of(value: object) -> Mapping[str, tuple[datetime, ...]] | None:
+    """Return the times of events: milliseconds since 1970 in JSON, a user can give datetimes."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise wrong_type({dict}, value)
+    events = _with_names(cast("Mapping[object, object]", value), "").items()
+    return FrozenMapping({name: _times(member_path(name), times) for name, times in events})
+
+
+def _with_names(value: Mapping[object, object], path: str) -> dict[str, object]:
+    """Return the members of a mapping if all keys are strings."""
+    for key in value:
+        _require(str, key, path)
+    return cast("dict[str, object]", dict(value))
+
+
+def _times(path: str, value: object) -> tuple[datetime, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type({list}, value, path)
+    items = enumerate(cast("Sequence[object]", value))
+    return tuple(_time(f"{path}[{index}]", item) for index, item in items)
+
+
+def _time(path: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        _require(int, value, path)
+        return _time_of_milliseconds(cast("int", value), path)
+    if value.utcoffset() is not None:
+        with suppress(OverflowError):  # in UTC it is before year 1 or after 9999
+            return value.astimezone(UTC)
+    message = "expected a time with an offset"
+    raise MismatchError(message, path)
+
+
+def _time_of_milliseconds(milliseconds: int, path: str) -> datetime:
+    try:
+        return _EPOCH + milliseconds * _MILLISECOND  # exact, unlike fromtimestamp(ms / 1000)
+    except OverflowError:
+        fault = "expected milliseconds since 1970 within the years 1 to 9999"
+    raise MismatchError(fault, path)
+
+
+def are_texts(values: list[object]) -> bool:
+    """Tell whether all values are strings."""
+    return _TEXTS.issuperset(map(type, values))
+
+
+def are_times_in_milliseconds(lists: Iterable[list[int]]) -> bool:
+    """Tell whether `events_of` accepts all of these."""
+    for times in lists:
+        if type(times) is not list or not _INTEGERS.issuperset(map(type, times)):
+            return False
+        if times and not EARLIEST <= min(times) <= max(times) <= LATEST:
+            return False
+    return True
+
+
+# --- Any JSON value, immutable and back ---
+
+
+def freeze(value: object, depth: int = 0) -> object:
+    """Return a JSON value that is immutable at all levels."""
+    if depth > _DEEPEST:
+        message = "the value is nested too deeply"
+        raise MismatchError(message)
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return FrozenMapping({key: freeze(item, depth + 1) for key, item in members.items()})
+    if isinstance(value, list):
+        return tuple(freeze(item, depth + 1) for item in cast("list[object]", value))
+    return finite(value) if isinstance(value, float) else value
+
+
+def to_plain(value: object) -> object:
+    """Return the JSON value that `freeze` was given: dicts and lists again."""
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        return {key: to_plain(item) for key, item in members.items()}
+    if isinstance(value, tuple):
+        return [*map(to_plain, cast("tuple[object, ...]", value))]
+    return value
+
+
+def json_text(value: object) -> str:
+    """Return the JSON text of a value of any depth; `json.dumps` would recurse."""
+    pieces: list[str] = []
+    left: list[object] = [value]  # still to be written, the next one last; bytes are ready text
+    while left:
+        each = left.pop()
+        if isinstance(each, bytes):
+            pieces.append(each.decode())
+        elif isinstance(each, dict):
+            inner: list[object] = []
+            for key, item in cast("dict[str, object]", each).items():
+                inner += [b", ", f"{json.dumps(key)}: ".encode(), item]
+            left += [b"}", *inner[:0:-1], b"{"]
+        elif isinstance(each, list):
+            inner = []
+            for item in cast("list[object]", each):
+                inner += [b", ", item]
+            left += [b"]", *inner[:0:-1], b"["]
+        else:
+            pieces.append(_INFINITIES.get(each) or json.dumps(each))
+    return "".join(pieces)
+
+
+def json_given(value: object, path: str = "", depth: int = 0) -> object:
+    """Return a value that a user gives as decoded JSON, with dicts and lists as its containers."""
+    if depth > _DEEPEST:
+        message = "the value is nested too deeply"
+        raise MismatchError(message, path)
+    if isinstance(value, Mapping):
+        members = _with_names(cast("Mapping[object, object]", value), path).items()
+        return {key: json_given(item, path + member_path(key), depth + 1) for key, item in members}
+    if isinstance(value, (list, tuple)):
+        items = enumerate(cast("Sequence[object]", value))
+        return [json_given(item, f"{path}[{index}]", depth + 1) for index, item in items]
+    if value.__class__ in _JSON_NAMES:
+        return value
+    message = f"expected a JSON value, found {value.__class__.__name__}"
+    raise MismatchError(message, path)
+
+
+# --- From the field back to JSON ---
+
+
+def events_to_json(events: Mapping[str, tuple[datetime, ...]] | None) -> object:
+    """Return the milliseconds since 1970 of each event."""
+    if events is None:
+        return None
+    return {
+        name: [(time - _EPOCH) // _MILLISECOND for time in each] for name, each in events.items()
+    }
+
+
+def time_to_json(time: datetime | None) -> str | None:
+    """Return a time as the API writes it."""
+    return None if time is None else time.isoformat().replace("+00:00", "Z")
