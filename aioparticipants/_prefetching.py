@@ -59,8 +59,6 @@ class PagesAhead:
         self, place: Request, *, fetch: Fetch, tasks: SessionTasks, telemetry: ListTelemetry
     ) -> None:
         """Begin with what `place` asks for. Nothing is asked for yet."""
-        self.before_waiting: Callable[[], object] = _nothing
-        """Called where the next page has to be waited for."""
         self._fetch = fetch
         self._tasks = tasks
         self._telemetry = telemetry
@@ -73,6 +71,16 @@ class PagesAhead:
         #: failed of and the frames of that would refer to each other, and wait for the collector.
         self._arrival: list[asyncio.Future[None]] = []
         self._closed = False
+
+    @property
+    def page_ready(self) -> bool:
+        """Whether `next` returns a page at once."""
+        return bool(self._here)
+
+    @property
+    def all_fetched(self) -> bool:
+        """Whether no further page will be fetched."""
+        return not isinstance(self._upcoming, Request)
 
     def check_loop(self) -> None:
         """Raise InvalidRequestError where a page is on its way on another loop than this one."""
@@ -109,7 +117,7 @@ class PagesAhead:
             await asyncio.wait([left], timeout=_DEPARTURE)
 
     async def gather(self, count: int) -> None:
-        """Have so many pages here, or all. What goes wrong is told in its place, by `next`."""
+        """Fetch pages until there are `count`, or no further one; `next` returns why not."""
         going_on = True
         while going_on and len(self._here) < count:
             outcome = await self._fetch_next()
@@ -155,7 +163,6 @@ class PagesAhead:
     async def _arrived(self) -> None:
         """Wait until the task has ended, and leave it alone where the wait is cancelled."""
         while self._task is not None and not self._task.done() and not self._closed:
-            self.before_waiting()
             arrival = asyncio.get_running_loop().create_future()
             self._arrival[:] = [arrival]
             await arrival

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from ._fan_out import OnError
     from ._messages import Request
+    from ._scheduler import OnError
     from ._telemetry import Tracer
     from .instrumentation import Event, SessionStats
     from .models import Participant
@@ -324,7 +324,7 @@ class InsightsSession(ClosedAtEnd):
             concurrency=concurrency,
             on_error=on_error,
             tasks=self._tasks,
-            starting=until.start,
+            deadline=until,
         )
 
     @property

@@ -9,6 +9,7 @@ import itertools
 import re
 import threading
 import weakref
+from contextlib import aclosing
 from types import NoneType
 
 import pytest
@@ -850,11 +851,12 @@ async def test_closed_by_its_own_source(fake, session):
         went_on.append(True)
         yield add(fake, 1)[0]
 
-    fan_out = session.fan_out(source())
-    with pytest.raises(InvalidRequestError, match="closed before its end"):
-        await anext(fan_out)
-    await until(lambda: went_on)
-    await turns(3)
+    async with aclosing(source()) as sids:
+        fan_out = session.fan_out(sids)
+        with pytest.raises(InvalidRequestError, match="closed before its end"):
+            await anext(fan_out)
+        await until(lambda: went_on)
+        await turns(3)
     assert fake.asked == []
 
 
