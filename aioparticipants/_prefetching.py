@@ -73,9 +73,11 @@ class PagesAhead:
         self._closed = False
 
     @property
-    def page_ready(self) -> bool:
-        """Whether `next` returns a page at once."""
-        return bool(self._here)
+    def is_ready(self) -> bool:
+        """Whether `next` returns without waiting."""
+        if self._here or not isinstance(self._upcoming, Request):
+            return True
+        return self._task is not None and self._task.done()
 
     @property
     def all_fetched(self) -> bool:

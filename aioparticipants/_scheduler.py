@@ -26,6 +26,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 
+from ._paging import RawPage
 from ._tasks import cancel_threadsafe, running_loop
 from .errors import (
     InsightsError,
@@ -146,10 +147,9 @@ class Conference:
         self, pages: AsyncIterator[Page[Participant]], ahead: PagesAhead
     ) -> Page[Participant] | None:
         """Return the next page, decoded in the slot; None at the end."""
-        if not (ahead.page_ready or ahead.all_fetched):
+        if not ahead.is_ready:
             self.slot.release()
-            await ahead.gather(1)
-        if ahead.page_ready:
+        if isinstance(await ahead.next(), RawPage):
             await self.slot.acquire()
         return await anext(pages, None)
 
