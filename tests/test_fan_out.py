@@ -6,8 +6,6 @@ import asyncio
 import contextvars
 import gc
 import itertools
-import re
-import threading
 import weakref
 from contextlib import aclosing
 from types import NoneType
@@ -15,7 +13,6 @@ from types import NoneType
 import pytest
 
 from aioparticipants import (
-    ConferenceResult,
     DeadlineExceededError,
     FanOut,
     InsightsSession,
@@ -29,49 +26,17 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants.instrumentation import PageDelivered
-from aioparticipants.testing import FakeInsights
-from aioparticipants.testing._bodies import error_body
 
+from .conferences import Scripted, add, drained, ids, is_over, served_ids, sid
 from .servers import raw
 from .sweeps import (
-    LOOPS,
-    SIZE,
-    cancelled_at,
     held,
     own_tasks,
-    served,
-    swept,
     turns,
-    warned_of,
 )
 from .telemetry import until
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
-
-
-class Scripted(FakeInsights):
-    """A fake that holds up, or refuses, the pages that a test names."""
-
-    def __init__(self):
-        super().__init__()
-        self.asked: list[tuple[str, int]] = []
-        self.gates: dict[tuple[str, int], asyncio.Event] = {}
-        self.statuses: dict[tuple[str, int], int] = {}
-
-    async def _answer(self, request):
-        page = request.path.split("/")[3], int(request.query.get("Page", 0))
-        self.asked.append(page)
-        if page in self.gates:
-            await self.gates[page].wait()
-        if page in self.statuses:
-            status = self.statuses[page]
-            return self._response(status, error_body(status), 1)
-        return await super()._answer(request)
-
-    def hold(self, sid, page=0):
-        """Hold up a page until the event that is returned is set."""
-        self.gates[sid, page] = asyncio.Event()
-        return self.gates[sid, page]
 
 
 @pytest.fixture
@@ -81,34 +46,10 @@ async def fake():
         yield server
 
 
-def sid(number):
-    return f"CF{number:032x}"
-
-
-def add(fake, *sizes):
-    """Add conferences of so many participants, and return their SIDs."""
-    return [
-        fake.add_conference(size, conference_sid=sid(number)) for number, size in enumerate(sizes)
-    ]
-
-
-def ids(records):
-    return [each.participant_sid for each in records]
-
-
-def served_ids(fake, conference_sid):
-    return [each["participant_sid"] for each in fake.records(conference_sid)]
-
-
-async def drained(items):
-    return [each async for each in items]
-
-
-async def is_over(items):
-    """Tell how a fan-out says that there is no more: at its end, or closed before."""
-    with pytest.raises(InvalidRequestError) as caught:
-        await drained(items)
-    return re.search("used up|closed before its end", str(caught.value))[0]
+async def collect(items, found):
+    """Append everything that an async iterable gives."""
+    async for each in items:
+        found.append(each)
 
 
 async def stillness():
@@ -811,7 +752,7 @@ async def test_closed_while_somebody_waits(fake, session, merged):
     fan_out = session.fan_out(sids, concurrency=2)
     items = fan_out.participants() if merged else fan_out
     found = []
-    waiting = asyncio.create_task(iterated(items, found))
+    waiting = asyncio.create_task(collect(items, found))
     await until(lambda: fan_out.done == 2)
     await until(lambda: {(each, 0) for each in sids[2:]} <= {*fake.asked})
     await items.aclose()
@@ -1039,349 +980,3 @@ async def test_cancelled_before_its_first_step(fake, session):
     assert isinstance(results[sids[0]].error, TransportError)
     assert results[sids[0]].error.cursor is None
     assert results[sids[1]].error is None
-
-
-# --- At every moment there is ---
-
-SIDS = [sid(0), "nonsense", sid(98), sid(1)]
-CONFERENCES = {"conferences": ((sid(0), 3), (sid(1), 1))}  # two pages, and one
-
-
-def fanned(session, **options):
-    return session.fan_out(SIDS, concurrency=2, page_size=SIZE, **options)
-
-
-def check(found, everyone, *, failures=None):
-    """Look whether results or records are right, and complete where the failures are given."""
-    results = [each for each in found if isinstance(each, ConferenceResult)]
-    for result in results:
-        assert ids(result.participants) == everyone.get(result.conference_sid, [])
-        assert (result.error is None) == (result.conference_sid in everyone)
-    sids = [each.conference_sid for each in results]
-    assert len({*sids}) == len(sids)
-    records = [each for each in found if isinstance(each, Participant)]
-    for each, expected in everyone.items():
-        mine = ids(record for record in records if record.conference_sid == each)
-        assert mine == expected[: len(mine)]
-    if failures is not None and records:
-        assert len(records) == sum(map(len, everyone.values()))
-        assert {each.conference_sid for each in failures} == {*SIDS} - {*everyone}
-    elif failures is not None:
-        assert {*sids} == {*SIDS}
-
-
-async def iterated(fan_out, found):
-    async for result in fan_out:
-        found.append(result)
-
-
-async def opened(fan_out, found):
-    async with fan_out:
-        await iterated(fan_out, found)
-
-
-async def broken_off(fan_out, found):
-    async with fan_out:
-        async for result in fan_out:
-            found.append(result)
-            if len(found) == 2:
-                break
-
-
-async def merged(fan_out, found):
-    async with fan_out.participants() as records:
-        await iterated(records, found)
-
-
-async def merged_bare(fan_out, found):
-    await iterated(fan_out.participants(), found)
-
-
-async def grouped(fan_out, found):
-    async def keep(result):
-        await asyncio.sleep(0)
-        found.append(result)
-
-    async with fan_out, asyncio.TaskGroup() as group:
-        async for result in fan_out:
-            group.create_task(keep(result))
-
-
-CONSUMERS = [iterated, opened, broken_off, merged, merged_bare, grouped]
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize("times", [1, 2])
-def test_cancelled_at_every_await(new_loop, consume, times):
-    """Wherever a consumer is cancelled, once or twice, it leaves no task, slot or connection."""
-
-    async def once(session, everyone, k):
-        found = []
-        _, was_hit = await cancelled_at(consume(fanned(session), found), *range(k, k + times))
-        if consume in {iterated, merged_bare}:
-            await turns(10)  # a dropped fan-out is gone within ten turns of the loop
-        assert held(session) == (0, 0, 0), k
-        check(found, everyone)
-        # The session is as good as new.
-        assert len(await session.participants(sid(1))) == 1
-        return was_hit
-
-    assert swept(new_loop, once, **CONFERENCES) > 3
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("by", ["result", "record"])
-def test_goes_on_after_every_cancellation(new_loop, by):
-    """Wherever a wait is cancelled, asking again goes on: each conference once, none is lost."""
-
-    async def once(session, everyone, k):
-        async with fanned(session) as fan_out:
-            found = []
-            items = fan_out if by == "result" else fan_out.participants()
-            cancelled, was_hit = await cancelled_at(iterated(items, found), k)
-            if cancelled:
-                await iterated(items, found)
-            check(found, everyone, failures=fan_out.failures)
-        return was_hit
-
-    assert swept(new_loop, once, **CONFERENCES) > 3
-
-
-async def cancel(task, fan_out, session):
-    task.cancel()
-
-
-async def close(task, fan_out, session):
-    await fan_out.aclose()
-
-
-async def close_session(task, fan_out, session):
-    await session.aclose()
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", [opened, merged])
-@pytest.mark.parametrize("end", [cancel, close, close_session])
-def test_ended_at_every_turn_of_the_loop(new_loop, consume, end):
-    """Whatever its conferences are at, ending a fan-out leaves nothing."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        found = []
-        task = asyncio.create_task(consume(fan_out, found))
-        done = await turns(k, task=task)
-        await end(task, fan_out, session)
-        await asyncio.wait([task])
-        assert held(session) == (0, 0, 0), k
-        assert fan_out.in_flight == 0
-        check(found, everyone)
-        if task.cancelled():
-            assert end is cancel
-        elif end is close_session:
-            whole = fan_out.failures if task.exception() is None else None
-            assert isinstance(task.exception(), SessionClosedError | None)
-            check(found, everyone, failures=whole)
-        elif end is close:
-            whole = fan_out.failures if task.exception() is None else None
-            assert isinstance(task.exception(), InvalidRequestError | None)
-            check(found, everyone, failures=whole)
-        else:
-            assert task.exception() is None
-        return not done
-
-    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", [opened, merged])
-def test_cancelled_from_outside_at_every_turn(new_loop, consume):
-    """A stranger that cancels all tasks makes errors of what they were at: nothing is just lost."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        found = []
-        task = asyncio.create_task(consume(fan_out, found))
-        done = await turns(k, task=task)
-        for each in own_tasks():
-            each.cancel()
-        await asyncio.wait([task])
-        cut = task.exception() is not None
-        if cut:
-            assert isinstance(task.exception(), TransportError)
-        failures = [*fan_out.failures, *(each for each in found if getattr(each, "error", None))]
-        for each, expected in everyone.items():
-            records = [
-                record
-                for item in found
-                for record in getattr(item, "participants", [item])
-                if record.conference_sid == each
-            ]
-            mine = ids(records)
-            cursors = [
-                failure.error.cursor for failure in failures if failure.conference_sid == each
-            ]
-            if cursors:
-                mine += ids(await session.participants(each, page_size=SIZE, resume=cursors[0]))
-            assert mine == expected or (cut and not mine)
-        if not cut and consume is opened:
-            assert sorted(each.conference_sid for each in found) == sorted(SIDS)
-        return not done
-
-    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("what", ["results", "records", "session"])
-def test_closing_is_swept_too(new_loop, what):
-    """Closing that is itself cancelled, at any await and twice, still leaves nothing."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        items = fan_out.participants() if what == "records" else fan_out
-        await anext(items)
-        closed = session if what == "session" else items
-        cancelled, was_hit = await cancelled_at(closed.aclose(), k, k + 1)
-        assert held(session) == (0, 0, 0)
-        assert cancelled == was_hit
-        if what == "session":
-            with pytest.raises(SessionClosedError):
-                await drained(items)
-        else:
-            assert await is_over(items) == "closed before its end"
-        return was_hit
-
-    assert swept(new_loop, once, **CONFERENCES) > 1
-
-
-# --- Dropped ---
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("what", [iterated, merged_bare])
-def test_dropped_at_every_turn(new_loop, what):
-    """The last reference is enough: with the collector off, all is gone in ten turns."""
-
-    async def once(session, everyone, k):
-        gc.disable()
-        try:
-            task = asyncio.create_task(what(fanned(session), []))
-            done = await turns(k, task=task)
-            task.cancel()
-            await asyncio.wait([task])
-            del task
-            await turns(10)
-            assert held(session) == (0, 0, 0)
-        finally:
-            gc.enable()
-        return not done
-
-    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-def test_dropped_in_another_thread(new_loop):
-    """One that is dropped in another thread cancels its tasks on its own loop."""
-
-    async def dropped(session, everyone):
-        asyncio.get_running_loop().set_debug(True)  # it then notices calls from the wrong thread
-        holder = [fanned(session)]
-        await anext(holder[0])
-        gc.disable()
-        try:
-            thread = threading.Thread(target=holder.clear)
-            thread.start()
-            thread.join()
-            await turns(12)
-            assert held(session) == (0, 0, 0)
-        finally:
-            gc.enable()
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(served(dropped, **CONFERENCES))
-
-
-@pytest.mark.parametrize("consume", [iterated, opened])
-def test_dropped_after_the_loop_closed(recwarn, caplog, consume):
-    """One that outlives its loop is dropped without a sound, also by whoever still waits for it."""
-    loop = asyncio.new_event_loop()
-
-    async def begin():
-        # No attempt ever gets leave: there are no sockets, whose own warnings are no matter here.
-        session = InsightsSession(("AC1", "x"), limiter=asyncio.Semaphore(0))
-        fan_out = session.fan_out([sid(0), sid(1), sid(2)], concurrency=2)
-        consumer = consume(fan_out, [])
-        consumer.send(None)  # by hand: asyncio complains of its own tasks that do not end
-        await until(lambda: session._limiter.in_flight == 2)
-        assert len(own_tasks()) == 5
-        return consumer
-
-    consumer = loop.run_until_complete(begin())
-    loop.close()
-    del consumer
-    gc.collect()
-
-    assert warned_of(recwarn) == []
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("merging", [False, True])
-def test_a_run_that_ends_around_a_fan_out(recwarn, caplog, merging):
-    """asyncio.run ends without a sound around one that waits; on another loop it is an error."""
-
-    async def main():
-        async with Scripted() as fake:
-            sids = add(fake, 3, 3, 3)
-            fake.hold(sids[1])
-            session = InsightsSession(fake.credentials, base_url=fake.base_url)
-            fan_out = session.fan_out(sids)
-            items = fan_out.participants() if merging else fan_out
-            consumer = asyncio.create_task(drained(items))
-            await until(lambda: (sids[1], 0) in fake.asked)
-            return session, items, consumer
-
-    session, items, consumer = asyncio.run(main())
-
-    async def elsewhere():
-        with pytest.raises(InvalidRequestError, match="another event loop"):
-            await anext(items)
-        await items.aclose()
-        assert await is_over(items) == "closed before its end"
-        await session.aclose()
-
-    asyncio.run(elsewhere())
-    assert consumer.cancelled()
-    gc.collect()
-    assert warned_of(recwarn) == []
-    assert caplog.records == []
-
-
-def test_closed_on_another_loop_while_the_first_stands():
-    """aclose() on another loop ends the tasks of the first one, and waits for none of them."""
-    with asyncio.Runner() as runner:
-
-        async def begin():
-            fake = Scripted()
-            await fake.start()
-            (only,) = add(fake, 3)
-            fake.hold(only)
-            session = InsightsSession(fake.credentials, base_url=fake.base_url)
-            fan_out = session.fan_out([only])
-            waiting = asyncio.create_task(drained(fan_out))
-            await until(lambda: fake.asked)
-            return fake, session, fan_out, waiting
-
-        fake, session, fan_out, waiting = runner.run(begin())
-        thread = threading.Thread(target=lambda: asyncio.run(fan_out.aclose()))
-        thread.start()
-        thread.join()
-
-        async def end():
-            with pytest.raises(InvalidRequestError, match="closed before its end"):
-                await waiting
-            await turns(10)
-            assert held(session) == (0, 0, 0)
-            await session.aclose()
-            await fake.aclose()
-
-        runner.run(end())
