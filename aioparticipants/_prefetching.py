@@ -17,7 +17,7 @@ import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from ._messages import Request, do_nothing
+from ._messages import Request
 from ._paging import End, Failed, RawPage
 from ._tasks import (
     cancel_threadsafe,
@@ -29,8 +29,6 @@ from ._tracebacks import stripped
 from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._call import Call, ListContext
     from ._tasks import SessionTasks
     from ._telemetry import ListTelemetry
@@ -52,8 +50,6 @@ class PagesAhead:
         self, start: Request, *, calls: ListContext, tasks: SessionTasks, telemetry: ListTelemetry
     ) -> None:
         """Begin with the page that `start` asks for. Nothing is sent yet."""
-        self.before_waiting: Callable[[], object] = do_nothing
-        """Called before the consumer has to wait for a page."""
         self._calls = calls
         self._tasks = tasks
         self._telemetry = telemetry
@@ -64,6 +60,18 @@ class PagesAhead:
         self._task: asyncio.Task[RawPage] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `next` returns without waiting."""
+        if self._pages or not isinstance(self._following, Request):
+            return True
+        return self._task is not None and self._task.done()
+
+    @property
+    def all_fetched(self) -> bool:
+        """Whether no further page will be fetched."""
+        return not isinstance(self._following, Request)
 
     def check_loop(self) -> None:
         """Raise InvalidRequestError if a page is being fetched on another event loop."""
@@ -146,7 +154,6 @@ class PagesAhead:
 
     def _new_waiter(self) -> asyncio.Future[None]:
         """Return what is done once the page task has ended, or this is closed."""
-        self.before_waiting()
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 

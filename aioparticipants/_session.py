@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from ._fan_out import OnError
     from ._opentelemetry import Tracer
+    from ._scheduler import OnError
     from ._stream import RecordStream
     from .instrumentation import Event, SessionStats
     from .models import Participant
@@ -259,7 +259,7 @@ class InsightsSession(ClosedAtEnd):
             concurrency=concurrency or self._settings.max_concurrency,
             on_error=on_error,
             tasks=self._tasks,
-            starting=lists.deadline.start,
+            deadline=lists.deadline,
         )
 
     def _lists(

@@ -1,14 +1,14 @@
-"""A limiter that is not ours, such as a budget that several processes share: taken by each attempt.
+"""A limiter of the user's, such as a budget that several processes share; each attempt acquires it.
 
-1. An async context manager is used as one, also where it has `acquire` and `release` besides: it
-   knows best what belongs together, and aiolimiter's has no `release`.
-2. `acquire` and `release` are called by the attempt's own task, as anyio's limiter demands. What an
-   async `release` returns is awaited in a task of the session, so that no cancellation of the
-   attempt stops it half-way.
-3. A release that takes too long is logged and left behind, or it would defeat the deadline, a
-   cancellation and the closing of the session; the session ends it as it is closed.
-4. What the limiter raises is a transient failure of that attempt: it names the class and has the
-   error as its `__cause__`; the text stays out, as it can hold anything.
+1. An async context manager is entered and exited, even if it has `acquire` and `release` as well:
+   aiolimiter's has no `release`, and what a context manager does is complete in any case.
+2. The attempt's own task calls `acquire` and `release`, as anyio's limiter demands. If `release`
+   returns an awaitable, that is awaited in a task of the session, so that cancelling the attempt
+   does not interrupt it.
+3. A release that takes too long is logged, and not waited for: else a deadline, a cancellation or
+   the closing of the session would have to wait. Closing the session cancels it.
+4. An exception of the limiter is a transient failure of the attempt. The error names its class, and
+   has it as the `__cause__`. Its text is left out, as it can contain anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Permit", "SharedLimiter", "shared_limiter"]
 
 _LOGGER: Final = logging.getLogger("aioparticipants")
 
-#: Seconds that a release may take: many round trips to a Redis, and not much of a deadline.
+#: Seconds that a release may take: many round trips to a Redis, and a small part of a deadline.
 _RELEASE_SECONDS: Final = 2.0
 
 _ADVICE: Final = (
@@ -46,14 +46,14 @@ class _AcquireRelease(Protocol):
 
 
 SharedLimiter: TypeAlias = "Callable[[], AbstractAsyncContextManager[object]]"
-"""Gives a context for each attempt."""
+"""Returns the context manager of one attempt."""
 
 
 def shared_limiter(limiter: object, tasks: SessionTasks) -> SharedLimiter:
-    """Return what gives a context for each attempt, out of a limiter that is not ours.
+    """Return a function that returns the context manager of one attempt.
 
     Raises:
-        InvalidRequestError: it is neither a context manager nor has what acquires and releases.
+        InvalidRequestError: `limiter` is no async context manager, nor has it both methods.
     """
     kind = type(limiter)
     if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
@@ -68,7 +68,7 @@ def shared_limiter(limiter: object, tasks: SessionTasks) -> SharedLimiter:
 
 
 class Permit:
-    """A context of a shared limiter, whose errors are failures of the attempt that it is for."""
+    """Acquires a shared limiter for one attempt; its exceptions become failures of that attempt."""
 
     __slots__ = ("_context",)
 
@@ -77,7 +77,7 @@ class Permit:
         self._context = context
 
     async def __aenter__(self) -> Self:
-        """Acquire; raise TransportError where that fails."""
+        """Acquire; raise TransportError if that fails."""
         try:
             await self._context.__aenter__()
         except Exception as error:
@@ -90,7 +90,7 @@ class Permit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Release; raise TransportError where that fails, unless the attempt itself has failed."""
+        """Release; raise TransportError if that fails and the attempt has succeeded."""
         try:
             await self._context.__aexit__(kind, error, traceback)
         except Exception as failure:
@@ -100,7 +100,7 @@ class Permit:
 
 
 class _Pair:
-    """A limiter's `acquire` and `release` as a context."""
+    """A limiter's `acquire` and `release` as a context manager."""
 
     __slots__ = ("_limiter", "_tasks")
 
@@ -123,6 +123,6 @@ class _Pair:
 def _failure(error: Exception, verb: str) -> TransportError:
     message = (
         f"The shared limiter failed to {verb} ({type(error).__name__}): see the error's __cause__, "
-        "and whether what the limiter itself needs can be reached."
+        "and whether the limiter's own server can be reached."
     )
     return TransportError(message)

@@ -1,14 +1,14 @@
-"""The tasks of a session: each is known to it, and none outlives it. Knows asyncio, and no HTTP.
+"""The tasks of a session: it knows each of them, and cancels them all as it is closed.
 
-How cleaning up waits (`wait_ignoring_cancellation`), for all that closes anything:
+Uses asyncio, and no HTTP. Everything that closes something waits by `wait_ignoring_cancellation`:
 
-1. It makes progress whoever cancels it, however often: anyio cancels again on every turn of the
-   event loop. So it waits for what ends by itself (a task that was cancelled, a callback), and
-   never for a turn in which nobody cancels. At the end it raises the first `CancelledError` that
-   came, the very object, as anyio recognises its own.
-2. It never waits for the task that it runs in, nor for one that itself waits for that task: a
-   callback may close the session whose request it belongs to.
-3. It ends within a bound. What has not ended by then is left, and a warning is logged.
+1. The wait goes on, whoever cancels the caller and however often: anyio cancels again on every
+   turn of the event loop. So it waits only for tasks that end without the caller (a task that was
+   cancelled, a callback). At the end it raises the first `CancelledError` that it caught, the same
+   object, as anyio recognises its own.
+2. It never waits for the task that it runs in, nor for a task that waits for that one: a callback
+   may close the session whose request it belongs to.
+3. It ends within a time limit. A task that has not ended by then is left, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .errors import InvalidRequestError, SessionClosedError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
     from types import TracebackType
 
 __all__ = [
@@ -38,25 +38,25 @@ T = TypeVar("T")
 
 _LOGGER: Final = logging.getLogger("aioparticipants")
 
-#: Seconds that cleaning up may take. A cancelled request needs a few turns of the loop; only code
-#: of the user's own (a source of SIDs, a trace hook) can take longer.
+#: Seconds that cleaning up may take. A cancelled request needs a few turns of the loop; only the
+#: user's code (a source of SIDs, a trace hook) can take longer.
 _CLEANUP_SECONDS: Final = 10.0
 
-#: Which tasks wait in `wait_ignoring_cancellation`, and for which ones.
+#: The tasks that wait in `wait_ignoring_cancellation`, and the tasks that each of them waits for.
 _waits: Final[dict[asyncio.Task[Any] | None, list[asyncio.Task[Any]]]] = {}
 
 
 async def wait_ignoring_cancellation(
     tasks: Iterable[asyncio.Task[Any]], *, seconds: float = _CLEANUP_SECONDS
 ) -> None:
-    """Wait until all of them have ended, however often the caller is cancelled meanwhile.
+    """Wait until all tasks have ended, however often the caller is cancelled meanwhile.
 
     Args:
-        tasks: of the running loop. What they raise is not raised here: see `asyncio.wait`.
-        seconds: after which those that are left are logged, and waited for no longer.
+        tasks: of the running loop. Their exceptions are not raised here: see `asyncio.wait`.
+        seconds: the time limit. The tasks that are left then are logged, and not waited for.
 
     Raises:
-        CancelledError: the first that came meanwhile.
+        CancelledError: the first one that was caught meanwhile.
     """
     loop, caller = asyncio.get_running_loop(), asyncio.current_task()
     end = loop.time() + seconds
@@ -70,29 +70,37 @@ async def wait_ignoring_cancellation(
                 names = ", ".join(sorted(each.get_name() for each in pending))
                 _LOGGER.warning("Not ended after %s s, and left behind: %s", seconds, names)
                 break
-            try:
-                await asyncio.wait(pending, timeout=left)
-            except asyncio.CancelledError as error:
-                first = first or error
-        # The transport of a cancelled request closes its socket by a callback of the next turn.
+            first = await _wait(pending, first, seconds=left)
+        # The transport of a cancelled request closes its socket in a callback, one turn later.
         next_turn: asyncio.Future[None] = loop.create_future()
         loop.call_soon(next_turn.set_result, None)
         while not next_turn.done():
-            try:
-                await asyncio.wait([next_turn])
-            except asyncio.CancelledError as error:
-                first = first or error
+            first = await _wait([next_turn], first)
         if first is not None:
             raise first
     finally:
         del _waits[caller]
-        first = caller = None  # else this frame, and the error that it raises, hold each other
+        first = caller = None  # else this frame and the error that it raises refer to each other
+
+
+async def _wait(
+    futures: Collection[asyncio.Future[Any]],
+    first: asyncio.CancelledError | None,
+    *,
+    seconds: float | None = None,
+) -> asyncio.CancelledError | None:
+    """Wait for futures, or until cancelled; return the first cancellation up to now, if any."""
+    try:
+        await asyncio.wait(futures, timeout=seconds)
+    except asyncio.CancelledError as error:
+        return first or error
+    return first
 
 
 class ClosedAtEnd(ABC):
-    """What is closed at the end of an `async with` block, whatever ended the block.
+    """Something that is closed at the end of an `async with` block, whatever ended the block.
 
-    Where that was a cancellation, a further one while it closes does not take its place.
+    If a cancellation ended the block, a further one while it closes does not replace the first.
     """
 
     @abstractmethod
@@ -114,10 +122,10 @@ class ClosedAtEnd(ABC):
 
 
 def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> bool:
-    """Tell whether a task has ended or cannot end before `target` does, so that it must not wait.
+    """Tell whether a task has ended, or cannot end before `target`, so that `target` must not wait.
 
-    A task that awaits another one directly is known to asyncio alone, by a private attribute: where
-    that is not there, the bound is what ends the wait.
+    Only asyncio knows which task another one awaits directly, in a private attribute. Without that
+    attribute the time limit ends the wait.
     """
     if task.done():
         return True
@@ -135,10 +143,14 @@ def _waits_for(task: asyncio.Task[Any], target: asyncio.Task[Any] | None) -> boo
 
 
 class SessionTasks:
-    """The tasks of one session, so that it can end them all."""
+    """The tasks of one session, all of which it can cancel.
+
+    Attributes:
+        closed: whether no more tasks can be started.
+    """
 
     def __init__(self) -> None:
-        """Start with none, bound to no loop yet."""
+        """Begin without tasks, for the loop that starts the first one."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._releases: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -170,7 +182,7 @@ class SessionTasks:
         return task
 
     def start_release(self, releasing: Awaitable[T]) -> asyncio.Task[T]:
-        """Give something back in a task of its own, also while the session is being closed."""
+        """Await a release in a task of its own, even while the session is being closed."""
 
         async def release() -> T:
             return await releasing
@@ -183,15 +195,14 @@ class SessionTasks:
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         self._releases.discard(task)
-        # Looking at the exception tells asyncio that it is not lost: where the stream was
-        # dropped nobody is left to ask for it.
+        # asyncio logs an exception that nobody has read. If the stream was dropped, nobody will.
         if not task.cancelled():
             task.exception()
 
     async def aclose(self, *, sparing: asyncio.Task[Any] | None = None) -> None:
-        """Start no more, cancel all but the task `sparing`, and wait until they have ended."""
+        """Start no more tasks, cancel all but `sparing`, and wait until they have ended."""
         self.closed = True
-        for running in (self._tasks, self._releases):  # the latter are begun as the former end
+        for running in (self._tasks, self._releases):  # the former start the latter as they end
             tasks = [*running]
             for task in tasks:
                 if task is not sparing:
@@ -201,12 +212,12 @@ class SessionTasks:
 
 
 def session_closed() -> SessionClosedError:
-    """Return what is raised where a closed session is asked for more."""
+    """Return the error for the use of a closed session."""
     return SessionClosedError("The session is closed: make another one.")
 
 
 def cancel_threadsafe(task: asyncio.Task[Any]) -> None:
-    """Cancel a task, from whatever thread; do nothing to one that has ended."""
+    """Cancel a task unless it has ended; callable in any thread."""
     if task.done():
         return
     loop = task.get_loop()
@@ -216,8 +227,8 @@ def cancel_threadsafe(task: asyncio.Task[Any]) -> None:
     try:
         loop.call_soon_threadsafe(task.cancel)
     except RuntimeError:
-        # The loop is closed, and nothing can run the task any more. asyncio marks its own helper
-        # tasks the same way where it knows that they cannot finish.
+        # The loop is closed, so the task cannot run again. asyncio marks its own helper tasks the
+        # same way if it knows that they cannot finish.
         task._log_destroy_pending = False  # type: ignore[attr-defined] # noqa: SLF001 - no public way
 
 

@@ -47,6 +47,20 @@ if sys.version_info >= (3, 12):
 
     LOOPS.append(pytest.param(eager, id="eager"))
 
+
+def on_loops(name, cases):
+    """Parametrise a test: all cases on asyncio's own loop, and the first one on the others."""
+    own, *others = LOOPS
+    return pytest.mark.parametrize(
+        ("new_loop", name),
+        [
+            pytest.param(*loop.values, case, id=f"{loop.id}-{getattr(case, '__name__', case)}")
+            for loop, several in [(own, cases), *((other, cases[:1]) for other in others)]
+            for case in several
+        ],
+    )
+
+
 #: What the server does first: what it should; fail twice; send a body that is cut off.
 FAULTS = [
     pytest.param({}, id="ok"),

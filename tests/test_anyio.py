@@ -22,6 +22,7 @@ from .sweeps import (
     SID,
     SIZE,
     held,
+    on_loops,
     own_tasks,
     swept,
     swept_on,
@@ -489,8 +490,7 @@ async def scoped_at(coroutine, k):
     return scope.cancel_called
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", [swept_listed, swept_opened, swept_fanned])
+@on_loops("consume", [swept_listed, swept_opened, swept_fanned])
 def test_scope_cancelled_at_every_await(new_loop, consume):
     """Wherever a scope is cancelled, it gets its own cancellation back, and nothing is left."""
 

@@ -32,6 +32,7 @@ from .sweeps import (
     cancelled_at,
     cancelled_by,
     held,
+    on_loops,
     own_tasks,
     served,
     serving,
@@ -73,17 +74,7 @@ async def listed(stream, found):
 CONSUMERS = [opened, broken_off, by_page, listed, iterated]
 
 
-def on_loops(consumers):
-    """Return each of the consumers on asyncio's own loop, and the first of them on the others."""
-    own, *others = LOOPS
-    return [
-        pytest.param(*loop.values, consume, id=f"{loop.id}-{consume.__name__}")
-        for loop, several in [(own, consumers), *((other, consumers[:1]) for other in others)]
-        for consume in several
-    ]
-
-
-@pytest.mark.parametrize(("new_loop", "consume"), on_loops(CONSUMERS))
+@on_loops("consume", CONSUMERS)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("faults", FAULTS)
 def test_cancelled_at_every_await(new_loop, consume, style, faults):
@@ -110,7 +101,8 @@ def cancel(style):
     async def end(task, stream, session):
         await Canceller(task).end(style)
 
-    return pytest.param(end, id=style)
+    end.__name__ = style
+    return end
 
 
 async def close(task, stream, session):
@@ -123,8 +115,7 @@ async def close_session(task, stream, session):
     await asyncio.wait([task])
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("end", [*map(cancel, STYLES), close, close_session])
+@on_loops("end", [*map(cancel, STYLES), close, close_session])
 @pytest.mark.parametrize("faults", FAULTS)
 def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
     """Whatever a page is at, in whatever turn of the loop, ending its stream leaves nothing."""
@@ -147,8 +138,7 @@ def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
     assert swept(new_loop, once, first=0, **faults) > 10
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("by", ["record", "page"])
+@on_loops("by", ["record", "page"])
 @pytest.mark.parametrize("faults", FAULTS)
 def test_goes_on_after_every_cancellation(new_loop, by, faults):
     """Wherever a wait is cancelled, asking again goes on: each record once, each page once."""
@@ -194,8 +184,7 @@ def test_polling(new_loop):
     watchdog.run(served(poll), new_loop)
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("what", ["stream", "session"])
+@on_loops("what", ["stream", "session"])
 @pytest.mark.parametrize("style", STYLES)
 def test_closing_is_swept_too(new_loop, what, style):
     """Closing that is itself cancelled, at any await and however often, still leaves nothing."""
@@ -217,106 +206,11 @@ def test_closing_is_swept_too(new_loop, what, style):
     assert swept(new_loop, once) > 1
 
 
-# --- Many conferences, a session of one's own, the limiter, and a shared one ---
+# --- A session of one's own, the limiter, and a shared one ---
+
 
 OTHER, UNKNOWN = "CF" + "b" * 32, "CF" + "c" * 32
 CONFERENCES = ((SID, COUNT), (OTHER, 1))
-
-
-def fanned(session):
-    return session.fan_out([SID, "nonsense", OTHER, UNKNOWN], concurrency=2, page_size=SIZE)
-
-
-async def fan_out_opened(session, found):
-    async with fanned(session) as fan_out:
-        async for result in fan_out:
-            found += result.participants
-
-
-async def fan_out_iterated(session, found):
-    async for result in fanned(session):
-        found += result.participants
-
-
-async def merged_opened(session, found):
-    async with fanned(session).participants() as records:
-        async for record in records:
-            found.append(record)
-
-
-async def merged_iterated(session, found):
-    async for record in fanned(session).participants():
-        found.append(record)
-
-
-async def merged_in_a_group(session, found):
-    async with asyncio.TaskGroup() as group:
-        async with fanned(session).participants() as records:
-            async for record in records:
-                found.append(record)
-                group.create_task(asyncio.sleep(0))
-
-
-FAN_OUTS = [fan_out_opened, merged_opened, merged_in_a_group, fan_out_iterated, merged_iterated]
-
-
-def check_records(found, everyone):
-    """Look whether each conference's records came in order, each once."""
-    for sid, expected in everyone.items():
-        mine = [each.participant_sid for each in found if each.conference_sid == sid]
-        assert mine == expected[: len(mine)]
-
-
-@pytest.mark.parametrize(("new_loop", "consume"), on_loops(FAN_OUTS))
-@pytest.mark.parametrize("style", STYLES)
-def test_fan_out_cancelled_at_every_await(new_loop, consume, style):
-    """Wherever and however a fan-out's consumer is cancelled, it leaves nothing behind."""
-
-    async def once(session, everyone, k):
-        found = []
-        _, was_hit = await cancelled_by(style, consume(session, found), k)
-        if consume in {fan_out_iterated, merged_iterated}:
-            await turns(10)  # a dropped fan-out is gone within ten turns of the loop
-        assert held(session) == (0, 0, 0), k
-        check_records(found, everyone)
-        assert len(await session.participants(OTHER)) == 1
-        return was_hit
-
-    assert swept(new_loop, once, conferences=CONFERENCES) > 3
-
-
-@pytest.mark.parametrize(("new_loop", "consume"), on_loops([fan_out_opened, merged_opened]))
-@pytest.mark.parametrize("style", STYLES)
-def test_fan_out_cancelled_at_every_turn_of_the_loop(new_loop, consume, style):
-    """Whatever its conferences are at, cancelling a fan-out's consumer leaves nothing."""
-
-    async def once(session, everyone, k):
-        found = []
-        task = asyncio.create_task(consume(session, found))
-        done = await turns(k, task=task)
-        await Canceller(task).end(style)
-        assert held(session) == (0, 0, 0), k
-        check_records(found, everyone)
-        return not done
-
-    assert swept(new_loop, once, first=0, conferences=CONFERENCES) > 5
-
-
-@pytest.mark.parametrize(("new_loop", "close"), on_loops([fan_out_opened, merged_opened]))
-@pytest.mark.parametrize("style", STYLES)
-def test_closing_a_fan_out_is_swept_too(new_loop, close, style):
-    """Closing a fan-out ends it, however often that is cancelled."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        items = fan_out.participants() if close is merged_opened else fan_out
-        await anext(items)
-        cancelled, was_hit = await cancelled_by(style, items.aclose(), k)
-        assert held(session) == (0, 0, 0), k
-        assert cancelled == was_hit
-        return was_hit
-
-    assert swept(new_loop, once, conferences=CONFERENCES) > 1
 
 
 async def session_listed(session):
@@ -330,8 +224,10 @@ async def session_iterated(session):
 
 
 async def session_fanned(session):
+    sids = [SID, "nonsense", OTHER, UNKNOWN]
     async with session:
-        return [each async for each in fanned(session).participants()]
+        fan_out = session.fan_out(sids, concurrency=2, page_size=SIZE)
+        return [each async for each in fan_out.participants()]
 
 
 async def session_closed(session):
@@ -344,7 +240,7 @@ async def session_closed(session):
 SESSIONS = [session_listed, session_iterated, session_fanned, session_closed]
 
 
-@pytest.mark.parametrize(("new_loop", "consume"), on_loops(SESSIONS))
+@on_loops("consume", SESSIONS)
 @pytest.mark.parametrize("style", STYLES)
 def test_a_session_of_ones_own(new_loop, consume, style):
     """Wherever and however it is cancelled, a session's block ends with the session closed."""
@@ -362,8 +258,7 @@ def test_a_session_of_ones_own(new_loop, consume, style):
     assert swept_on(new_loop, once, conferences=CONFERENCES) > 3
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("style", STYLES)
+@on_loops("style", STYLES)
 def test_waiting_for_a_slot(new_loop, style):
     """In whatever turn a list that waits for a slot is cancelled, the next one gets the slot."""
 
@@ -399,9 +294,8 @@ class Budget:
         self.free.release()
 
 
-@pytest.mark.parametrize("new_loop", LOOPS)
+@on_loops("by", ["consumer", "stranger"])
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("by", ["consumer", "stranger"])
 def test_release_of_a_shared_limiter(new_loop, style, by):
     """An async release runs to its end, however often its attempt's tasks are cancelled."""
     budgets = []

@@ -1,4 +1,4 @@
-"""Many conferences at once, over real sockets: each once, each for itself, and nothing piles up."""
+"""Many conferences at once, over real sockets: each once, isolated, and in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import asyncio
 import contextvars
 import gc
 import itertools
-import re
-import threading
 import weakref
+from contextlib import aclosing
 from types import NoneType
 
 import pytest
 
 from aioparticipants import (
-    ConferenceResult,
     DeadlineExceededError,
     FanOut,
     InsightsSession,
@@ -28,90 +26,34 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants.instrumentation import PageDelivered
-from aioparticipants.testing import FakeInsights
-from aioparticipants.testing._bodies import error_body
 
+from .conferences import Scripted, add, drained, ids, is_over, served_ids, sid
 from .servers import raw
 from .sweeps import (
-    LOOPS,
-    SIZE,
-    cancelled_at,
     held,
     own_tasks,
-    served,
-    swept,
     turns,
-    warned_of,
 )
 from .telemetry import until
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
 
 
-class Scripted(FakeInsights):
-    """A fake that holds up, or refuses, the pages that a test names."""
-
-    def __init__(self):
-        super().__init__()
-        self.asked: list[tuple[str, int]] = []
-        self.gates: dict[tuple[str, int], asyncio.Event] = {}
-        self.statuses: dict[tuple[str, int], int] = {}
-
-    async def _answer(self, request):
-        page = request.path.split("/")[3], int(request.query.get("Page", 0))
-        self.asked.append(page)
-        if page in self.gates:
-            await self.gates[page].wait()
-        if page in self.statuses:
-            status = self.statuses[page]
-            return self._response(status, error_body(status), 1)
-        return await super()._answer(request)
-
-    def hold(self, sid, page=0):
-        """Hold up a page until the event that is returned is set."""
-        self.gates[sid, page] = asyncio.Event()
-        return self.gates[sid, page]
-
-
 @pytest.fixture
 async def fake():
-    """Return a running server that does as the test says."""
+    """Return a running server that the test can script."""
     async with Scripted() as server:
         yield server
 
 
-def sid(number):
-    return f"CF{number:032x}"
-
-
-def add(fake, *sizes):
-    """Add conferences of so many participants, and return their SIDs."""
-    return [
-        fake.add_conference(size, conference_sid=sid(number)) for number, size in enumerate(sizes)
-    ]
-
-
-def ids(records):
-    return [each.participant_sid for each in records]
-
-
-def served_ids(fake, conference_sid):
-    return [each["participant_sid"] for each in fake.records(conference_sid)]
-
-
-async def drained(items):
-    return [each async for each in items]
-
-
-async def is_over(items):
-    """Tell how a fan-out says that there is no more: at its end, or closed before."""
-    with pytest.raises(InvalidRequestError) as caught:
-        await drained(items)
-    return re.search("used up|closed before its end", str(caught.value))[0]
+async def collect(items, found):
+    """Append everything that an async iterable gives."""
+    async for each in items:
+        found.append(each)
 
 
 async def stillness():
-    """Wait until whatever goes on by itself has come to a stop."""
+    """Wait until the tasks in the background have nothing more to do."""
     await asyncio.sleep(0.05)
 
 
@@ -120,7 +62,7 @@ async def stillness():
 
 @pytest.mark.parametrize("concurrency", [None, 1, 3, 100])
 async def test_each_conference_once(fake, session, concurrency):
-    """Every conference comes once, with its records in the server's order and its pages counted."""
+    """Each conference is delivered once, its records in the server's order, its pages counted."""
     sids = add(fake, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
     async with session.fan_out(sids, concurrency=concurrency, page_size=4) as fan_out:
         results = await drained(fan_out)
@@ -139,7 +81,7 @@ async def test_each_conference_once(fake, session, concurrency):
 
 
 async def test_a_slow_conference_holds_up_no_other(fake, session):
-    """Results come as they are complete, not in the order of their SIDs."""
+    """Results are delivered as they complete, not in the order of their SIDs."""
     sids = add(fake, *[3] * 10)
     gate = fake.hold(sids[0])
     async with session.fan_out(sids, concurrency=2) as fan_out:
@@ -179,7 +121,7 @@ async def test_two_at_once_in_one_session(fake, session):
 BAD = [{"participant_sid": f"CP{number}"} for number in range(5)]
 BAD[3] = {"participant_sid": "CP3", "duration_seconds": "3"}
 
-#: What can be wrong with a conference: its SID, the error, and the records and pages before it.
+#: How a conference can fail: its SID, the error, and the number of records and pages before it.
 FAILURES = {
     "no SID": ("nonsense", InvalidRequestError, 0, 0),
     "no str": (7, InvalidRequestError, 0, 0),
@@ -192,24 +134,24 @@ FAILURES = {
 
 
 def break_some(fake):
-    """Add five conferences, three of them broken, and return what mends those."""
+    """Add five conferences, three of them broken; return a function that repairs those."""
     sids = add(fake, 5, 5, 5, 5)
     fake.add_conference(BAD, conference_sid=sid(4))
     fake.statuses |= {(sids[2], 0): 500, (sids[3], 1): 503}
 
-    def mend():
+    def repair():
         fake.statuses.clear()
         whole = [{**each, "duration_seconds": 3} for each in BAD]
         fake.add_conference(whole, conference_sid=sid(4))
 
-    return mend
+    return repair
 
 
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("failing", FAILURES)
 async def test_a_failing_conference_is_a_result(fake, session, failing, merged):
-    """It tells its error, has the records before it, can be resumed there; the others go on."""
-    mend = break_some(fake)
+    """The result has the error and the records before it, and can be resumed; others go on."""
+    repair = break_some(fake)
     bad, error, records, pages = FAILURES[failing]
     async with session.fan_out([sid(0), bad, sid(1)], concurrency=1, page_size=2) as fan_out:
         if merged:
@@ -230,7 +172,7 @@ async def test_a_failing_conference_is_a_result(fake, session, failing, merged):
     assert type(result.error) is error
     assert (result.conference_sid, result.pages, len(before)) == (bad, pages, records)
     assert result.error.__traceback__ is None
-    mend()
+    repair()
     if pages:
         rest = await session.participants(bad, page_size=2, resume=result.error.cursor)
         assert ids(before) + ids(rest) == served_ids(fake, bad)
@@ -238,7 +180,7 @@ async def test_a_failing_conference_is_a_result(fake, session, failing, merged):
 
 @pytest.mark.parametrize("merged", [False, True])
 async def test_raise(fake, session, merged):
-    """The first failure ends all: what is complete comes, then the error, again and again."""
+    """The first failure ends all: what is complete is delivered, then the error, each time."""
     sids = add(fake, 2, 2, 6, 6, 2)
     fake.hold(sids[2], 1)
     gate = fake.hold(sids[3], 1)
@@ -270,12 +212,14 @@ async def test_raise(fake, session, merged):
         assert ids(before) + ids(rest) == served_ids(fake, sids[3])
     else:
         assert {each.conference_sid for each in found} >= {*sids[:2]}
-        assert caught.value.cursor is None  # nothing of it was handed out: it is begun anew
+        assert (
+            caught.value.cursor is None
+        )  # none of its records was delivered, so it starts from the beginning
         assert ids(rest) == served_ids(fake, sids[3])
 
 
 async def test_the_first_failure_stays(fake, session):
-    """What a source raises as it is cancelled does not hide why it was."""
+    """An exception of the source while it is cancelled does not replace the first failure."""
 
     async def source():
         try:
@@ -289,8 +233,8 @@ async def test_the_first_failure_stays(fake, session):
         await drained(session.fan_out(source(), on_error="raise"))
 
 
-async def test_what_is_no_failure_of_a_request_is_not_hidden(fake):
-    """An exception that is none of ours ends all, and comes through as it is."""
+async def test_a_defect_is_raised_unchanged(fake):
+    """An exception that is not an InsightsError ends all, and is raised unchanged."""
 
     class Broken:
         def start_span(self, *_args, **_options):
@@ -308,7 +252,7 @@ async def test_what_is_no_failure_of_a_request_is_not_hidden(fake):
 
 
 async def test_a_shared_limiter_that_fails(fake):
-    """What a shared limiter raises fails the conference that it was for, and no other."""
+    """An exception of a shared limiter fails the conference of that attempt, and no other."""
 
     class Fickle:
         calls = 0
@@ -319,7 +263,7 @@ async def test_a_shared_limiter_that_fails(fake):
                 raise TimeoutError
 
         def release(self):
-            """Nothing is kept."""
+            """Do nothing."""
 
     sids = add(fake, 2, 2, 2)
     async with InsightsSession(
@@ -340,7 +284,7 @@ async def test_a_shared_limiter_that_fails(fake):
 
 
 class Queue:
-    """An async iterator that is no generator, as queues' consumers are."""
+    """An async iterator that is not a generator, as the consumers of queues are."""
 
     def __init__(self, sids):
         self.sids = asyncio.Queue()
@@ -379,7 +323,7 @@ SOURCES = {
 @pytest.mark.parametrize("count", [0, 1, 7])
 @pytest.mark.parametrize("source", SOURCES)
 async def test_sources(fake, session, source, count, merged):
-    """SIDs come from any iterable or async iterable; where none come, nothing is sent."""
+    """Any iterable or async iterable is a source; without SIDs nothing is sent."""
     sids = add(fake, *[2] * count)
     given = SOURCES[source](sids)
     fan_out = session.fan_out(given, concurrency=3)
@@ -395,13 +339,13 @@ async def test_sources(fake, session, source, count, merged):
 
 @pytest.mark.parametrize("source", ["CF", b"CF", None, 7, object(), sid])
 async def test_no_source(session, source):
-    """What gives no SIDs is refused at the call."""
+    """Anything that is not a source of SIDs is refused at the call."""
     with pytest.raises(InvalidRequestError, match="iterable"):
         session.fan_out(source)
 
 
 class Lost(Exception):  # noqa: N818 - it is what a source raises
-    """The source's own."""
+    """The source's own exception."""
 
 
 def failing(sids):
@@ -418,7 +362,7 @@ async def failing_later(sids):
 @pytest.mark.parametrize("source", [failing, failing_later])
 @pytest.mark.parametrize("merged", [False, True])
 async def test_a_source_that_fails(fake, session, source, merged):
-    """What is under way is handed out first, then the source's own exception, each time anew."""
+    """The conferences before it are delivered first, then the source's exception, each time."""
     sids = add(fake, 2, 2, 2)
     fan_out = session.fan_out(source(sids), concurrency=2)
     items = fan_out.participants() if merged else fan_out
@@ -443,7 +387,7 @@ async def test_a_source_that_fails(fake, session, source, merged):
 
 
 async def test_a_failed_fan_out_can_be_forgotten(fake, session):
-    """An exception that is kept, to be raised again, keeps no fan-out alive."""
+    """The exception that is kept to be raised again does not keep the fan-out alive."""
     fan_out = session.fan_out(failing([]))
     with pytest.raises(Lost):
         await anext(fan_out)
@@ -471,31 +415,31 @@ class Counted:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_taken_as_there_is_room(fake, session, asynchronous):
-    """No SID is taken before the first ask, and never more than `concurrency` ahead."""
+async def test_a_slow_consumer_stops_the_source(fake, session, asynchronous):
+    """No SID is taken before the first `anext`, and never more than `concurrency` ahead."""
     sids = add(fake, *[1] * 20)
     source = Counted(sids)
     fan_out = session.fan_out(later(source) if asynchronous else source, concurrency=3)
     await stillness()
     assert (source.taken, fake.asked) == (0, [])
 
-    for handed_out in range(1, 21):
+    for delivered in range(1, 21):
         await anext(fan_out)
-        assert source.taken <= min(handed_out - 1 + 3, 20)
+        assert source.taken <= min(delivered - 1 + 3, 20)
         await stillness()
-        assert source.taken == min(handed_out + 3, 20)
+        assert source.taken == min(delivered + 3, 20)
         assert len(fake.asked) == source.taken
     with pytest.raises(StopAsyncIteration):
         await anext(fan_out)
 
 
 async def test_few_are_decoded_ahead(fake, session):
-    """All that there is room for are fetched whole, and two of them decoded ahead."""
+    """Up to `concurrency` conferences are fetched whole, and two of them are decoded ahead."""
     sids = add(fake, *[6] * 9)
     fan_out = session.fan_out(sids, concurrency=5, page_size=2)
-    for handed_out in range(1, 10):
+    for delivered in range(1, 10):
         await anext(fan_out)
-        asked, done = 3 * min(handed_out + 5, 9), min(handed_out + 2, 9)
+        asked, done = 3 * min(delivered + 5, 9), min(delivered + 2, 9)
         while len(fake.asked) < asked or fan_out.done < done:
             await stillness()
         await stillness()
@@ -527,8 +471,8 @@ async def test_failures_while_others_wait_for_their_turn(fake, session):
     assert all(len(each.participants) == 2 for each in found)
 
 
-async def test_what_waits_to_be_decoded_is_complete(fake, session):
-    """What was fetched whole before the first failure is handed out, and then the error raised."""
+async def test_what_waits_for_its_slot_is_complete(fake, session):
+    """What was fetched whole before the first failure is delivered before the error."""
     sids = add(fake, *[4] * 9)
     gate = fake.hold(sids[-1])
     fake.statuses[sids[-1], 0] = 404
@@ -547,7 +491,7 @@ async def test_what_waits_to_be_decoded_is_complete(fake, session):
 
 
 async def test_a_long_conference_is_not_fetched_whole_for_a_bad_record(fake, session):
-    """Of a long conference a few pages come before its first record is looked at."""
+    """Only a few pages of a long conference are fetched before its first record is decoded."""
     records = fake.records(fake.add_conference(40))
     records[1]["duration_seconds"] = "wrong"
     records = [{**each, "conference_sid": sid(1)} for each in records]
@@ -558,33 +502,35 @@ async def test_a_long_conference_is_not_fetched_whole_for_a_bad_record(fake, ses
     assert len(fake.asked) <= 5
 
 
-async def test_a_long_conference_is_decoded_while_its_next_page_comes(fake):
-    """Beyond the pages that come before its turn, a long conference is fetched one page ahead."""
+async def test_a_long_conference_is_decoded_while_its_next_page_is_fetched(fake):
+    """After its first pages, a long conference is fetched one page ahead of the decoding."""
     long = fake.add_conference(16)
-    gate, told = fake.hold(long, 5), []
+    gate, events = fake.hold(long, 5), []
     async with (
-        InsightsSession(fake.credentials, base_url=fake.base_url, on_event=told.append) as session,
+        InsightsSession(
+            fake.credentials, base_url=fake.base_url, on_event=events.append
+        ) as session,
         session.fan_out([long], page_size=2) as fan_out,
     ):
         waiting = asyncio.create_task(anext(fan_out))
         await until(lambda: (long, 5) in fake.asked)
         await stillness()
-        left = [each.page for each in told if isinstance(each, PageDelivered)]
-        assert left == [0, 1, 2, 3]  # and the fifth, which is told as it is left, is decoded
+        left = [each.page for each in events if isinstance(each, PageDelivered)]
+        assert left == [0, 1, 2, 3]  # the fifth is decoded, and reported with the next page
         gate.set()
         assert len((await waiting).participants) == 16
 
 
-async def test_taken_as_there_is_room_for_records(fake, session):
-    """Merged, a slow consumer holds up the source as well."""
+async def test_a_slow_consumer_of_records_stops_the_source(fake, session):
+    """A slow consumer of merged records stops the source as well."""
     sids = add(fake, *[2] * 12)
     source = Counted(sids)
     async with session.fan_out(source, concurrency=3).participants() as records:
-        for handed_out in range(1, 25):
+        for delivered in range(1, 25):
             await anext(records)
             await stillness()
-            # Of each page taken, a record may be left; its conference is over.
-            assert source.taken <= min(3 + (handed_out + 1) // 2, 12)
+            # Of each page taken, one record may be left; its conference has ended.
+            assert source.taken <= min(3 + (delivered + 1) // 2, 12)
     assert source.taken == 12
 
 
@@ -592,7 +538,7 @@ async def test_taken_as_there_is_room_for_records(fake, session):
 
 
 async def test_merged(fake, session):
-    """Every record comes once, those of a conference in their order, pages of several by turns."""
+    """Each record is delivered once, in its conference's order; pages of several alternate."""
     sids = add(fake, 0, 1, 9, 20, 7)
     records = await drained(session.fan_out(sids, page_size=3).participants())
 
@@ -605,8 +551,8 @@ async def test_merged(fake, session):
     assert switches > 4
 
 
-async def test_a_huge_conference_does_not_pile_up(fake, session):
-    """Of a conference at most two pages wait for a consumer that holds still."""
+async def test_a_huge_conference_does_not_fill_the_memory(fake, session):
+    """At most two pages of a conference wait for a slow consumer."""
     (big, other) = add(fake, 60, 2)
     async with session.fan_out([big, other], page_size=2).participants() as records:
         for count in range(1, 61):
@@ -619,8 +565,8 @@ async def test_a_huge_conference_does_not_pile_up(fake, session):
         assert len(await drained(records)) == 2
 
 
-async def test_asked_again_for_the_records(fake, session):
-    """A second `participants()` goes on where the first one is."""
+async def test_participants_called_again(fake, session):
+    """A second `participants()` continues where the first one is."""
     sids = add(fake, 5, 5)
     async with session.fan_out(sids) as fan_out:
         found = [await anext(fan_out.participants()) for _ in range(3)]
@@ -629,8 +575,8 @@ async def test_asked_again_for_the_records(fake, session):
     assert sorted(ids(found)) == sorted(served_ids(fake, sids[0]) + served_ids(fake, sids[1]))
 
 
-async def test_either_or(fake, session):
-    """Results and records of one fan-out do not mix: to ask for both is an error."""
+async def test_results_and_records_exclude_each_other(fake, session):
+    """A fan-out is iterated by results or by records: to ask for both is an error."""
     sids = add(fake, 1, 1)
     async with session.fan_out(sids) as fan_out:
         await anext(fan_out)
@@ -669,7 +615,7 @@ async def test_either_or(fake, session):
     ],
 )
 async def test_bad_arguments(fake, session, options):
-    """What cannot be used is refused at the call, and no SID is taken."""
+    """An invalid argument is refused at the call, and no SID is taken."""
     source = Counted([sid(0)])
     with pytest.raises(InvalidRequestError):
         session.fan_out(source, **options)
@@ -678,7 +624,7 @@ async def test_bad_arguments(fake, session, options):
 
 
 async def test_deadline(fake, session):
-    """Past the deadline each conference is a result with an error; later SIDs send nothing."""
+    """After the deadline each conference is a result with an error; later SIDs send nothing."""
     sids = add(fake, 1, 4, 1, 1, 1)
     fake.hold(sids[1], 1)
     async with session.fan_out(sids, concurrency=1, page_size=2, deadline=1) as fan_out:
@@ -692,8 +638,8 @@ async def test_deadline(fake, session):
     assert (fan_out.done, fan_out.failed) == (5, 4)
 
 
-async def test_the_deadline_counts_from_the_first_ask(fake, session):
-    """The time that the source takes counts, too, also before its first SID."""
+async def test_the_deadline_starts_with_the_first_anext(fake, session):
+    """The time that the source takes counts, even before its first SID."""
     sids = add(fake, 1, 1)
 
     async def slow():
@@ -708,7 +654,7 @@ async def test_the_deadline_counts_from_the_first_ask(fake, session):
 
 
 async def test_progress(fake, session):
-    """Done, failed, in flight and total are right at any time."""
+    """The numbers done, failed, in flight and in total are right at any time."""
     sids = [*add(fake, 1, 1, 1), "nonsense", sid(98)]
     gates = [fake.hold(each) for each in sids[:3]]
     fan_out = session.fan_out(sids, concurrency=2)
@@ -731,7 +677,7 @@ async def test_progress(fake, session):
 
 
 async def test_progress_of_what_was_given_up(fake, session):
-    """What was given up is neither done nor in flight, and the total stays what it was."""
+    """A conference that was given up is neither done nor in flight; the total stays."""
     sids = add(fake, *[1] * 6)
     fake.hold(sids[1])
     async with session.fan_out(sids, concurrency=2) as fan_out:
@@ -746,7 +692,7 @@ async def test_progress_of_what_was_given_up(fake, session):
 
 @pytest.mark.parametrize("merged", [False, True])
 async def test_two_ask_at_once(fake, session, merged):
-    """A second asker gets an error, and the first its result."""
+    """A second consumer at the same time gets an error, and the first one its result."""
     sids = add(fake, 1, 1)
     gate = fake.hold(sids[0])
     fan_out = session.fan_out(sids, concurrency=1)
@@ -762,7 +708,7 @@ async def test_two_ask_at_once(fake, session, merged):
 
 
 async def test_context(fake):
-    """The source is asked, and pages are fetched, in the context that the fan-out was made in."""
+    """Source and pages run in the context in which the fan-out was made."""
     seen = []
 
     class Watching:
@@ -792,7 +738,7 @@ async def test_context(fake):
 
 
 async def test_closed_before_it_began(fake, session):
-    """Closing one that nobody asked sends nothing, and later asking is refused."""
+    """Closing a fan-out before its first use sends nothing, and later use is refused."""
     source = Counted(add(fake, 1, 1))
     fan_out = session.fan_out(source)
     await fan_out.aclose()
@@ -802,15 +748,15 @@ async def test_closed_before_it_began(fake, session):
 
 
 @pytest.mark.parametrize("merged", [False, True])
-async def test_closed_while_somebody_waits(fake, session, merged):
-    """Whoever waits is told; nothing is left, and closing again does nothing."""
+async def test_closed_while_a_consumer_waits(fake, session, merged):
+    """A waiting consumer gets an error; nothing is left, and closing again does nothing."""
     sids = add(fake, *[3] * 4)
     for each in sids[2:]:
         fake.hold(each)
     fan_out = session.fan_out(sids, concurrency=2)
     items = fan_out.participants() if merged else fan_out
     found = []
-    waiting = asyncio.create_task(iterated(items, found))
+    waiting = asyncio.create_task(collect(items, found))
     await until(lambda: fan_out.done == 2)
     await until(lambda: {(each, 0) for each in sids[2:]} <= {*fake.asked})
     await items.aclose()
@@ -825,8 +771,8 @@ async def test_closed_while_somebody_waits(fake, session, merged):
 
 
 @pytest.mark.parametrize("merged", [False, True])
-async def test_closed_with_something_at_hand(fake, session, merged):
-    """What was ready and not asked for is forgotten, the rest of a page as well."""
+async def test_closed_with_something_ready(fake, session, merged):
+    """What was ready and not taken is lost, the rest of a page as well."""
     sids = add(fake, *[3] * 4)
     fan_out = session.fan_out(sids)
     items = fan_out.participants() if merged else fan_out
@@ -841,7 +787,7 @@ async def test_closed_with_something_at_hand(fake, session, merged):
 
 
 async def test_closed_by_its_own_source(fake, session):
-    """A source that closes its own fan-out is not cancelled: it goes on to the end of its step."""
+    """A source that closes its own fan-out is not cancelled until it gives its next SID."""
     went_on = []
 
     async def source():
@@ -850,11 +796,12 @@ async def test_closed_by_its_own_source(fake, session):
         went_on.append(True)
         yield add(fake, 1)[0]
 
-    fan_out = session.fan_out(source())
-    with pytest.raises(InvalidRequestError, match="closed before its end"):
-        await anext(fan_out)
-    await until(lambda: went_on)
-    await turns(3)
+    async with aclosing(source()) as sids:
+        fan_out = session.fan_out(sids)
+        with pytest.raises(InvalidRequestError, match="closed before its end"):
+            await anext(fan_out)
+        await until(lambda: went_on)
+        await turns(3)
     assert fake.asked == []
 
 
@@ -884,7 +831,7 @@ class Stubborn:
 
 @pytest.mark.parametrize("then", [None, sid(0)])
 async def test_a_source_that_cannot_be_cancelled(fake, then):
-    """Closing ends also where the source swallows the cancellation, and shows no false end."""
+    """Closing also ends a source that swallows the cancellation, and is no end of the data."""
     sids = add(fake, 1)
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         source = Stubborn(sids, then=then)
@@ -904,7 +851,7 @@ async def test_a_source_that_cannot_be_cancelled(fake, then):
 
 
 async def test_session_closed_before(fake):
-    """On a closed session the first ask says so, and each one after it; no SID is taken."""
+    """On a closed session each `anext` raises SessionClosedError, and no SID is taken."""
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
     source = Counted([sid(0)])
     fan_out = session.fan_out(source)
@@ -918,8 +865,8 @@ async def test_session_closed_before(fake):
 
 @pytest.mark.parametrize("on_error", ["isolate", "raise"])
 @pytest.mark.parametrize("merged", [False, True])
-async def test_session_closed_while_somebody_waits(merged, on_error):
-    """Whoever waits as the session closes is told so at once."""
+async def test_session_closed_while_a_consumer_waits(merged, on_error):
+    """A consumer that waits while the session closes gets SessionClosedError at once."""
     async with raw(...) as server:
         session = InsightsSession(("AC1", "x"), base_url=server.base_url)
         fan_out = session.fan_out([sid(0), sid(1)], on_error=on_error)
@@ -937,8 +884,8 @@ async def test_session_closed_while_somebody_waits(merged, on_error):
 
 
 @pytest.mark.parametrize("merged", [False, True])
-async def test_session_closed_with_results_at_hand(fake, merged):
-    """What is complete comes first, then SessionClosedError."""
+async def test_session_closed_with_results_ready(fake, merged):
+    """What is complete is delivered first, then SessionClosedError is raised."""
     sids = add(fake, 1, 1, 1, 1)
     fake.hold(sids[3])
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
@@ -955,7 +902,7 @@ async def test_session_closed_with_results_at_hand(fake, merged):
 
 
 async def test_session_closed_after_the_last(fake):
-    """Where all was complete when the session closed, the end is the end."""
+    """If everything was complete when the session closed, the iteration ends normally."""
     sids = add(fake, 1, 1)
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
     fan_out = session.fan_out(sids)
@@ -971,15 +918,15 @@ async def test_session_closed_after_the_last(fake):
 # --- Cancelled from outside ---
 
 
-async def test_cancelled_feeder(fake, session):
-    """Where a stranger cancels what feeds it, what is under way comes, and then an error."""
+async def test_cancelled_source_task(fake, session):
+    """If other code cancels the source's task, the rest is delivered, and then an error."""
     sids = add(fake, 1, 1, 1)
     gate = fake.hold(sids[0])
     fan_out = session.fan_out(sids, concurrency=1)
     waiting = asyncio.create_task(anext(fan_out))
     await until(lambda: fake.asked)
-    (feeder,) = [task for task in own_tasks() if task.get_name() == "aioparticipants fan-out"]
-    feeder.cancel()
+    (task,) = [task for task in own_tasks() if task.get_name() == "aioparticipants fan-out"]
+    task.cancel()
     gate.set()
 
     assert (await waiting).error is None
@@ -990,8 +937,8 @@ async def test_cancelled_feeder(fake, session):
 
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("name", ["page", "conference"])
-async def test_cancelled_conference(fake, session, name, merged):
-    """Where a stranger cancels a task of a conference, it is a result that can be resumed."""
+async def test_cancelled_conference_task(fake, session, name, merged):
+    """If other code cancels a task of a conference, its result can be resumed."""
     sids = add(fake, 6, 1, 1)
     fake.hold(sids[0], 1)
     fan_out = session.fan_out(sids, concurrency=1, page_size=2)
@@ -1011,7 +958,7 @@ async def test_cancelled_conference(fake, session, name, merged):
         before = result.participants
 
     assert isinstance(result.error, TransportError)
-    # What had come when its own task was cancelled was not decoded yet.
+    # A page that was fetched when its conference's task was cancelled was not decoded yet.
     decoded = 0 if name == "conference" and not merged else 2
     assert (result.error.conference_sid, len(before)) == (sids[0], decoded)
     assert {each.conference_sid for each in found} == {*sids}
@@ -1020,7 +967,7 @@ async def test_cancelled_conference(fake, session, name, merged):
 
 
 async def test_cancelled_before_its_first_step(fake, session):
-    """A conference whose task is cancelled as soon as it is made is a result with an error."""
+    """A conference whose task is cancelled before it runs is a result with an error."""
     sids = add(fake, 1, 1)
 
     def source():
@@ -1037,349 +984,3 @@ async def test_cancelled_before_its_first_step(fake, session):
     assert isinstance(results[sids[0]].error, TransportError)
     assert results[sids[0]].error.cursor is None
     assert results[sids[1]].error is None
-
-
-# --- At every moment there is ---
-
-SIDS = [sid(0), "nonsense", sid(98), sid(1)]
-CONFERENCES = {"conferences": ((sid(0), 3), (sid(1), 1))}  # two pages, and one
-
-
-def fanned(session, **options):
-    return session.fan_out(SIDS, concurrency=2, page_size=SIZE, **options)
-
-
-def check(found, everyone, *, failures=None):
-    """Look whether results or records are right, and complete where the failures are given."""
-    results = [each for each in found if isinstance(each, ConferenceResult)]
-    for result in results:
-        assert ids(result.participants) == everyone.get(result.conference_sid, [])
-        assert (result.error is None) == (result.conference_sid in everyone)
-    sids = [each.conference_sid for each in results]
-    assert len({*sids}) == len(sids)
-    records = [each for each in found if isinstance(each, Participant)]
-    for each, expected in everyone.items():
-        mine = ids(record for record in records if record.conference_sid == each)
-        assert mine == expected[: len(mine)]
-    if failures is not None and records:
-        assert len(records) == sum(map(len, everyone.values()))
-        assert {each.conference_sid for each in failures} == {*SIDS} - {*everyone}
-    elif failures is not None:
-        assert {*sids} == {*SIDS}
-
-
-async def iterated(fan_out, found):
-    async for result in fan_out:
-        found.append(result)
-
-
-async def opened(fan_out, found):
-    async with fan_out:
-        await iterated(fan_out, found)
-
-
-async def broken_off(fan_out, found):
-    async with fan_out:
-        async for result in fan_out:
-            found.append(result)
-            if len(found) == 2:
-                break
-
-
-async def merged(fan_out, found):
-    async with fan_out.participants() as records:
-        await iterated(records, found)
-
-
-async def merged_bare(fan_out, found):
-    await iterated(fan_out.participants(), found)
-
-
-async def grouped(fan_out, found):
-    async def keep(result):
-        await asyncio.sleep(0)
-        found.append(result)
-
-    async with fan_out, asyncio.TaskGroup() as group:
-        async for result in fan_out:
-            group.create_task(keep(result))
-
-
-CONSUMERS = [iterated, opened, broken_off, merged, merged_bare, grouped]
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", CONSUMERS)
-@pytest.mark.parametrize("times", [1, 2])
-def test_cancelled_at_every_await(new_loop, consume, times):
-    """Wherever a consumer is cancelled, once or twice, it leaves no task, slot or connection."""
-
-    async def once(session, everyone, k):
-        found = []
-        _, was_hit = await cancelled_at(consume(fanned(session), found), *range(k, k + times))
-        if consume in {iterated, merged_bare}:
-            await turns(10)  # a dropped fan-out is gone within ten turns of the loop
-        assert held(session) == (0, 0, 0), k
-        check(found, everyone)
-        # The session is as good as new.
-        assert len(await session.participants(sid(1))) == 1
-        return was_hit
-
-    assert swept(new_loop, once, **CONFERENCES) > 3
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("by", ["result", "record"])
-def test_goes_on_after_every_cancellation(new_loop, by):
-    """Wherever a wait is cancelled, asking again goes on: each conference once, none is lost."""
-
-    async def once(session, everyone, k):
-        async with fanned(session) as fan_out:
-            found = []
-            items = fan_out if by == "result" else fan_out.participants()
-            cancelled, was_hit = await cancelled_at(iterated(items, found), k)
-            if cancelled:
-                await iterated(items, found)
-            check(found, everyone, failures=fan_out.failures)
-        return was_hit
-
-    assert swept(new_loop, once, **CONFERENCES) > 3
-
-
-async def cancel(task, fan_out, session):
-    task.cancel()
-
-
-async def close(task, fan_out, session):
-    await fan_out.aclose()
-
-
-async def close_session(task, fan_out, session):
-    await session.aclose()
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", [opened, merged])
-@pytest.mark.parametrize("end", [cancel, close, close_session])
-def test_ended_at_every_turn_of_the_loop(new_loop, consume, end):
-    """Whatever its conferences are at, ending a fan-out leaves nothing."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        found = []
-        task = asyncio.create_task(consume(fan_out, found))
-        done = await turns(k, task=task)
-        await end(task, fan_out, session)
-        await asyncio.wait([task])
-        assert held(session) == (0, 0, 0), k
-        assert fan_out.in_flight == 0
-        check(found, everyone)
-        if task.cancelled():
-            assert end is cancel
-        elif end is close_session:
-            whole = fan_out.failures if task.exception() is None else None
-            assert isinstance(task.exception(), SessionClosedError | None)
-            check(found, everyone, failures=whole)
-        elif end is close:
-            whole = fan_out.failures if task.exception() is None else None
-            assert isinstance(task.exception(), InvalidRequestError | None)
-            check(found, everyone, failures=whole)
-        else:
-            assert task.exception() is None
-        return not done
-
-    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("consume", [opened, merged])
-def test_cancelled_from_outside_at_every_turn(new_loop, consume):
-    """A stranger that cancels all tasks makes errors of what they were at: nothing is just lost."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        found = []
-        task = asyncio.create_task(consume(fan_out, found))
-        done = await turns(k, task=task)
-        for each in own_tasks():
-            each.cancel()
-        await asyncio.wait([task])
-        cut = task.exception() is not None
-        if cut:
-            assert isinstance(task.exception(), TransportError)
-        failures = [*fan_out.failures, *(each for each in found if getattr(each, "error", None))]
-        for each, expected in everyone.items():
-            records = [
-                record
-                for item in found
-                for record in getattr(item, "participants", [item])
-                if record.conference_sid == each
-            ]
-            mine = ids(records)
-            cursors = [
-                failure.error.cursor for failure in failures if failure.conference_sid == each
-            ]
-            if cursors:
-                mine += ids(await session.participants(each, page_size=SIZE, resume=cursors[0]))
-            assert mine == expected or (cut and not mine)
-        if not cut and consume is opened:
-            assert sorted(each.conference_sid for each in found) == sorted(SIDS)
-        return not done
-
-    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("what", ["results", "records", "session"])
-def test_closing_is_swept_too(new_loop, what):
-    """Closing that is itself cancelled, at any await and twice, still leaves nothing."""
-
-    async def once(session, everyone, k):
-        fan_out = fanned(session)
-        items = fan_out.participants() if what == "records" else fan_out
-        await anext(items)
-        closed = session if what == "session" else items
-        cancelled, was_hit = await cancelled_at(closed.aclose(), k, k + 1)
-        assert held(session) == (0, 0, 0)
-        assert cancelled == was_hit
-        if what == "session":
-            with pytest.raises(SessionClosedError):
-                await drained(items)
-        else:
-            assert await is_over(items) == "closed before its end"
-        return was_hit
-
-    assert swept(new_loop, once, **CONFERENCES) > 1
-
-
-# --- Dropped ---
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-@pytest.mark.parametrize("what", [iterated, merged_bare])
-def test_dropped_at_every_turn(new_loop, what):
-    """The last reference is enough: with the collector off, all is gone in ten turns."""
-
-    async def once(session, everyone, k):
-        gc.disable()
-        try:
-            task = asyncio.create_task(what(fanned(session), []))
-            done = await turns(k, task=task)
-            task.cancel()
-            await asyncio.wait([task])
-            del task
-            await turns(10)
-            assert held(session) == (0, 0, 0)
-        finally:
-            gc.enable()
-        return not done
-
-    assert swept(new_loop, once, first=0, **CONFERENCES) > 5
-
-
-@pytest.mark.parametrize("new_loop", LOOPS)
-def test_dropped_in_another_thread(new_loop):
-    """One that is dropped in another thread cancels its tasks on its own loop."""
-
-    async def dropped(session, everyone):
-        asyncio.get_running_loop().set_debug(True)  # it then notices calls from the wrong thread
-        holder = [fanned(session)]
-        await anext(holder[0])
-        gc.disable()
-        try:
-            thread = threading.Thread(target=holder.clear)
-            thread.start()
-            thread.join()
-            await turns(12)
-            assert held(session) == (0, 0, 0)
-        finally:
-            gc.enable()
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(served(dropped, **CONFERENCES))
-
-
-@pytest.mark.parametrize("consume", [iterated, opened])
-def test_dropped_after_the_loop_closed(recwarn, caplog, consume):
-    """One that outlives its loop is dropped without a sound, also by whoever still waits for it."""
-    loop = asyncio.new_event_loop()
-
-    async def begin():
-        # No attempt ever gets leave: there are no sockets, whose own warnings are no matter here.
-        session = InsightsSession(("AC1", "x"), limiter=asyncio.Semaphore(0))
-        fan_out = session.fan_out([sid(0), sid(1), sid(2)], concurrency=2)
-        consumer = consume(fan_out, [])
-        consumer.send(None)  # by hand: asyncio complains of its own tasks that do not end
-        await until(lambda: session._limiter.in_flight == 2)
-        assert len(own_tasks()) == 5
-        return consumer
-
-    consumer = loop.run_until_complete(begin())
-    loop.close()
-    del consumer
-    gc.collect()
-
-    assert warned_of(recwarn) == []
-    assert caplog.records == []
-
-
-@pytest.mark.parametrize("merging", [False, True])
-def test_a_run_that_ends_around_a_fan_out(recwarn, caplog, merging):
-    """asyncio.run ends without a sound around one that waits; on another loop it is an error."""
-
-    async def main():
-        async with Scripted() as fake:
-            sids = add(fake, 3, 3, 3)
-            fake.hold(sids[1])
-            session = InsightsSession(fake.credentials, base_url=fake.base_url)
-            fan_out = session.fan_out(sids)
-            items = fan_out.participants() if merging else fan_out
-            consumer = asyncio.create_task(drained(items))
-            await until(lambda: (sids[1], 0) in fake.asked)
-            return session, items, consumer
-
-    session, items, consumer = asyncio.run(main())
-
-    async def elsewhere():
-        with pytest.raises(InvalidRequestError, match="another event loop"):
-            await anext(items)
-        await items.aclose()
-        assert await is_over(items) == "closed before its end"
-        await session.aclose()
-
-    asyncio.run(elsewhere())
-    assert consumer.cancelled()
-    gc.collect()
-    assert warned_of(recwarn) == []
-    assert caplog.records == []
-
-
-def test_closed_on_another_loop_while_the_first_stands():
-    """aclose() on another loop ends the tasks of the first one, and waits for none of them."""
-    with asyncio.Runner() as runner:
-
-        async def begin():
-            fake = Scripted()
-            await fake.start()
-            (only,) = add(fake, 3)
-            fake.hold(only)
-            session = InsightsSession(fake.credentials, base_url=fake.base_url)
-            fan_out = session.fan_out([only])
-            waiting = asyncio.create_task(drained(fan_out))
-            await until(lambda: fake.asked)
-            return fake, session, fan_out, waiting
-
-        fake, session, fan_out, waiting = runner.run(begin())
-        thread = threading.Thread(target=lambda: asyncio.run(fan_out.aclose()))
-        thread.start()
-        thread.join()
-
-        async def end():
-            with pytest.raises(InvalidRequestError, match="closed before its end"):
-                await waiting
-            await turns(10)
-            assert held(session) == (0, 0, 0)
-            await session.aclose()
-            await fake.aclose()
-
-        runner.run(end())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import json
 import random
+import time
 from contextlib import asynccontextmanager
 
 import attrs
@@ -27,9 +27,11 @@ from aioparticipants import (
     TransportError,
 )
 from aioparticipants._cursors import CursorCodec
-from aioparticipants._fan_out import _TURNS, FanOut
+from aioparticipants._fan_out import FanOut
 from aioparticipants._paging import Pager
 from aioparticipants._resources import PARTICIPANTS
+from aioparticipants._retrying import Deadline
+from aioparticipants._scheduler import _DECODING_SLOTS
 from aioparticipants._structuring import participant
 from aioparticipants._tasks import SessionTasks
 
@@ -151,16 +153,16 @@ async def drained(items, data, look):
     return found, ending
 
 
-def accounted_turns(fan_out):
-    """Count the turns to be decoded that are free, those of tasks, and those of ready results.
+def accounted_slots(fan_out):
+    """Count the decoding slots that are free, those of tasks, and those of ready results.
 
-    A turn that is none of these is lost, and whoever waits for one waits for ever.
+    A slot that is none of these is lost, and whoever waits for one waits for ever.
     """
-    crew = fan_out._crew
-    ready = [taken.args[0] for _, taken in crew._ready if isinstance(taken, functools.partial)]
-    held = sum(turn.come for turn in {*crew._running.values(), *ready})
-    # One that is given back to somebody who waits is his before he runs.
-    return crew._turns._value + held + granted(crew._turns)
+    scheduler = fan_out._scheduler
+    ready = [conference for _, conference in scheduler.delivery._ready]
+    held = sum(each.slot.held for each in {*scheduler._running.values(), *ready})
+    # A slot that is released to a waiter is the waiter's before that runs.
+    return scheduler._slots._value + held + granted(scheduler._slots)
 
 
 def granted(semaphore):
@@ -222,18 +224,18 @@ def test_any_fan_out_gives_what_the_reference_gives(
             concurrency=concurrency,
             on_error=on_error,
             tasks=server.tasks,
-            starting=lambda: None,
+            deadline=Deadline(None, clock=time.monotonic),
         )
 
         def look():
             assert fan_out.in_flight <= concurrency
             assert fan_out.total in {None, len(made)}
-            assert accounted_turns(fan_out) == _TURNS
+            assert accounted_slots(fan_out) == _DECODING_SLOTS
 
         items = fan_out.participants() if merging else fan_out
         found, ending = await drained(items, data, look)
         assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert fan_out._crew._turns._value == _TURNS  # all of them are free again
+        assert fan_out._scheduler._slots._value == _DECODING_SLOTS  # all of them are free again
         assert ending in endings
         whole = ending is StopAsyncIteration
         if merging:
