@@ -35,8 +35,10 @@ __all__ = ["FakeInsights", "SeenRequest"]
 class SeenRequest:
     """A request that the server received, in the log `FakeInsights.requests`.
 
-    assert [request.status for request in fake.requests] == [503, 200]
-    assert fake.requests[0].query["PageSize"] == "50"
+    For example:
+
+        assert [request.status for request in fake.requests] == [503, 200]
+        assert fake.requests[0].query["PageSize"] == "50"
     """
 
     method: str
@@ -125,8 +127,10 @@ class FakeInsights:
     ) -> str:
         """Add a conference, and return its SID.
 
+        For example:
+
             sid = fake.add_conference(participants=3)
-            sid = fake.add_conference([{"label": "agent", "metrics": {"inbound": {"mos": 4.2}}}])
+            sid = fake.add_conference([{"participant_sid": "CP1", "label": "agent"}])
 
         Args:
             participants: how many participants to make up; or the participants themselves, as
@@ -156,7 +160,9 @@ class FakeInsights:
     def records(self, conference_sid: str) -> list[Mapping[str, object]]:
         """Return a copy of a conference's participants, as the JSON that is served.
 
-        expected = [record["participant_sid"] for record in fake.records(sid)]
+        For example:
+
+            expected = [record["participant_sid"] for record in fake.records(sid)]
         """
         return [*copy.deepcopy(self._conferences[conference_sid])]
 
@@ -171,6 +177,8 @@ class FakeInsights:
         disconnect: bool = False,
     ) -> None:
         """Let the next requests fail. Faults are queued: each request takes one.
+
+        For example:
 
             fake.fail_next(503)
             fake.fail_next(429, retry_after=1)
