@@ -9,7 +9,9 @@ alone, `ours[speed]` with the extra `speed`.
 
 `--against` compares two source trees of this package instead: the installed one, and the one at
 PATH (a git worktree of an earlier commit, for example). Both are measured in each round, and the
-median of the rounds' ratios counts. The exit code is 1 if any row is worse by more than 3 %.
+median of the rounds' ratios counts. The exit code is 1 if any row is worse by more than 3 %. Such
+a row is marked `!` if it is worse in three quarters of the rounds, and otherwise `?`: then measure
+it again, with more rounds or on a quieter machine.
 
 (a) records per second, and CPU seconds per 1,000 records, with page sizes 1000 and 50.
 (b) seconds for 20 pages with 50 ms latency and a consumer that takes 50 ms per page: one that

@@ -113,17 +113,19 @@ class TreeTable:
         for now, before in self.pairs:
             ratios = [new / old for new, old in zip(figures[now], figures[before], strict=True)]
             low, ratio, high = _quartiles(ratios)
-            is_worse = _is_worse(ratio, unit)
-            if is_worse:
-                self.worse.append(f"{workload}, {unit}, {now}: {ratio:.3f}")
+            mark = " "
+            if _is_worse(ratio, unit, TOLERANCE):
+                # In a noisy run even equal trees have such a median, but not in most rounds.
+                mark = "!" if _is_worse(high if unit in HIGHER_IS_BETTER else low, unit) else "?"
+                self.worse.append(f"{mark} {workload}, {unit}, {now}: {ratio:.3f}")
             medians_of_both = (statistics.median(figures[name]) for name in (before, now))
             cells += "{:>10}{:>12}".format(*map(_short, medians_of_both))
-            cells += f"{ratio:>8.3f} ({low:.3f}-{high:.3f}){'!' if is_worse else ' '}"
+            cells += f"{ratio:>8.3f} ({low:.3f}-{high:.3f}){mark}"
         return f"{workload:22}{unit:>12}{cells}"
 
 
-def _is_worse(ratio, unit):
-    return ratio < 1 - TOLERANCE if unit in HIGHER_IS_BETTER else ratio > 1 + TOLERANCE
+def _is_worse(ratio, unit, tolerance=0.0):
+    return ratio < 1 - tolerance if unit in HIGHER_IS_BETTER else ratio > 1 + tolerance
 
 
 def _quartiles(values):
