@@ -1,4 +1,12 @@
-"""Who was in the conference: Twilio Voice Insights' participants, streamed to asyncio code."""
+"""Read the participants of Twilio conferences, with their call quality, in asyncio code.
+
+    async with InsightsSession.from_env() as session:
+        async for participant in session.participants("CF0123456789abcdef0123456789abcdef"):
+            print(participant.label, participant.duration_seconds)
+
+`InsightsSession` is the place to start. Records are in `models`, exceptions in `errors`, events and
+statistics in `instrumentation`, and a test server in `aioparticipants.testing`.
+"""
 
 from . import errors, instrumentation, models
 from ._credentials import Credentials

@@ -1,4 +1,4 @@
-"""`python -m aioparticipants`, and the console script of the same name."""
+"""`python -m aioparticipants`, and the console script `aioparticipants`."""
 
 from ._cli import main
 

@@ -14,6 +14,7 @@ import asyncio
 import functools
 import gc
 import itertools
+import json
 import sys
 from contextlib import asynccontextmanager
 
@@ -22,7 +23,6 @@ import uvloop
 
 from aioparticipants import InsightsSession, RetryPolicy
 from aioparticipants.testing import FakeInsights
-from aioparticipants.testing._fake import _Query
 
 from . import watchdog
 
@@ -76,8 +76,8 @@ STYLES = ["once", "twice", "level"]
 
 def cut_off(fake):
     """Return the body of the first page up to its last record."""
-    page = fake._new_page(SID, _Query(size=SIZE, start=0, filters={}))
-    return page.rsplit(b'{"participant_sid"', 1)[0]
+    page = {"meta": {"next_page_url": None}, "participants": fake.records(SID)[:SIZE]}
+    return json.dumps(page).encode().rsplit(b'{"participant_sid"', 1)[0]
 
 
 class Canceller:

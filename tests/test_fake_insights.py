@@ -1,9 +1,11 @@
-"""FakeInsights, asked by a plain HTTP client: it behaves as the API's description says."""
+"""FakeInsights, called by a plain HTTP client: it behaves as the API's description says."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import base64
+import inspect
 import json
 import os
 import shlex
@@ -12,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 from array import array
 from datetime import UTC, datetime
@@ -20,38 +23,36 @@ import aiohttp
 import pytest
 
 from aioparticipants import InsightsSession, NotFoundError, models
-from aioparticipants._credentials import credentials_from_env
-from aioparticipants._structuring import participant, unstructure_participant
-from aioparticipants.testing import FakeInsights
+from aioparticipants.testing import FakeInsights, SeenRequest
 from aioparticipants.testing.__main__ import main
 
 SID = "CF" + "0" * 32
 
 
 @pytest.fixture
-async def ask(fake):
-    """Return a function that asks the fake for a path, and gives status, JSON and headers."""
+async def get(fake):
+    """Return a function that requests a path, and returns status, JSON and headers."""
     pair = base64.b64encode(":".join(fake.credentials).encode()).decode()
     async with aiohttp.ClientSession(headers={"Authorization": f"Basic {pair}"}) as client:
 
-        async def get(path, method="GET", **options):
+        async def request(path, method="GET", **options):
             url = path if path.startswith("http") else fake.base_url + path
             async with client.request(method, url, **options) as reply:
                 return reply.status, json.loads(await reply.read()), reply.headers
 
-        yield get
+        yield request
 
 
-def collection(sid, query=""):
+def path_of(sid, query=""):
     return f"/v1/Conferences/{sid}/Participants{query}"
 
 
-async def test_pages(fake, ask):
-    """Absolute links lead through all pages and back, 50 records a page by default."""
+async def test_pages(fake, get):
+    """Absolute links lead through all pages and back, with 50 records per page by default."""
     sid = fake.add_conference(participants=120)
-    link, pages = collection(sid), []
+    link, pages = path_of(sid), []
     while link:
-        status, body, headers = await ask(link)
+        status, body, headers = await get(link)
         assert status == 200
         assert headers["Twilio-Request-Id"].startswith("RQ")
         pages.append(body)
@@ -61,25 +62,25 @@ async def test_pages(fake, ask):
     assert [each["meta"]["page"] for each in pages] == [0, 1, 2]
     assert [record for each in pages for record in each["participants"]] == fake.records(sid)
     assert pages[0]["meta"]["previous_page_url"] is None
-    _, back, _ = await ask(pages[2]["meta"]["previous_page_url"])
+    _, back, _ = await get(pages[2]["meta"]["previous_page_url"])
     assert back == pages[1]
-    _, first, _ = await ask(pages[2]["meta"]["first_page_url"])
+    _, first, _ = await get(pages[2]["meta"]["first_page_url"])
     assert first["participants"] == pages[0]["participants"]
     assert list(pages[0]["meta"]) == [
         "page", "page_size", "first_page_url", "previous_page_url", "url", "next_page_url", "key",
     ]  # fmt: skip
 
 
-async def test_filters_stay_in_the_links(fake, ask):
-    """Filters select, and the next link carries them on."""
+async def test_filters_stay_in_the_links(fake, get):
+    """Filters select records, and the next link contains them."""
     sid = fake.add_conference([{"label": "a b", "events": {"mute": []}}, {"label": "a b"}, {}])
 
-    _, body, _ = await ask(collection(sid, "?Label=a%20b&PageSize=1"))
+    _, body, _ = await get(path_of(sid, "?Label=a%20b&PageSize=1"))
     assert "Label=a%20b" in body["meta"]["next_page_url"]
-    _, body, _ = await ask(body["meta"]["next_page_url"])
+    _, body, _ = await get(body["meta"]["next_page_url"])
     assert body["participants"] == [{"label": "a b"}]
     assert body["meta"]["next_page_url"] is None
-    _, body, _ = await ask(collection(sid, "?Events=mute"))
+    _, body, _ = await get(path_of(sid, "?Events=mute"))
     assert len(body["participants"]) == 1
 
 
@@ -98,36 +99,36 @@ async def test_filters_stay_in_the_links(fake, ask):
         ("{}?PageToken=PTdG8gOTk5", "GET", 400, 21481),
     ],
 )
-async def test_refusals(fake, ask, path, method, status, code):
-    """What the API would not accept is refused in Twilio's words."""
+async def test_invalid_requests(fake, get, path, method, status, code):
+    """An invalid request gets Twilio's status, error code and message."""
     sid = fake.add_conference(participants=1)
 
-    answered, body, _ = await ask(path.format(collection(sid)), method)
+    answered, body, _ = await get(path.format(path_of(sid)), method)
 
     assert (answered, body["status"], body["code"]) == (status, status, code)
     assert body["more_info"].endswith(str(code))
 
 
 async def test_authentication(fake):
-    """Without the right credentials there is nothing but a 401, whatever is asked for."""
+    """Without the right credentials, every reply is 401."""
     sid = fake.add_conference(participants=1)
     async with aiohttp.ClientSession() as client:
         for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic AAAA"}):
-            async with client.get(fake.base_url + collection(sid), headers=headers) as reply:
+            async with client.get(fake.base_url + path_of(sid), headers=headers) as reply:
                 assert (reply.status, (await reply.json())["code"]) == (401, 20003)
 
     assert [seen.authorized for seen in fake.requests] == [False] * 3
 
 
-async def test_faults_wait_in_line(fake, ask):
-    """Faults are answered in order, with their bodies and headers, and then all is well."""
+async def test_faults_are_queued(fake, get):
+    """Faults are sent in order, with their bodies and headers; later requests succeed."""
     sid = fake.add_conference(participants=1)
     fake.fail_next(429, retry_after=7)
     fake.fail_next(502, body=b'"gateway"', headers={"X-Cache": "x"}, times=2)
     fake.fail_next(418, body={"a": 1})
     fake.fail_next(599)
 
-    answers = [await ask(collection(sid)) for _ in range(6)]
+    answers = [await get(path_of(sid)) for _ in range(6)]
 
     assert [status for status, _, _ in answers] == [429, 502, 502, 418, 599, 200]
     assert answers[0][2]["Retry-After"] == "7"
@@ -136,48 +137,48 @@ async def test_faults_wait_in_line(fake, ask):
     assert answers[4][1]["code"] == 20599
 
 
-async def test_dropped_connections(fake, ask):
-    """A connection can be dropped instead; the log says so."""
+async def test_dropped_connections(fake, get):
+    """A fault can drop the connection; the log then has status 0."""
     sid = fake.add_conference(participants=1)
-    fake.fail_next(disconnect=True, times=2)  # aiohttp itself asks twice
+    fake.fail_next(disconnect=True, times=2)  # aiohttp sends the GET twice
 
     with pytest.raises(aiohttp.ClientConnectionError):
-        await ask(collection(sid))
-    assert (await ask(collection(sid)))[0] == 200
+        await get(path_of(sid))
+    assert (await get(path_of(sid)))[0] == 200
     assert [seen.status for seen in fake.requests] == [0, 0, 200]
 
 
-async def test_ceiling(fake, ask):
-    """Beyond the ceiling requests are refused at once with Twilio's 20429; below it all pass."""
-    fake.concurrency, fake.latency = 2, 1  # all five have to be there before the first is served
+async def test_maximum_concurrency(fake, get):
+    """Requests beyond the maximum concurrency get 429 with Twilio's error code 20429."""
+    fake.concurrency, fake.latency = 2, 1  # all five must arrive before the first reply
     sid = fake.add_conference(participants=1)
 
-    answers = await asyncio.gather(*(ask(collection(sid)) for _ in range(5)))
+    answers = await asyncio.gather(*(get(path_of(sid)) for _ in range(5)))
 
     assert sorted(status for status, _, _ in answers) == [200, 200, 429, 429, 429]
     assert {body["code"] for status, body, _ in answers if status == 429} == {20429}
 
 
 async def test_seeds():
-    """The same seed gives the same, another seed gives another."""
+    """The same seed gives the same data, and another seed other data."""
     found = []
     for seed in (1, 1, 2):
         async with FakeInsights(seed=seed) as fake:
             sid = fake.add_conference(participants=5)
-            records = [{**each, "url": None} for each in fake.records(sid)]  # it names the port
+            records = [{**each, "url": None} for each in fake.records(sid)]  # it contains the port
             found.append((fake.credentials, sid, records))
 
     assert found[0] == found[1]
     assert found[0] != found[2]
 
 
-async def test_records_are_whole_and_varied(fake):
-    """Made-up records have all 27 members, and the variety that real ones have."""
+async def test_records_are_complete_and_varied(fake, session):
+    """Made-up records have all 27 fields, as varied as real ones; all are valid."""
     sid = fake.add_conference(participants=300)
     records = fake.records(sid)
 
     assert {len(each) for each in records} == {27}
-    assert all(unstructure_participant(participant(each, "")) == each for each in records)
+    assert fake.records(fake.add_conference(await session.participants(sid))) == records
     assert {each["events"] is None for each in records} == {True, False}
     assert {name for each in records for name in each["properties"]} >= {
         "early_media",
@@ -189,8 +190,8 @@ async def test_records_are_whole_and_varied(fake):
     assert fake.records(sid)[0]
 
 
-async def test_participants_of_a_test(fake, session, ask):
-    """Participants and mappings are served as they were when they were given, by any iterable."""
+async def test_given_participants(fake, session, get):
+    """Participants and mappings are copied when they are given, from any iterable."""
     own = fake.add_conference(participants=2)
     records = fake.records(own)
     given = [*await session.participants(own), types.MappingProxyType(records[0]), records[1]]
@@ -201,31 +202,39 @@ async def test_participants_of_a_test(fake, session, ask):
     records[1]["label"] = "changed"
     records[1]["metrics"]["inbound"].clear()
 
-    _, body, _ = await ask(collection(sid))
+    _, body, _ = await get(path_of(sid))
     assert body["participants"] == wanted == fake.records(sid)
     nested = fake.add_conference([{"metrics": models.FrozenMapping({"inbound": None})}])
     assert fake.records(nested) == [{"metrics": {"inbound": None}}]
 
 
-NO_PARTICIPANTS = [
-    (True, TypeError, "participants must be a number"),
-    (1.5, TypeError, "participants must be a number .* not float"),
-    (None, TypeError, "participants must be a number .* not NoneType"),
-    ("CP1", TypeError, "participants must be a number .* not str"),
-    ({"label": "a"}, TypeError, "participants must be a number .* not dict"),
-    (models.Participant(), TypeError, "participants must be a number .* not Participant"),
+INVALID_PARTICIPANTS = [
+    (True, TypeError, "participants must be the number"),
+    (1.5, TypeError, "participants must be the number .* not float"),
+    (None, TypeError, "participants must be the number .* not NoneType"),
+    ("CP1", TypeError, "participants must be the number .* not str"),
+    ({"label": "a"}, TypeError, "participants must be the number .* not dict"),
+    (models.Participant(), TypeError, "participants must be the number .* not Participant"),
     ([{}, "CP1"], TypeError, r"participants\[1\] must be a Participant or a mapping, not str"),
-    ([{"join_time": datetime.now(UTC)}], TypeError, r"participants\[0\] cannot be JSON: datetime"),
-    ([{}, {("a", 1): 2}], TypeError, r"participants\[1\] cannot be JSON: keys must be str"),
-    ([RING := {}], ValueError, r"participants\[0\] cannot be JSON: Circular"),
+    (
+        [{"join_time": datetime.now(UTC)}],
+        TypeError,
+        r"participants\[0\] cannot be encoded as JSON: .* datetime",
+    ),
+    (
+        [{}, {("a", 1): 2}],
+        TypeError,
+        r"participants\[1\] cannot be encoded as JSON: keys must be str",
+    ),
+    ([CYCLE := {}], ValueError, r"participants\[0\] cannot be encoded as JSON: Circular"),
     (-1, ValueError, "must be a whole number from 0"),
 ]
-RING["metrics"] = RING
+CYCLE["metrics"] = CYCLE
 
 
-@pytest.mark.parametrize(("given", "error", "words"), NO_PARTICIPANTS)
-async def test_participants_that_are_none(fake, session, given, error, words):
-    """What cannot be served is refused where it is given, and nothing is added."""
+@pytest.mark.parametrize(("given", "error", "words"), INVALID_PARTICIPANTS)
+async def test_invalid_participants(fake, session, given, error, words):
+    """Participants that cannot be served raise an error, and no conference is added."""
     with pytest.raises(error, match=words):
         fake.add_conference(given, conference_sid=SID)
 
@@ -234,23 +243,23 @@ async def test_participants_that_are_none(fake, session, given, error, words):
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda each: array("B", each)])
-async def test_bodies_of_bytes(fake, ask, kind):
-    """A fault's body can be any object that holds bytes, and is sent as it was given."""
+async def test_bodies_of_bytes(fake, get, kind):
+    """The body of a fault can be any object that holds bytes, and is sent unchanged."""
     sid = fake.add_conference(participants=1)
     body = kind(b'{"a": 1}')
     fake.fail_next(502, body=body)
 
-    assert (await ask(collection(sid)))[:2] == (502, {"a": 1})
+    assert (await get(path_of(sid)))[:2] == (502, {"a": 1})
 
 
-async def test_bodies_that_are_none(fake):
-    """A fault's body that is neither bytes nor JSON is refused where it is given."""
+async def test_invalid_bodies(fake):
+    """The body of a fault must be bytes, or a value that can be encoded as JSON."""
     with pytest.raises(TypeError, match="not JSON serializable"):
         fake.fail_next(502, body={1, 2})
 
 
 async def test_restart():
-    """After a restart all links and addresses lead to the new port, those that were cached, too."""
+    """After a restart all links and URLs lead to the new port, those of cached pages too."""
     fake = FakeInsights()
     async with fake:
         sid = fake.add_conference(participants=3)
@@ -258,7 +267,7 @@ async def test_restart():
         async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
             before = [page.meta async for page in session.participants(sid, page_size=2).pages()]
         old = fake.base_url
-    with socket.create_server(("127.0.0.1", int(old.rpartition(":")[2]))):  # not to be had again
+    with socket.create_server(("127.0.0.1", int(old.rpartition(":")[2]))):  # taken
         async with fake:
             async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
                 stream = session.participants(sid, page_size=2)
@@ -274,16 +283,16 @@ async def test_restart():
     assert all(not each.url.startswith(old) for each in found)
 
 
-async def test_the_log_keeps_labels_out_of_sight(fake, ask):
-    """A request that was seen shows no label in its repr."""
-    await ask(collection("CF0", "?Label=zebra"))
+async def test_repr_of_a_seen_request(fake, get):
+    """The repr of a logged request shows no label."""
+    await get(path_of("CF0", "?Label=zebra"))
 
     assert fake.requests[0].query == {"Label": "zebra"}
     assert "zebra" not in repr(fake.requests[0])
 
 
 async def test_not_running():
-    """A fake that does not run says so, and closing it does nothing."""
+    """Without a running server `base_url` raises an error, and `aclose` does nothing."""
     fake = FakeInsights()
     with pytest.raises(RuntimeError, match="async with"):
         _ = fake.base_url
@@ -291,31 +300,45 @@ async def test_not_running():
 
 
 async def test_closing_does_not_wait():
-    """Closing drops what is in flight, however slow it would be."""
+    """Closing drops the requests in flight, and does not wait for them."""
     async with FakeInsights(latency=3600) as fake, aiohttp.ClientSession() as client:
-        asking = asyncio.create_task(client.get(fake.base_url))
-        while not fake._in_flight:  # noqa: ASYNC110 - turns of the loop
+        request = asyncio.create_task(client.get(fake.base_url))
+        while not fake._in_flight:  # noqa: ASYNC110 - iterations of the loop
             await asyncio.sleep(0)
         await fake.aclose()
         with pytest.raises(aiohttp.ClientError):
-            await asking
+            await request
 
 
-def test_as_a_process():
-    """As a process it says where it listens, in a line of JSON, and ends on a signal."""
-    command = [sys.executable, "-m", "aioparticipants.testing", "--conferences", "2", "--seed", "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said = json.loads(process.stdout.readline())
-        process.terminate()
-        assert process.wait() == 0
-
-    assert said["base_url"].startswith("http://127.0.0.1:")
-    assert len(said["conference_sids"]) == 2
-    assert said["account_sid"].startswith("AC")
+async def run_example(thing, names):
+    """Run the indented code of a docstring."""
+    text, _, _ = inspect.getdoc(thing).partition("\n\nArgs:")
+    code = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    assert code
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    coroutine = eval(compile(code, thing.__name__, "exec", flags=flags), names)  # noqa: S307 - ours
+    if coroutine is not None:
+        await coroutine
 
 
-def exported(lines):
-    """Return the variables that lines for a shell set."""
+async def test_examples_in_the_docstrings(fake, session):
+    """The examples in the docstrings run."""
+    names = {"FakeInsights": FakeInsights, "InsightsSession": InsightsSession, "fake": fake}
+    await run_example(FakeInsights.add_conference, names)
+    await run_example(FakeInsights.records, names)
+    assert names["expected"] == ["CP1"]
+    fake.fail_next(503)
+    await session.participants(names["sid"], page_size=50)
+    await run_example(SeenRequest, names)
+    await run_example(FakeInsights.fail_next, names)
+    await run_example(FakeInsights, names)
+
+
+# --- As a process ---
+
+
+def environment_in(lines):
+    """Return the variables that lines of shell code export."""
     found = {}
     for line in lines:
         word, assignment = shlex.split(line)
@@ -324,38 +347,32 @@ def exported(lines):
     return found
 
 
-@pytest.mark.parametrize("conferences", [0, 1, 2])
-def test_variables_for_a_shell(conferences):
-    """With --env stdout is all that from_env() reads, and then ends, while the server goes on."""
-    command = [sys.executable, "-m", "aioparticipants.testing", "--env"]
-    command += ["--conferences", str(conferences)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        variables = exported(process.stdout.read().splitlines())  # to its end
-        assert process.poll() is None
+async def test_environment_for_a_shell():
+    """With --env, stdout is the environment for from_env(), and ends while the server runs."""
+    command = [sys.executable, "-m", "aioparticipants.testing", "--env", "--conferences", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
+        variables = environment_in(process.stdout.read().splitlines())  # until it is closed
+        first, second = variables["CONFERENCE_SIDS"].split()
+        assert first == variables["CONFERENCE_SID"]
+        environ = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "real"} | variables
+        async with InsightsSession.from_env(environ) as session:
+            assert len(await session.participants(second)) == 130
         os.kill(int(variables["FAKE_INSIGHTS_PID"]), signal.SIGTERM)
         assert process.wait() == 0
 
-    sids = variables["CONFERENCE_SIDS"].split()
-    assert len(sids) == conferences
-    assert [variables["CONFERENCE_SID"]] == (sids or [""])[:1]
-    session = InsightsSession.from_env({"TWILIO_API_SECRET": "real", **variables})
-    assert f" of {variables['TWILIO_INSIGHTS_BASE_URL']}: " in repr(session)
-    environ = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "real"} | variables
-    assert credentials_from_env(environ).username == variables["TWILIO_ACCOUNT_SID"]
 
-
-@pytest.mark.parametrize("ignored", [signal.SIG_DFL, signal.SIG_IGN])
-def test_interrupts_of_a_process(ignored):
-    """SIGINT ends the process, unless its parent has it ignored, as a shell does in `&`."""
+@pytest.mark.parametrize("disposition", [signal.SIG_DFL, signal.SIG_IGN])
+def test_signals_of_a_process(disposition):
+    """SIGINT ends the process, unless its parent ignores SIGINT, as a shell does with `&`."""
     code = (
         "import os, signal, sys\n"
-        f"signal.signal(signal.SIGINT, signal.{ignored.name})\n"
+        f"signal.signal(signal.SIGINT, signal.{disposition.name})\n"
         "os.execv(sys.executable, [sys.executable, '-m', 'aioparticipants.testing'])"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
+        assert json.loads(process.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
-        if ignored is signal.SIG_IGN:
+        if disposition is signal.SIG_IGN:
             process.terminate()
         assert process.wait() == 0
 
@@ -368,22 +385,29 @@ def test_help_of_the_process(capsys):
     assert 'eval "$(python -m aioparticipants.testing --env &)"' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--env"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [["--seed", "5"], ["--env"], ["--env", "--conferences", "0"]], ids=str
+)
 def test_main_in_process(capsys, arguments):
-    """The process's main serves until it is told to stop; what is ignored it goes on to ignore."""
+    """`main` serves until SIGTERM, and leaves an ignored signal ignored."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ready = threading.Event()
 
     def stop():
         while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            ready.wait(0.01)
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Timer(0, stop)
+    thread = threading.Thread(target=stop)
     thread.start()
 
     assert main(["--participants", "1", *arguments]) == 0
     thread.join()
     assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
     out = capsys.readouterr().out
-    assert exported(out.splitlines()) if arguments else json.loads(out)["auth_token"]
+    if "--env" not in arguments:
+        described = json.loads(out)
+        assert described["account_sid"].startswith("AC")
+        assert len(described["conference_sids"]) == 1
+        return
+    variables = environment_in(out.splitlines())
+    assert [variables["CONFERENCE_SID"]] == (variables["CONFERENCE_SIDS"].split() or [""])

@@ -1,4 +1,4 @@
-"""What the package says of itself holds nothing of the process that it runs in."""
+"""The help of the package contains nothing from the environment of the process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import subprocess
 import sys
 
-#: Renders what `help()`, IPython and Sphinx show of each public name, and of what belongs to it.
+#: Renders what `help()`, IPython and Sphinx show for each public name and its members.
 SHOW = """
 import importlib, inspect, json, pydoc
 
-PUBLIC = ("", ".errors", ".events", ".models", ".testing")
+PUBLIC = ("", ".errors", ".instrumentation", ".models", ".testing")
 
 
 def help_of(thing):
-    # Of a text, pydoc would show what it names.
+    # pydoc looks up the object that a str names.
     return thing if isinstance(thing, str) else pydoc.render_doc(thing, renderer=pydoc.plaintext)
 
 
@@ -36,13 +36,13 @@ for suffix in PUBLIC:
             shown[place] = help_of(value)
             try:
                 shown[place] += str(inspect.signature(value))
-            except (TypeError, ValueError):  # what has none
+            except (TypeError, ValueError):  # it has no signature
                 pass
             shown[place] += repr(getattr(value, "__defaults__", "")) + repr(value)
 print(json.dumps(shown))
 """
 
-#: Nothing of the environment belongs into a help, so any value that is unlike a word will do.
+#: Environment variables with values that occur nowhere else.
 PLANTED = {
     name: f"planted-{number}-s3cret"
     for number, name in enumerate(
@@ -56,7 +56,7 @@ PLANTED = {
 
 
 def test_help_holds_no_secret():
-    """No help, signature or default of a public name shows anything of the environment."""
+    """No help text, signature or default of a public name shows a value of the environment."""
     ran = subprocess.run(
         [sys.executable, "-c", SHOW],
         env=os.environ | PLANTED,

@@ -1,4 +1,4 @@
-"""Promises around the code: names, version, types, silence."""
+"""The package as a whole: its public names, version, types and imports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aioparticipants import errors, models
 
 
 def test_public_names():
-    """All public names are there, sorted, and come from nowhere else."""
+    """`__all__` is sorted and complete: every error and every model is in it."""
     assert aioparticipants.__all__ == sorted(aioparticipants.__all__)
     assert all(hasattr(aioparticipants, name) for name in aioparticipants.__all__)
     family = {
@@ -30,17 +30,17 @@ def test_public_names():
 
 
 def test_version():
-    """The installed version is the package's own, and the changelog knows it or what is to come."""
+    """The version in the metadata is the version in the package."""
     assert importlib.metadata.version("aioparticipants") == aioparticipants.__version__
 
 
 def test_typed():
-    """The package says that it is typed."""
+    """The package is marked as typed (PEP 561)."""
     assert importlib.resources.files("aioparticipants").joinpath("py.typed").is_file()
 
 
-def test_four_runtime_packages():
-    """aiohttp, attrs, cattrs and tenacity are all that is needed."""
+def test_dependencies():
+    """The only dependencies are aiohttp, attrs, cattrs and tenacity."""
     needed = [
         re.match(r"[a-z]+", each).group()
         for each in importlib.metadata.requires("aioparticipants")
@@ -51,7 +51,7 @@ def test_four_runtime_packages():
 
 
 def test_import_is_silent_and_light():
-    """Importing warns of nothing, prints nothing, and brings neither rich nor the fake along."""
+    """The import warns and prints nothing, and imports neither rich nor the test server."""
     code = (
         "import aioparticipants, sys; "
         "assert not {'rich', 'aioparticipants.testing', 'argparse'} & {*sys.modules}"
@@ -63,8 +63,8 @@ def test_import_is_silent_and_light():
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-def test_every_public_thing_has_a_docstring():
-    """Every public class, function and method says what it does."""
+def test_docstrings():
+    """Every public class, function and method has a docstring."""
     missing = []
     for name in aioparticipants.__all__:
         thing = getattr(aioparticipants, name)
@@ -80,8 +80,8 @@ def test_every_public_thing_has_a_docstring():
     assert missing == []
 
 
-def test_every_field_is_documented():
-    """Each field of each model is followed by what it means."""
+def test_docstrings_of_fields():
+    """Each field of each model is followed by a docstring."""
     tree = ast.parse(Path(models.__file__).read_text(encoding="utf-8"))
     pairs = [
         pair

@@ -1,12 +1,12 @@
-"""The commands: `demo` shows the package at work, `list` uses it on real conferences.
+"""The commands: `demo` shows the package at work, `list` reads real conferences.
 
 1. Data goes to stdout; totals, progress, errors and hints go to stderr.
-2. Exit codes: 0 done, 1 failed, 2 misused (arguments, SIDs, missing credentials), 130 interrupted
-   (SIGINT), 143 terminated (SIGTERM). A reader that closes the pipe (`| head`) ends the command
-   quietly, with 0.
-3. However else a command ends, stderr gets one clear line, never a traceback; it says how to go on
-   behind what was written, where there is something to go on to.
-4. What the server said is shown without anything that a terminal would obey.
+2. Exit codes: 0 success, 1 failure, 2 misuse (arguments, SIDs, missing credentials), 130
+   interrupted (SIGINT), 143 terminated (SIGTERM). When the reader of a pipe closes it (`| head`),
+   the command ends with 0 and no message.
+3. In all other cases stderr gets one line, never a traceback. If the list can be continued after
+   the records that were written, that line says how.
+4. Text from the server is shown without characters that control a terminal.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InsightsError, InvalidRequestError
 from ._arguments import parser
-from ._signals import Interruption
-from ._streams import Output, StdoutError, fill_descriptors, say
+from ._output import Output, StdoutError, open_closed_descriptors, say
+from ._signals import SignalHandler
 
 if TYPE_CHECKING:
     import argparse
@@ -27,49 +27,46 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_DONE, _FAILED, _MISUSED = 0, 1, 2
+_SUCCESS, _FAILURE, _MISUSE = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code."""
-    fill_descriptors()
+    open_closed_descriptors()
     output = Output()
-    interruption = Interruption(output)
-    with interruption.installed(), asyncio.Runner() as runner:
-        code, why = _run(arguments, output, interruption, runner)
-        interruption.ended_with = code
-        if why:
-            say(f"aioparticipants: {why}{output.way_on()}")
+    signals = SignalHandler(output)
+    with signals.installed(), asyncio.Runner() as runner:
+        code, message = _run(arguments, output, signals, runner)
+        signals.final_code = code
+        if message:
+            say(f"aioparticipants: {message}{output.resume_hint()}")
     return code
 
 
 def _run(
-    arguments: Sequence[str] | None,
-    output: Output,
-    interruption: Interruption,
-    runner: asyncio.Runner,
+    arguments: Sequence[str] | None, output: Output, signals: SignalHandler, runner: asyncio.Runner
 ) -> tuple[int, str]:
-    """Return the exit code, and why it is that one; nothing where there is nothing to tell."""
+    """Run a command; return the exit code, and the message for stderr, which can be empty."""
     try:
-        options = _parsed(arguments, output)
-        output.check()
-        runner.run(interruption.watch(options.command(options, output)))
+        options = _parse(arguments, output)
+        output.check_open()
+        runner.run(signals.run(options.command(options, output)))
     except InvalidRequestError as error:
-        return _MISUSED, str(error)
+        return _MISUSE, str(error)
     except (InsightsError, StdoutError) as error:
-        return _FAILED, str(error)
+        return _FAILURE, str(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return interruption.exit_code, f"{interruption.word}."
+        return signals.exit_code, f"{signals.description}."
     except BrokenPipeError:
         pass
-    return _DONE, ""
+    return _SUCCESS, ""
 
 
-def _parsed(arguments: Sequence[str] | None, output: Output) -> argparse.Namespace:
-    shown = io.StringIO()
+def _parse(arguments: Sequence[str] | None, output: Output) -> argparse.Namespace:
+    help_text = io.StringIO()
     try:
-        with contextlib.redirect_stdout(shown):  # argparse ignores a failure to write its help
+        with contextlib.redirect_stdout(help_text):  # argparse ignores a failure to write its help
             return parser().parse_args(arguments)
     finally:
-        if text := shown.getvalue():
+        if text := help_text.getvalue():
             output.write(text)

@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM: a command ends in order, or at once where that takes too long.
+"""SIGINT (Ctrl-C) and SIGTERM: the command cleans up and ends, or ends at once if that is too slow.
 
-1. The first signal cancels the command, which cleans up as whatever is cancelled does.
-2. A second one, or one while stdout is written to (a pipe can block for ever), raises
-   `KeyboardInterrupt` where the program is; a third one ends the process on the spot.
-3. So does any once it is known how the command ended: the process has nothing of worth to do any
-   more then, and may still wait for a thread that looks up a host name.
-4. A signal that the parent has the process ignore, as `nohup` and `&` do, is ignored.
+1. The first signal cancels the command's task.
+2. A second signal, or one during a write to stdout (which can block forever on a pipe), raises
+   `KeyboardInterrupt` in the running code. A third one ends the process immediately.
+3. After the command has ended, a signal also ends the process immediately: only a thread that looks
+   up a host name can still be running then.
+4. A signal that the parent process set to be ignored, as `nohup` and `&` do, is ignored.
 """
 
 from __future__ import annotations
@@ -20,68 +20,68 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
     from types import FrameType
 
-    from ._streams import Output
+    from ._output import Output
 
-__all__ = ["Interruption"]
+__all__ = ["SignalHandler"]
 
-#: What a shell makes of a process that a signal ended, and how that is told.
-_WORDS: Final = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_BASE: Final = 128
+_DESCRIPTIONS: Final = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+#: A shell adds this to the signal's number for the exit code of a process that a signal ended.
+_EXIT_CODE_BASE: Final = 128
 
 
-class Interruption:
+class SignalHandler:
     """Ends a command on a signal; see the rules above."""
 
     def __init__(self, output: Output) -> None:
-        self.ended_with: int | None = None
-        """The exit code, once it is known how the command ended."""
+        self.final_code: int | None = None
+        """The exit code of the command, once it has ended."""
         self._output = output
         self._signal: signal.Signals | None = None
         self._has_raised = False
         self._task: asyncio.Task[object] | None = None
 
     @property
-    def word(self) -> str:
-        """Return what happened, in a word."""
-        return _WORDS[self._signal or signal.SIGINT]
+    def description(self) -> str:
+        """Return "interrupted" or "terminated"."""
+        return _DESCRIPTIONS[self._signal or signal.SIGINT]
 
     @property
     def exit_code(self) -> int:
-        """Return the exit code that tells of it."""
-        return _BASE + (self._signal or signal.SIGINT)
+        """Return the exit code of a command that a signal ended."""
+        return _EXIT_CODE_BASE + (self._signal or signal.SIGINT)
 
     @contextlib.contextmanager
     def installed(self) -> Generator[None]:
-        """Answer signals within the block, in the main thread's program."""
-        before = {number: signal.getsignal(number) for number in _WORDS}
+        """Handle signals within the block. Only the main thread can do this."""
+        previous = {number: signal.getsignal(number) for number in _DESCRIPTIONS}
         try:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 if handler is not signal.SIG_IGN:
                     signal.signal(number, self._on_signal)
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    async def watch(self, command: Awaitable[None]) -> None:
-        """Run a command so that a signal cancels it."""
+    async def run(self, command: Awaitable[None]) -> None:
+        """Run a command that a signal cancels."""
         self._task = asyncio.current_task()
         await command
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.ended_with is not None:
-            os._exit(self.ended_with)
-        if self._has_raised:  # that is on its way out, and a second one would be told by nobody
-            os._exit(_BASE + number)
-        again = self._signal is not None
+        if self.final_code is not None:
+            os._exit(self.final_code)
+        if self._has_raised:  # a KeyboardInterrupt is already propagating
+            os._exit(_EXIT_CODE_BASE + number)
+        is_repeated = self._signal is not None
         self._signal = self._signal or signal.Signals(number)
         task = self._task
-        if task is None or (not task.done() and (again or self._output.is_writing)):
+        if task is None or (not task.done() and (is_repeated or self._output.is_writing)):
             self._has_raised = True
             raise KeyboardInterrupt
         task.cancel()
-        task.get_loop().call_soon_threadsafe(_nothing)  # it may sleep in its selector
+        task.get_loop().call_soon_threadsafe(_wake)  # the loop may be waiting in its selector
 
 
-def _nothing() -> None:
-    """Wake the loop."""
+def _wake() -> None:
+    """Do nothing: the call alone wakes the loop."""

@@ -1,9 +1,9 @@
-"""Tables that fit the terminal; bad lines stand out in colour where rich is installed.
+"""Tables that fit the terminal. Participants with a low MOS are coloured if rich is installed.
 
-1. Piped, a table has all of its columns, and each value is whole.
-2. On a terminal it has the columns that fit, the most telling ones first. Where even those do not,
-   or a value is longer than any that Twilio sends, it is cut, and ends with an ellipsis.
-3. Nothing in it makes a terminal do anything.
+1. Written to a pipe or a file, a table has all columns, and complete values.
+2. On a terminal, it has the columns that fit, the most important ones first. A value is cut, and
+   ends with an ellipsis, only if those columns do not fit or the value is very long.
+3. It has no characters that control a terminal, except colours.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 
     from ..models import AvgMax, MediaMetrics, Participant
 
-__all__ = ["Column", "is_bad", "participants_table", "render", "short_number", "terminal_width"]
+__all__ = [
+    "Column",
+    "has_low_mos",
+    "participants_table",
+    "render",
+    "short_number",
+    "terminal_width",
+]
 
 T = TypeVar("T")
 
-#: A mean opinion score below which many callers are dissatisfied (ITU-T G.107, Annex B).
-_BAD: Final = 3.6
+#: A mean opinion score below which many users are dissatisfied (ITU-T G.107, Annex B).
+_LOW_MOS: Final = 3.6
 _GAP: Final = "  "
 _ELLIPSIS: Final = "…"
 
@@ -40,16 +47,16 @@ class Column(Generic[T]):
     heading: str
     cell: Callable[[T], str]
     rank: int = 0
-    """0 where it is always there; of the others those with a lower rank come first, and those with
-    the same come together."""
+    """0 for a column that is always shown. The others are added in the order of their ranks, while
+    they fit; columns of one rank are added together."""
     cap: int = 10
-    """Terminal columns that are enough for it where they are scarce."""
+    """The width to which long values are cut where space is scarce."""
     is_text: bool = False
-    """Text begins at the left, a number ends at the right."""
+    """Text is aligned left, a number right."""
 
 
 def terminal_width() -> int | None:
-    """Return the width of the terminal that stdout is, None where it is none."""
+    """Return the width of the terminal; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
@@ -58,9 +65,9 @@ def render(
     columns: Sequence[Column[T]],
     *,
     width: int | None,
-    stands_out: Callable[[T], bool],
+    highlighted: Callable[[T], bool],
 ) -> str:
-    """Return a table of items, with headings, at most so wide where a width is given."""
+    """Return a table with headings, not wider than the terminal's `width`, if there is one."""
     cells = {
         column.heading: [column.heading, *(printable(column.cell(item)) for item in items)]
         for column in columns
@@ -75,19 +82,28 @@ def render(
         ).rstrip()
         for row in range(len(items) + 1)
     ]
-    styles = ["bold", *("red" if stands_out(item) else "" for item in items)]
     if width is not None:
-        try:
-            from ._rich import coloured  # noqa: PLC0415 - needs the extra `cli`
-        except ImportError:
-            pass
-        else:
-            return coloured(zip(lines, styles, strict=True))
+        lines = _coloured(lines, ["bold", *("red" if highlighted(item) else "" for item in items)])
     return "".join(f"{line}\n" for line in lines)
 
 
+def _coloured(lines: list[str], styles: list[str]) -> list[str]:
+    """Return the lines in the given styles, or unchanged without the extra `cli`."""
+    try:
+        from rich.console import Console  # noqa: PLC0415 - in the extra `cli` only
+        from rich.text import Text  # noqa: PLC0415
+    except ImportError:
+        return lines
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for line, style in zip(lines, styles, strict=True):
+            # A Text, because rich would interpret markup in a str, such as a label.
+            console.print(Text(line, style=style), soft_wrap=True)
+    return captured.get().splitlines()
+
+
 def _fitted(columns: Sequence[Column[T]], natural: dict[str, int], width: int) -> dict[str, int]:
-    """Return the widths of the columns that there is room for."""
+    """Return the widths of the columns that fit."""
     least = {
         column.heading: min(natural[column.heading], max(column.cap, len(column.heading)))
         for column in columns
@@ -102,7 +118,8 @@ def _fitted(columns: Sequence[Column[T]], natural: dict[str, int], width: int) -
             break
         widths |= needed
         left -= room
-    for column in sorted(columns, key=lambda column: -column.rank):  # SIDs say least, so come last
+    # What is left widens the columns, SIDs last.
+    for column in sorted(columns, key=lambda column: -column.rank):
         if column.heading in widths:
             more = max(0, min(left, natural[column.heading] - widths[column.heading]))
             widths[column.heading] += more
@@ -111,7 +128,7 @@ def _fitted(columns: Sequence[Column[T]], natural: dict[str, int], width: int) -
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the number of terminal columns that a text occupies."""
     return sum(map(_width_of, text)) if not text.isascii() else len(text)
 
 
@@ -129,7 +146,7 @@ def _padded(text: str, width: int, *, is_text: bool) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    text = text[:width]  # it can be very long; no character takes less than none
+    text = text[:width]  # a very long text would take long below
     while _width(text) > width:
         text = text[:-1]
     return text
@@ -139,18 +156,18 @@ def _cut(text: str, width: int) -> str:
 
 
 def participants_table(participants: Sequence[Participant], *, width: int | None) -> str:
-    """Return a table of participants with the quality of their lines."""
-    return render(participants, _PARTICIPANTS, width=width, stands_out=is_bad)
+    """Return a table of participants and their call quality."""
+    return render(participants, _PARTICIPANTS, width=width, highlighted=has_low_mos)
 
 
-def is_bad(participant: Participant) -> bool:
-    """Tell whether a line of a participant is bad, in either direction."""
-    scores = [each.mos for each in (_inbound(participant), _outbound(participant)) if each]
-    return any(score is not None and score < _BAD for score in scores)
+def has_low_mos(participant: Participant) -> bool:
+    """Return whether the MOS of a participant is low, in either direction."""
+    media = (_inbound(participant), _outbound(participant))
+    return any(each and each.mos is not None and each.mos < _LOW_MOS for each in media)
 
 
 def short_number(value: float | None, unit: str = "") -> str:
-    """Return a figure in a few characters."""
+    """Return a number with at most two decimals; a dash for None."""
     if value is None:
         return "-"
     return (str(value) if isinstance(value, int) else f"{value:.2f}") + unit

@@ -1,4 +1,4 @@
-"""Test doubles for code that uses this package: a real server that behaves as the API does."""
+"""A test server for code that uses this package: `FakeInsights` behaves as the real API does."""
 
 from ._fake import FakeInsights, SeenRequest
 

@@ -1,9 +1,9 @@
 """`python -m aioparticipants.testing`: FakeInsights as a process, for a shell or other languages.
 
-1. The first line of stdout, and the only one, is JSON that says where it listens; or, with `--env`,
-   stdout is lines for a shell to `eval`, and then ends, so that a command substitution does, too.
-2. It serves until SIGINT or SIGTERM. A SIGINT that its parent ignores, as a shell has what runs in
-   the background do, is ignored here, too: a Ctrl-C is meant for another program then.
+1. stdout is one line of JSON with the address and the credentials; or, with `--env`, lines for a
+   shell to `eval`. stdout is then closed, so that a command substitution ends.
+2. It serves until SIGINT or SIGTERM. It ignores a SIGINT that its parent ignores: a shell does that
+   for background jobs, so that Ctrl-C reaches only the program in the foreground.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_DESCRIPTION = """\
+Serve FakeInsights, a test server for Twilio Voice Insights, on this machine.
+stdout is one line of JSON with its address and credentials.
+"""
 _EXAMPLE = """\
 example, in a shell:
   eval "$(python -m aioparticipants.testing --env &)"
@@ -36,26 +40,38 @@ example, in a shell:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM."""
+    asyncio.run(_serve(_parser().parse_args(arguments)))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m aioparticipants.testing",
-        description="Serve FakeInsights, a made-up Twilio Voice Insights, on this machine. A line "
-        "of JSON on stdout says where.",
+        description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=0, help="0 for a free one (default)")
-    parser.add_argument("--seed", type=int, default=0, help="other conferences, other credentials")
-    parser.add_argument("--conferences", type=int, default=1, help="how many to make up")
-    parser.add_argument("--participants", type=int, default=130, help="in each conference")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--port", type=int, default=0, metavar="N", help="port to listen on (default: a free one)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the made-up data (default: 0)")
+    add(
+        "--conferences", type=int, default=1, metavar="N", help="number of conferences (default: 1)"
+    )
+    add("--participants", type=int, default=130, metavar="N", help="per conference (default: 130)")
+    add(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="before each reply (default: 0)",
+    )
+    add(
         "--env",
         action="store_true",
-        help="print lines for a shell to eval, instead of JSON: the variables that from_env() "
-        "reads, CONFERENCE_SID (the first), CONFERENCE_SIDS (all), and FAKE_INSIGHTS_PID",
+        help="print lines for a shell to eval instead of JSON: the variables that from_env() "
+        "reads, CONFERENCE_SID (the first one), CONFERENCE_SIDS (all) and FAKE_INSIGHTS_PID",
     )
-    asyncio.run(_serve(parser.parse_args(arguments)))
-    return 0
+    return parser
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -65,9 +81,9 @@ async def _serve(options: argparse.Namespace) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with FakeInsights(seed=options.seed, latency=options.latency, port=options.port) as fake:
         sids = [fake.add_conference(options.participants) for _ in range(options.conferences)]
-        print((_for_a_shell if options.env else _as_json)(fake, sids), flush=True)  # noqa: T201 - what the caller waits for
+        print((_shell_exports if options.env else _as_json)(fake, sids), flush=True)  # noqa: T201 - the caller reads it
         if options.env:
-            _end_stdout()
+            _close_stdout()
         await stop.wait()
 
 
@@ -82,12 +98,13 @@ def _as_json(fake: FakeInsights, sids: list[str]) -> str:
     )
 
 
-def _for_a_shell(fake: FakeInsights, sids: list[str]) -> str:
+def _shell_exports(fake: FakeInsights, sids: list[str]) -> str:
     variables = {
         "TWILIO_INSIGHTS_BASE_URL": fake.base_url,
         "TWILIO_ACCOUNT_SID": fake.credentials[0],
         "TWILIO_AUTH_TOKEN": fake.credentials[1],
-        "TWILIO_API_KEY": "",  # a real one would come before the account's, and be sent here
+        # from_env() prefers an API key: a real one must not be sent to the test server.
+        "TWILIO_API_KEY": "",
         "CONFERENCE_SID": sids[0] if sids else "",
         "CONFERENCE_SIDS": " ".join(sids),
         "FAKE_INSIGHTS_PID": str(os.getpid()),
@@ -95,10 +112,10 @@ def _for_a_shell(fake: FakeInsights, sids: list[str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(each)}" for name, each in variables.items())
 
 
-def _end_stdout() -> None:
-    """Let whoever reads stdout find its end, although the process goes on."""
-    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+def _close_stdout() -> None:
+    """Redirect stdout to the null device, so that its reader sees the end of the file."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Bodies of answers; Twilio's errors in their legacy form, `{code, message, more_info, status}`."""
+"""Bodies of error replies, in Twilio's legacy form: `{code, message, more_info, status}`."""
 
 from __future__ import annotations
 
 import json
 from typing import Final, cast
 
-__all__ = ["as_bytes", "error_body"]
+import attrs
 
-#: https://www.twilio.com/docs/api/errors: the code and words that go with a status.
-_WORDS: Final = {
+__all__ = ["RequestRefused", "as_bytes", "error_body"]
+
+#: https://www.twilio.com/docs/api/errors: Twilio's error code and message for each status.
+_ERRORS: Final = {
     400: (20001, "Invalid parameter"),
     401: (20003, "Authenticate"),
     403: (20403, "Forbidden"),
@@ -20,9 +22,22 @@ _WORDS: Final = {
 }
 
 
+@attrs.frozen
+class RequestRefused(Exception):  # noqa: N818 - the server's normal reply to a bad request
+    """The request is answered with an error reply."""
+
+    status: int
+    message: str | None = None
+    code: int | None = None
+
+    def body(self) -> bytes:
+        """Return the body of the error reply."""
+        return error_body(self.status, self.message, code=self.code)
+
+
 def error_body(status: int, message: str | None = None, *, code: int | None = None) -> bytes:
-    """Return the JSON that Twilio sends with a status."""
-    usual_code, usual_message = _WORDS.get(status, (20000 + status, f"HTTP {status}"))
+    """Return the JSON that Twilio sends with an error status."""
+    usual_code, usual_message = _ERRORS.get(status, (20000 + status, f"HTTP {status}"))
     code = usual_code if code is None else code
     body = {
         "code": code,
@@ -34,7 +49,7 @@ def error_body(status: int, message: str | None = None, *, code: int | None = No
 
 
 def as_bytes(body: object) -> bytes:
-    """Return the bytes of anything that has bytes, and the JSON of anything else."""
+    """Return bytes, or another object that holds bytes, as bytes; encode all else as JSON."""
     try:
         return bytes(memoryview(cast("bytes", body)))
     except TypeError:

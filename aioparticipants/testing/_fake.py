@@ -1,28 +1,27 @@
-"""`FakeInsights`: the API on loopback, for tests of code that uses it.
+"""`FakeInsights`: a test server that behaves as the API does.
 
-1. It is a real HTTP server: nothing of the client is replaced.
-2. Pages, tokens, filters, authentication and error bodies are as the API's published description
-   and Twilio's documentation have them; what they leave open is chosen, and said beside it.
-3. It tells what it saw, and fails on demand: the next requests, or all beyond a ceiling.
+1. It is a real HTTP server on 127.0.0.1: nothing in the client is replaced.
+2. Pages, page tokens, filters, authentication and error bodies follow the API's published
+   description and Twilio's documentation. What those leave open is chosen here.
+3. It logs every request, and fails on demand: the next requests, or every request beyond a
+   maximum of concurrent ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import copy
 import itertools
-import json
 import random
-from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Self
 
 import attrs
 from aiohttp import web
 
 from .._credentials import Credentials
-from ._bodies import as_bytes, error_body
-from ._records import copied_participants, make_participants, make_sid, moved
+from ._bodies import RequestRefused, as_bytes, error_body
+from ._pages import PageQuery
+from ._records import copy_participants, make_participants, make_sid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,24 +30,26 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeInsights", "SeenRequest"]
 
-#: https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-participant-summary-resource
-_DEFAULT_PAGE: Final = 50
-_LARGEST_PAGE: Final = 1000
-
 
 @attrs.frozen(kw_only=True)
 class SeenRequest:
-    """A request that arrived."""
+    """A request that the server received, in the log `FakeInsights.requests`.
+
+    For example:
+
+        assert [request.status for request in fake.requests] == [503, 200]
+        assert fake.requests[0].query["PageSize"] == "50"
+    """
 
     method: str
     path: str
     query: Mapping[str, str] = attrs.field(repr=False)
-    """Decoded. It can hold a label, which is personal data, hence not in the repr."""
+    """The decoded query. It can hold a label, which is personal data, so the repr omits it."""
     user_agent: str
     authorized: bool
-    """Whether it brought the right credentials."""
+    """Whether the request carried the right credentials."""
     status: int
-    """What it was answered; 0 where the connection was dropped instead."""
+    """The status of the reply; 0 if the connection was dropped instead."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,35 +60,26 @@ class _Fault:
     disconnect: bool
 
 
-@attrs.frozen
-class _Refusal(Exception):  # noqa: N818 - an answer rather than an error
-    """A request that is answered with an error."""
-
-    status: int
-    message: str | None = None
-    code: int | None = None
-
-
-@attrs.frozen(kw_only=True)
-class _Query:
-    """A request's parameters, checked."""
-
-    size: int
-    start: int
-    filters: Mapping[str, str]
-
-
 class FakeInsights:
-    """A server that behaves as Voice Insights does, on 127.0.0.1 and a free port.
+    """A server on 127.0.0.1 that behaves as Voice Insights does, for tests.
 
-    Open it with `async with`, then lead a session to `base_url` with `credentials`.
+    Start it with `async with`, then point a session at its `base_url` with its `credentials`:
+
+        async with FakeInsights() as fake:
+            sid = fake.add_conference(participants=120)
+            async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+                participants = await session.participants(sid)
+        assert len(participants) == 120
+
+    In a shell, or for a program in another language: `python -m aioparticipants.testing --help`.
 
     Args:
-        seed: what conferences and participants are made from; the same seed gives the same.
-        latency: seconds before each answer.
-        concurrency: requests in flight beyond which it answers 429 with Twilio's 20429; None for
-            no ceiling.
-        port: 0 for a free one.
+        seed: the seed of the made-up conferences, participants and credentials; the same seed
+            gives the same ones.
+        latency: seconds before each reply.
+        concurrency: the maximum of concurrent requests. Beyond it, the reply is 429 with Twilio's
+            error code 20429. None for no maximum.
+        port: the port to listen on; 0 for a free one.
     """
 
     def __init__(
@@ -102,14 +94,14 @@ class FakeInsights:
         self.latency = latency
         self.concurrency = concurrency
         self.requests: list[SeenRequest] = []
-        """What arrived, in the order of its answers."""
+        """The requests that were answered, in the order of the replies."""
         self._port = port
         self._rng = random.Random(seed)  # noqa: S311 - made-up data, not secrets
         self.credentials: tuple[str, str] = (
             make_sid(self._rng, "AC"),
             f"{self._rng.getrandbits(128):032x}",
         )
-        """Account SID and Auth Token that it accepts; made up, like all the rest."""
+        """The made-up Account SID and Auth Token that the server accepts."""
         self._authorization = Credentials(*self.credentials).authorization()
         self._conferences: dict[str, list[dict[str, object]]] = {}
         self._pages: dict[tuple[str, str], bytes] = {}
@@ -121,9 +113,9 @@ class FakeInsights:
 
     @property
     def base_url(self) -> str:
-        """Return `http://127.0.0.1:port`; raise RuntimeError while it does not run."""
+        """Return `http://127.0.0.1:port`; raise RuntimeError if the server is not running."""
         if not self._base_url:
-            message = "FakeInsights is not running: open it with `async with` first."
+            message = "FakeInsights is not running: start it with `async with` first."
             raise RuntimeError(message)
         return self._base_url
 
@@ -135,14 +127,20 @@ class FakeInsights:
     ) -> str:
         """Add a conference, and return its SID.
 
+        For example:
+
+            sid = fake.add_conference(participants=3)
+            sid = fake.add_conference([{"participant_sid": "CP1", "label": "agent"}])
+
         Args:
-            participants: how many to make up; or the participants, as `Participant`s or as their
-                JSON, which is served as it is. They are copied.
-            conference_sid: the SID to give it, instead of a made-up one.
+            participants: how many participants to make up; or the participants themselves, as
+                `Participant`s or as JSON that is served unchanged. They are copied.
+            conference_sid: the SID of the conference, instead of a made-up one. An existing
+                conference with this SID is replaced.
 
         Raises:
-            TypeError: `participants` is something else, or one of them cannot be JSON.
-            ValueError: their number is negative, or one of them cannot be JSON.
+            TypeError: `participants` has another type, or one of them cannot be encoded as JSON.
+            ValueError: the number is negative, or a participant cannot be encoded as JSON.
         """
         sid = conference_sid or make_sid(self._rng, "CF")
         if isinstance(participants, int) and not isinstance(participants, bool):
@@ -154,13 +152,18 @@ class FakeInsights:
                 conference_sid=sid,
             )
         else:
-            records = copied_participants(participants)
+            records = copy_participants(participants)
         self._conferences[sid] = records
         self._pages.clear()
         return sid
 
     def records(self, conference_sid: str) -> list[Mapping[str, object]]:
-        """Return the JSON of a conference's participants, as it is served; a copy."""
+        """Return a copy of a conference's participants, as the JSON that is served.
+
+        For example:
+
+            expected = [record["participant_sid"] for record in fake.records(sid)]
+        """
         return [*copy.deepcopy(self._conferences[conference_sid])]
 
     def fail_next(
@@ -173,36 +176,40 @@ class FakeInsights:
         headers: Mapping[str, str] | None = None,
         disconnect: bool = False,
     ) -> None:
-        """Answer the next requests with a fault; faults wait in line.
+        """Let the next requests fail. Faults are queued: each request takes one.
+
+        For example:
+
+            fake.fail_next(503)
+            fake.fail_next(429, retry_after=1)
 
         Args:
             status: the HTTP status.
-            times: how many requests.
-            retry_after: the `Retry-After` header.
-            body: bytes (or `bytearray`, `memoryview`, …), sent as they are; or anything that can
-                be JSON; None for Twilio's error body of the status.
+            times: how many requests fail this way.
+            retry_after: the value of the `Retry-After` header.
+            body: bytes (or `bytearray`, `memoryview`, …) that are sent unchanged; or a value that
+                is encoded as JSON; None for Twilio's error body for the status.
             headers: further headers.
-            disconnect: drop the connection instead of answering. aiohttp's client repeats a GET
-                once by itself then, so one attempt takes two of these.
+            disconnect: drop the connection instead of replying. aiohttp's client then sends a GET
+                a second time by itself, so one attempt of a session takes two faults.
 
         Raises:
-            TypeError: the body is neither bytes nor can be JSON.
+            TypeError: the body is neither bytes nor can be encoded as JSON.
         """
-        named = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        retry_header = {} if retry_after is None else {"Retry-After": str(retry_after)}
         fault = _Fault(
             status=status,
             body=error_body(status) if body is None else as_bytes(body),
-            headers={**named, **(headers or {})},
+            headers={**retry_header, **(headers or {})},
             disconnect=disconnect,
         )
         self._faults += [fault] * times
 
     async def start(self) -> None:
-        """Listen. `async with` does it."""
+        """Start to listen. `async with` does this."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._serve)
-        # The requests in flight are cancelled at the end, or as their client leaves, rather than
-        # waited for.
+        # When the server stops or the client disconnects, requests in flight are cancelled.
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.01, handler_cancellation=True
         )
@@ -212,31 +219,35 @@ class FakeInsights:
         self._runner = runner
         host, port = runner.addresses[0][:2]
         self._base_url = f"http://{host}:{port}"
-        self._lead_here()
+        self._rewrite_urls()
 
     async def aclose(self) -> None:
-        """Stop listening, and drop what is in flight."""
+        """Stop the server, and drop the requests in flight. `async with` does this."""
         runner, self._runner, self._base_url = self._runner, None, ""
         if runner is not None:
             await runner.cleanup()
 
     async def __aenter__(self) -> Self:
-        """Start it."""
+        """Start the server."""
         await self.start()
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Stop it."""
+        """Stop the server."""
         await self.aclose()
 
-    def _lead_here(self) -> None:
-        """Let links and addresses lead to this start's port, and not to an earlier one's."""
+    def _rewrite_urls(self) -> None:
+        """Replace the base URL of an earlier start by the current one, in pages and records."""
         self._pages.clear()
+        old = f"{self._last_base_url}/"
         for record in itertools.chain.from_iterable(self._conferences.values()):
-            record.update(moved(record, self._last_base_url, self._base_url))
+            url = record.get("url")
+            if self._last_base_url and isinstance(url, str) and url.startswith(old):
+                record["url"] = f"{self._base_url}/{url.removeprefix(old)}"
         self._last_base_url = self._base_url
 
     async def _serve(self, request: web.Request) -> web.Response:
+        """Answer a request, and log it."""
         self._in_flight += 1
         status = 0
         try:
@@ -251,32 +262,30 @@ class FakeInsights:
                     path=request.path,
                     query=dict(request.query),
                     user_agent=request.headers.get("User-Agent", ""),
-                    authorized=self._authorized(request),
+                    authorized=self._is_authorized(request),
                     status=status,
                 )
             )
 
     async def _answer(self, request: web.Request) -> web.Response:
-        crowd = self._in_flight
-        crowded = self.concurrency is not None and crowd > self.concurrency
-        if self.latency and not crowded:
+        concurrent = self._in_flight
+        if self.concurrency is not None and concurrent > self.concurrency:
+            return self._response(429, error_body(429), concurrent)
+        if self.latency:
             await asyncio.sleep(self.latency)
-        if crowded:
-            return self._response(429, error_body(429), crowd)
         if self._faults:
             fault = self._faults.pop(0)
             if fault.disconnect and request.transport is not None:
                 request.transport.abort()
                 raise asyncio.CancelledError
-            return self._response(fault.status, fault.body, crowd, fault.headers)
+            return self._response(fault.status, fault.body, concurrent, fault.headers)
         try:
-            return self._response(200, self._page(request), crowd)
-        except _Refusal as refusal:
-            body = error_body(refusal.status, refusal.message, code=refusal.code)
-            return self._response(refusal.status, body, crowd)
+            return self._response(200, self._page(request), concurrent)
+        except RequestRefused as refused:
+            return self._response(refused.status, refused.body(), concurrent)
 
     def _response(
-        self, status: int, body: bytes, crowd: int, headers: Mapping[str, str] | None = None
+        self, status: int, body: bytes, concurrent: int, headers: Mapping[str, str] | None = None
     ) -> web.Response:
         return web.Response(
             status=status,
@@ -284,23 +293,25 @@ class FakeInsights:
             headers={
                 "Content-Type": "application/json",
                 "Twilio-Request-Id": f"RQ{self._rng.getrandbits(128):032x}",
-                "Twilio-Concurrent-Requests": str(crowd),
+                "Twilio-Concurrent-Requests": str(concurrent),
                 **(headers or {}),
             },
         )
 
-    def _authorized(self, request: web.Request) -> bool:
+    def _is_authorized(self, request: web.Request) -> bool:
         return request.headers.get("Authorization") == self._authorization
 
     def _page(self, request: web.Request) -> bytes:
-        if not self._authorized(request):
-            raise _Refusal(401)
+        """Return the page that a request asks for; raise RequestRefused if it is not valid."""
+        if not self._is_authorized(request):
+            raise RequestRefused(401)
         sid = self._conference_of(request.path)
         if request.method != "GET":
-            raise _Refusal(405)
+            raise RequestRefused(405)
         key = (sid, request.query_string)
         if key not in self._pages:
-            self._pages[key] = self._new_page(sid, _checked(request.query))
+            query = PageQuery.parse(request.query)
+            self._pages[key] = query.page(self._conferences[sid], self.base_url + request.path)
         return self._pages[key]
 
     def _conference_of(self, path: str) -> str:
@@ -308,70 +319,4 @@ class FakeInsights:
             case ["", "v1", "Conferences", sid, "Participants"] if sid in self._conferences:
                 return sid
             case _:
-                raise _Refusal(404, f"The requested resource {path} was not found")
-
-    def _new_page(self, sid: str, query: _Query) -> bytes:
-        records = [each for each in self._conferences[sid] if _matches(each, query.filters)]
-        if query.start > len(records):
-            raise _Refusal(400, "Page token is invalid", 21481)
-        end = query.start + query.size
-        before = query.start - query.size
-        meta = {
-            "page": query.start // query.size,
-            "page_size": query.size,
-            "first_page_url": self._link(sid, query, 0),
-            "previous_page_url": self._link(sid, query, max(0, before)) if query.start else None,
-            "url": self._link(sid, query, query.start),
-            "next_page_url": self._link(sid, query, end) if end < len(records) else None,
-            "key": "participants",
-        }
-        return json.dumps({"meta": meta, "participants": records[query.start : end]}).encode()
-
-    def _link(self, sid: str, query: _Query, start: int) -> str:
-        parameters = {
-            **query.filters,
-            "PageSize": str(query.size),
-            "Page": str(start // query.size),
-        }
-        if start:
-            parameters["PageToken"] = _token(start)
-        encoded = urlencode(parameters, quote_via=quote, safe="")
-        return f"{self.base_url}/v1/Conferences/{sid}/Participants?{encoded}"
-
-
-def _token(start: int) -> str:
-    """Return a page token: opaque, and not safe in a URL unless it is encoded."""
-    return "PT" + base64.b64encode(f"from {start}".encode()).decode()
-
-
-def _checked(query: Mapping[str, str]) -> _Query:
-    size = query.get("PageSize", str(_DEFAULT_PAGE))
-    if not (size.isdecimal() and 1 <= int(size) <= _LARGEST_PAGE):
-        raise _Refusal(400, f"PageSize must be from 1 to {_LARGEST_PAGE}")
-    token = query.get("PageToken")
-    return _Query(
-        size=int(size),
-        start=0 if token is None else _start(token),
-        filters={
-            name: query[name] for name in ("ParticipantSid", "Label", "Events") if name in query
-        },
-    )
-
-
-def _start(token: str) -> int:
-    try:
-        words = base64.b64decode(token.removeprefix("PT"), validate=True).decode().split()
-        if words[0] == "from" and token == _token(int(words[1])):
-            return int(words[1])
-    except (ValueError, IndexError):
-        pass
-    raise _Refusal(400, "Page token is invalid", 21481)
-
-
-def _matches(record: Mapping[str, object], filters: Mapping[str, str]) -> bool:
-    events = record.get("events")
-    return (
-        filters.get("ParticipantSid") in {None, record.get("participant_sid")}
-        and filters.get("Label") in {None, record.get("label")}
-        and ("Events" not in filters or (isinstance(events, dict) and filters["Events"] in events))
-    )
+                raise RequestRefused(404, f"The requested resource {path} was not found")

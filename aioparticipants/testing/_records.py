@@ -1,4 +1,4 @@
-"""Participants: made from a seed, so that they could be real, or taken from a test."""
+"""Participants as JSON: made up from a seed, or given by a test."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, cast
 
+import attrs
+
 from .._structuring import unstructure_participant
 from ..models import Participant
 
 if TYPE_CHECKING:
     import random
 
-__all__ = ["copied_participants", "make_participants", "make_sid", "moved"]
+__all__ = ["copy_participants", "make_participants", "make_sid"]
 
-#: A day in the past, so that a seed gives the same records for ever.
+#: A fixed day, so that a seed always gives the same records.
 _DAY: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 _REGIONS: Final = ("us1", "us1", "us1", "ie1", "de1", "au1", "jp1", "sg1", "br1", "in1")
 _COUNTRIES: Final = {
@@ -26,6 +28,58 @@ _LABELS: Final = ("agent", "customer", "supervisor", None)
 _EVENTS: Final = ("mute", "hold", "unmute")
 
 
+# --- Participants that a test gives ---
+
+
+def copy_participants(given: object) -> list[dict[str, object]]:
+    """Return a copy of the given participants as JSON.
+
+    Raises:
+        TypeError: `given` is not an iterable of `Participant`s and mappings, or one of them
+            cannot be encoded as JSON.
+        ValueError: one of them cannot be encoded as JSON.
+    """
+    type_name = _type_name(given)
+    if isinstance(given, Iterable) and not isinstance(given, (Mapping, str, bytes)):
+        participants = cast("Iterable[object]", given)
+        return [_copy(each, index) for index, each in enumerate(participants)]
+    message = (
+        "participants must be the number of participants to make up, or an iterable of "
+        f"Participants and mappings, not {type_name}."
+    )
+    raise TypeError(message)
+
+
+def _copy(given: object, index: int) -> dict[str, object]:
+    if not isinstance(given, (Participant, Mapping)):
+        message = (
+            f"participants[{index}] must be a Participant or a mapping, not {_type_name(given)}."
+        )
+        raise TypeError(message)
+    try:
+        if isinstance(given, Participant):
+            given = unstructure_participant(given)
+        copied: dict[str, object] = json.loads(json.dumps(given, default=_as_dict))
+    except (TypeError, ValueError) as error:
+        message = f"participants[{index}] cannot be encoded as JSON: {error}"
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from error
+    return copied
+
+
+def _as_dict(value: object) -> dict[str, object]:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, object]", value))
+    message = f"JSON has no {_type_name(value)}."
+    raise TypeError(message)
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__
+
+
+# --- Participants that are made up ---
+
+
 def make_sid(rng: random.Random, prefix: str) -> str:
     """Return a SID: the prefix and 32 hexadecimal digits."""
     return f"{prefix}{rng.getrandbits(128):032x}"
@@ -34,151 +88,116 @@ def make_sid(rng: random.Random, prefix: str) -> str:
 def make_participants(
     rng: random.Random, count: int, *, base_url: str, account_sid: str, conference_sid: str
 ) -> list[dict[str, object]]:
-    """Return that many participants of one conference, as the API's JSON has them."""
+    """Make up the participants of one conference, as JSON."""
     if count < 0:
         message = "The number of participants must be a whole number from 0."
         raise ValueError(message)
-    region = rng.choice(_REGIONS)
-    began = _DAY + timedelta(seconds=rng.randrange(8 * 3600))
-    return [
-        _participant(rng, index, base_url, account_sid, conference_sid, region, began)
-        for index in range(count)
-    ]
-
-
-def copied_participants(given: object) -> list[dict[str, object]]:
-    """Return participants as JSON has them: a copy, as the caller may go on to change its own.
-
-    Raises:
-        TypeError: it is no iterable of `Participant`s and mappings, or one cannot be JSON.
-        ValueError: one cannot be JSON.
-    """
-    kind = _kind(given)
-    if isinstance(given, Iterable) and not isinstance(given, (Mapping, str, bytes)):
-        each_given = cast("Iterable[object]", given)
-        return [_copied(each, index) for index, each in enumerate(each_given)]
-    message = (
-        "participants must be a number of them to make up, or an iterable of Participants and "
-        f"mappings, not {kind}."
+    conference = _Conference(
+        rng=rng,
+        account_sid=account_sid,
+        sid=conference_sid,
+        region=rng.choice(_REGIONS),
+        start=_DAY + timedelta(seconds=rng.randrange(8 * 3600)),
+        url=f"{base_url}/v1/Conferences/{conference_sid}/Participants",
     )
-    raise TypeError(message)
+    return [conference.participant(is_first=index == 0) for index in range(count)]
 
 
-def _copied(given: object, index: int) -> dict[str, object]:
-    if not isinstance(given, (Participant, Mapping)):
-        message = f"participants[{index}] must be a Participant or a mapping, not {_kind(given)}."
-        raise TypeError(message)
-    try:
-        if isinstance(given, Participant):
-            given = unstructure_participant(given)
-        copied: dict[str, object] = json.loads(json.dumps(given, default=_as_dict))
-    except (TypeError, ValueError) as error:
-        message = f"participants[{index}] cannot be JSON: {error}"
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from error
-    return copied
+@attrs.frozen(kw_only=True)
+class _Conference:
+    """A conference whose participants are made up."""
 
+    rng: random.Random
+    account_sid: str
+    sid: str
+    region: str
+    start: datetime
+    url: str
 
-def _kind(value: object) -> str:
-    return type(value).__name__
+    def participant(self, *, is_first: bool) -> dict[str, object]:
+        rng = self.rng
+        sid = make_sid(rng, "CP")
+        region = rng.choice(_REGIONS)
+        is_inbound = self._happens(0.4)
+        joined = self.start + timedelta(seconds=rng.randrange(300))
+        seconds = rng.randrange(20, 3600)
+        queue_time = None if is_inbound else rng.randrange(200, 4000)
+        return {
+            "participant_sid": sid,
+            "label": rng.choice(_LABELS),
+            "conference_sid": self.sid,
+            "call_sid": make_sid(rng, "CA"),
+            "account_sid": self.account_sid,
+            "call_direction": "inbound" if is_inbound else "outbound",
+            "from": self._phone_number(),
+            "to": self._phone_number(),
+            "call_status": rng.choice(("completed", "completed", "completed", "busy", "noanswer")),
+            "country_code": _COUNTRIES[region],
+            "is_moderator": is_first,
+            "join_time": _iso(joined),
+            "leave_time": _iso(joined + timedelta(seconds=seconds)),
+            "duration_seconds": seconds,
+            "outbound_queue_length": None if is_inbound else 0,
+            "outbound_time_in_queue": queue_time,
+            "jitter_buffer_size": rng.choice((None, "off", "small", "medium", "large")),
+            "is_coach": False,
+            "coached_participants": None,
+            "participant_region": region,
+            "conference_region": self.region,
+            "call_type": rng.choice(("carrier", "carrier", "client", "sip")),
+            "processing_state": "complete",
+            "properties": self._properties(is_inbound=is_inbound, is_first=is_first),
+            "metrics": {"inbound": self._media(seconds), "outbound": self._media(seconds)},
+            "events": self._events(joined, seconds),
+            "url": f"{self.url}/{sid}",
+        }
 
+    def _happens(self, probability: float) -> bool:
+        return self.rng.random() < probability
 
-def _as_dict(value: object) -> dict[str, object]:
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, object]", value))
-    message = f"{_kind(value)} is nothing that JSON has."
-    raise TypeError(message)
+    def _phone_number(self) -> str:
+        return f"+1500555{self.rng.randrange(10_000):04}"
 
-
-def moved(record: Mapping[str, object], old: str, new: str) -> dict[str, object]:
-    """Return the address of a record of a server that moved; nothing where it led elsewhere."""
-    url = record.get("url")
-    if not old or not isinstance(url, str) or not url.startswith(f"{old}/"):
-        return {}
-    return {"url": new + url.removeprefix(old)}
-
-
-def _participant(
-    rng: random.Random,
-    index: int,
-    base_url: str,
-    account_sid: str,
-    conference_sid: str,
-    conference_region: str,
-    began: datetime,
-) -> dict[str, object]:
-    sid = make_sid(rng, "CP")
-    region = rng.choice(_REGIONS)
-    inbound = rng.random() < 0.4  # noqa: PLR2004 - most participants are called
-    joined = began + timedelta(seconds=rng.randrange(300))
-    seconds = rng.randrange(20, 3600)
-    queued = None if inbound else rng.randrange(200, 4000)
-    return {
-        "participant_sid": sid,
-        "label": rng.choice(_LABELS),
-        "conference_sid": conference_sid,
-        "call_sid": make_sid(rng, "CA"),
-        "account_sid": account_sid,
-        "call_direction": "inbound" if inbound else "outbound",
-        "from": f"+1500555{rng.randrange(10_000):04}",
-        "to": f"+1500555{rng.randrange(10_000):04}",
-        "call_status": rng.choice(("completed", "completed", "completed", "busy", "noanswer")),
-        "country_code": _COUNTRIES[region],
-        "is_moderator": index == 0,
-        "join_time": _iso(joined),
-        "leave_time": _iso(joined + timedelta(seconds=seconds)),
-        "duration_seconds": seconds,
-        "outbound_queue_length": None if inbound else 0,
-        "outbound_time_in_queue": queued,
-        "jitter_buffer_size": rng.choice((None, "off", "small", "medium", "large")),
-        "is_coach": False,
-        "coached_participants": None,
-        "participant_region": region,
-        "conference_region": conference_region,
-        "call_type": rng.choice(("carrier", "carrier", "client", "sip")),
-        "processing_state": "complete",
-        "properties": {
+    def _properties(self, *, is_inbound: bool, is_first: bool) -> dict[str, object]:
+        return {
             "start_conference_on_enter": True,
-            "end_conference_on_exit": index == 0,
-            # The published examples have the one name in one record, the other in the next.
-            rng.choice(("play_early_media", "early_media")): not inbound,
-            "enter_muted": rng.random() < 0.1,  # noqa: PLR2004 - few
+            "end_conference_on_exit": is_first,
+            # The published examples use both names, each in another record.
+            self.rng.choice(("play_early_media", "early_media")): not is_inbound,
+            "enter_muted": self._happens(0.1),
             "beep_on_enter": False,
             "beep_on_exit": False,
-        },
-        "metrics": {"inbound": _media(rng, seconds), "outbound": _media(rng, seconds)},
-        "events": _events(rng, joined, seconds),
-        "url": f"{base_url}/v1/Conferences/{conference_sid}/Participants/{sid}",
-    }
+        }
+
+    def _media(self, seconds: int) -> dict[str, object]:
+        rng = self.rng
+        received = seconds * 50
+        is_bad = self._happens(0.15)
+        lost = rng.randrange(received // 10) if is_bad else 0
+        jitter = round(rng.uniform(0.1, 30.0 if is_bad else 3.0), 2)
+        media: dict[str, object] = {
+            "total_packets_lost": lost,
+            "total_packets_received": received,
+            # The published examples contain both 0 and 0.0.
+            "packet_loss_percentage": round(100 * lost / (lost + received), 2) if lost else 0,
+            "jitter": {"avg": jitter, "max": round(jitter * rng.uniform(1.0, 4.0), 2)},
+            "latency": {"avg": 0, "max": 0},
+            "mos": round(rng.uniform(2.0, 3.6) if is_bad else rng.uniform(4.1, 4.4), 2),
+        }
+        if self._happens(0.05):
+            media["tags"] = ["silent"]
+        return media
+
+    def _events(self, joined: datetime, seconds: int) -> dict[str, list[int]] | None:
+        rng = self.rng
+        if self._happens(0.7):
+            return None
+        start = int(joined.timestamp()) * 1000
+        return {
+            name: sorted(start + rng.randrange(seconds * 1000) for _ in range(rng.randrange(1, 4)))
+            for name in rng.sample(_EVENTS, rng.randrange(1, 3))
+        }
 
 
 def _iso(time: datetime) -> str:
     return f"{time:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _media(rng: random.Random, seconds: int) -> dict[str, object]:
-    received = seconds * 50
-    bad = rng.random() < 0.15  # noqa: PLR2004 - some lines are bad
-    lost = rng.randrange(received // 10) if bad else 0
-    jitter = round(rng.uniform(0.1, 30.0 if bad else 3.0), 2)
-    media: dict[str, object] = {
-        "total_packets_lost": lost,
-        "total_packets_received": received,
-        # The published examples have 0 and 0.0 side by side.
-        "packet_loss_percentage": round(100 * lost / (lost + received), 2) if lost else 0,
-        "jitter": {"avg": jitter, "max": round(jitter * rng.uniform(1.0, 4.0), 2)},
-        "latency": {"avg": 0, "max": 0},
-        "mos": round(rng.uniform(2.0, 3.6) if bad else rng.uniform(4.1, 4.4), 2),
-    }
-    if rng.random() < 0.05:  # noqa: PLR2004 - few are silent
-        media["tags"] = ["silent"]
-    return media
-
-
-def _events(rng: random.Random, joined: datetime, seconds: int) -> dict[str, list[int]] | None:
-    if rng.random() < 0.7:  # noqa: PLR2004 - most do nothing
-        return None
-    start = int(joined.timestamp()) * 1000
-    return {
-        name: sorted(start + rng.randrange(seconds * 1000) for _ in range(rng.randrange(1, 4)))
-        for name in rng.sample(_EVENTS, rng.randrange(1, 3))
-    }

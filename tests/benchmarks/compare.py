@@ -1,33 +1,42 @@
-"""This package against twilio-python's async client and bare aiohttp loops, in one run.
+"""Compare this package with twilio-python's async client and with bare aiohttp loops.
 
     python tests/benchmarks/compare.py [--rounds N] [--only abcdefg] [--small] [--json]
+    python tests/benchmarks/compare.py --against PATH
 
-FakeInsights serves from a process of its own; each measurement is a fresh process, so that nobody
-runs on what another left in memory; the contenders take turns within a round, so that a slow spell
-of the machine hits all; medians are compared. Where the machine has two cores, client and server
-get one each. All contenders look at each record, and at its inbound MOS. `ours` is this package
-with its four packages alone, `ours[speed]` with the extra.
+The server is a process of its own, and so is each measurement. With two cores or more, client and
+server have one core each. Medians are compared. `ours` is this package with its four dependencies
+alone, `ours[speed]` with the extra `speed`.
 
-(a) records a second, and CPU seconds per 1,000 records, at PageSize 1000 and 50.
-(b) seconds for 20 pages of 50 ms, with a consumer that takes 50 ms a page: sleeping, or busy and
-    never awaiting. Fetching and consuming in turn takes 2 s; overlapped, 1.05 s.
-(c) seconds for 500 conferences of two pages, 50 at a time, 50 ms a page.
-(d) MB by which the process grows at most, over 1,000,000 participants; and over 100,000.
-(e) milliseconds that the loop is held at PageSize 1000: the longest hold during a page, the median
-    of these and the largest.
-(f) seconds for 1, 10 and 100 times the records, and the conferences.
-(g) milliseconds to import, and from there to the first record of a page of 1000.
+`--against` compares two source trees of this package instead: the installed one, and the one at
+PATH (a git worktree of an earlier commit, for example). Both are measured in each round, and the
+median of the rounds' ratios counts. The exit code is 1 if any row is worse by more than 3 %. Such
+a row is marked `!` if it is worse in three quarters of the rounds, and otherwise `?`: then measure
+it again, with more rounds or on a quieter machine.
+
+(a) records per second, and CPU seconds per 1,000 records, with page sizes 1000 and 50.
+(b) seconds for 20 pages with 50 ms latency and a consumer that takes 50 ms per page: one that
+    sleeps, and one that blocks the loop. Without prefetch it takes 2 s, with it 1.05 s.
+(c) seconds for 500 conferences of two pages, 50 concurrently, with 50 ms latency.
+(d) growth of the process's peak memory in MB, for 100,000 and 1,000,000 participants.
+(e) milliseconds for which the event loop is blocked, with page size 1000: the longest time during
+    each page; its median and its maximum.
+(f) seconds for 1, 10 and 100 times as many records, and as many conferences.
+(g) milliseconds for the import, and from there to the first record of a page of 1000.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
+from pathlib import Path
 
+from contenders import OTHER_TREE
 from server import Server
-from table import header, medians, rounds_of, row
+from table import PeerTable, TreeTable, figures_of, rounds_of
 
-#: Pages, records a page and seconds of latency in (b); conferences and records of each in (c).
+#: (b): pages, records per page, seconds of latency. (c): conferences, and records of each.
 PAGES, PAGE_SIZE, LATENCY = 20, 50, 0.05
 CONFERENCES, EACH, CONCURRENCY = 500, 100, 50
 
@@ -37,103 +46,113 @@ def wall(result):
     return result["wall"]
 
 
+def records_per_second(result):
+    """Return the records per second of a measurement."""
+    return result["records"] / result["wall"]
+
+
 def cpu(result):
     """Return the CPU seconds of a measurement, per 1,000 records."""
     return result["cpu"] / result["records"] * 1000
 
 
-def _a(options):
-    records = 20_000 if options.small else 100_000
-    with Server(records) as server:
-        for page_size in (1000, 50):
-            found = rounds_of(server, "lists", options.rounds, records, page_size=page_size)
-            name = f"(a) PageSize {page_size}"
-            yield name, "records/s", medians(found, lambda one: one["records"] / one["wall"])
-            yield name, "CPU s/1,000", medians(found, cpu)
+class Comparison:
+    """The workloads. Each yields its rows: workload, unit, and each contender's figures."""
 
+    def __init__(self, names, rounds, *, small):
+        self.names = names
+        self.rounds = rounds
+        self.small = small
 
-def _b(options):
-    with Server(PAGES * PAGE_SIZE, latency=LATENCY) as server:
-        for consumer in ("sleeping", "busy"):
-            found = rounds_of(
-                *(server, "lists", options.rounds, PAGES * PAGE_SIZE),
-                page_size=PAGE_SIZE,
-                consumer=consumer,
-            )
-            yield f"(b) {consumer} consumer", "wall s", medians(found, wall)
-
-
-def _conferences(count, options):
-    with Server(EACH, conferences=count, latency=LATENCY) as server:
+    def _lists(self, server, records, workload="lists", *, rounds=None, **options):
+        options.setdefault("page_size", 1000)
         return rounds_of(
-            *(server, "conferences", options.rounds, count * EACH),
-            page_size=PAGE_SIZE,
-            concurrency=CONCURRENCY,
+            server, workload, rounds or self.rounds, records, names=self.names, **options
         )
 
+    def _conferences(self, count):
+        with Server(EACH, conferences=count, latency=LATENCY) as server:
+            options = {"page_size": PAGE_SIZE, "concurrency": CONCURRENCY}
+            return self._lists(server, count * EACH, "conferences", **options)
 
-def _c(options):
-    found = _conferences(CONFERENCES // (5 if options.small else 1), options)
-    yield "(c) conferences", "wall s", medians(found, wall)
-    yield (
-        "(c) conferences",
-        "CPU s/1,000",
-        medians(found, cpu),
-    )
-
-
-def _d(options):
-    for records in (20_000, 40_000) if options.small else (100_000, 1_000_000):
+    def a(self):
+        records = 20_000 if self.small else 100_000
         with Server(records) as server:
-            found = rounds_of(server, "memory", 1, records, warm=False, page_size=1000)
-            yield f"(d) {records:,}", "MB over start", medians(found, lambda one: one["growth"])
+            for page_size in (1000, 50):
+                results = self._lists(server, records, page_size=page_size)
+                name = f"(a) page size {page_size}"
+                yield name, "records/s", figures_of(results, records_per_second)
+                yield name, "CPU s/1,000", figures_of(results, cpu)
 
+    def b(self):
+        records = PAGES * PAGE_SIZE
+        with Server(records, latency=LATENCY) as server:
+            for consumer in ("sleeping", "blocking"):
+                results = self._lists(server, records, page_size=PAGE_SIZE, consumer=consumer)
+                yield f"(b) {consumer} consumer", "wall s", figures_of(results, wall)
 
-def _e(options):
-    records = 20_000
-    with Server(records) as server:
-        found = rounds_of(server, "holds", options.rounds, records, page_size=1000)
-        for figure in ("typical", "longest"):
-            yield f"(e) {figure} hold", "ms", medians(found, lambda one: one[figure] * 1e3)  # noqa: B023 - called at once
+    def c(self):
+        results = self._conferences(CONFERENCES // (5 if self.small else 1))
+        yield "(c) conferences", "wall s", figures_of(results, wall)
+        yield "(c) conferences", "CPU s/1,000", figures_of(results, cpu)
 
+    def d(self):
+        for records in (20_000, 40_000) if self.small else (100_000, 1_000_000):
+            with Server(records) as server:
+                # Memory varies little, and these lists are long.
+                results = self._lists(server, records, "memory", rounds=1, warm=False)
+                yield (
+                    f"(d) {records:,}",
+                    "MB growth",
+                    figures_of(results, lambda one: one["growth"]),
+                )
 
-def _f(options):
-    for records in (1_000, 10_000) if options.small else (1_000, 10_000, 100_000):
+    def e(self):
+        records = 20_000
         with Server(records) as server:
-            found = rounds_of(server, "lists", options.rounds, records, page_size=1000)
-            yield f"(f) {records:,} records", "wall s", medians(found, wall)
-    for count in (5, 50) if options.small else (5, 50, 500):
-        yield f"(f) {count} conferences", "wall s", medians(_conferences(count, options), wall)
+            results = self._lists(server, records, "blocking")
+        yield "(e) median block", "ms", figures_of(results, lambda one: one["median"] * 1e3)
+        yield "(e) longest block", "ms", figures_of(results, lambda one: one["longest"] * 1e3)
 
+    def f(self):
+        for records in (1_000, 10_000) if self.small else (1_000, 10_000, 100_000):
+            with Server(records) as server:
+                results = self._lists(server, records)
+                yield f"(f) {records:,} records", "wall s", figures_of(results, wall)
+        for count in (5, 50) if self.small else (5, 50, 500):
+            yield f"(f) {count} conferences", "wall s", figures_of(self._conferences(count), wall)
 
-def _g(options):
-    with Server(2000) as server:
-        found = rounds_of(server, "start", options.rounds, 1, page_size=1000)
-        yield "(g) import", "ms", medians(found, lambda one: one["import"] * 1e3)
-        yield "(g) first record", "ms", medians(found, lambda one: one["first"] * 1e3)
-
-
-WORKLOADS = {"a": _a, "b": _b, "c": _c, "d": _d, "e": _e, "f": _f, "g": _g}
-
-
-def compare(options):
-    """Measure, and print a table."""
-    print(header(f"medians of {options.rounds} rounds ((d): one)"))
-    for letter in options.only:
-        for workload, unit, figures in WORKLOADS[letter](options):
-            line = json.dumps([workload, unit, figures])
-            print(line if options.json else row(workload, unit, figures), flush=True)
+    def g(self):
+        with Server(2000) as server:
+            results = self._lists(server, 1, "start")
+        yield "(g) import", "ms", figures_of(results, lambda one: one["import"] * 1e3)
+        yield "(g) first record", "ms", figures_of(results, lambda one: one["first"] * 1e3)
 
 
 def main():
-    """Read the arguments."""
+    """Read the arguments, measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="".join(WORKLOADS), help="letters of workloads")
+    parser.add_argument("--rounds", type=int, help="default: 5, and 11 with --against")
+    parser.add_argument("--only", default="abcdefg", help="letters of workloads")
     parser.add_argument("--small", action="store_true", help="a fifth of the work")
-    parser.add_argument("--json", action="store_true", help="a line of JSON a row")
-    compare(parser.parse_args())
+    parser.add_argument("--json", action="store_true", help="one line of JSON per row")
+    parser.add_argument("--against", type=Path, help="another source tree of this package")
+    options = parser.parse_args()
+    if options.against:
+        os.environ[OTHER_TREE] = str(options.against.resolve())
+    table = TreeTable() if options.against else PeerTable()
+    rounds = options.rounds or (11 if options.against else 5)
+    comparison = Comparison(table.names, rounds, small=options.small)
+    print(table.header(rounds))
+    for letter in options.only:
+        for row in getattr(comparison, letter)():
+            line = table.row(*row)
+            print(json.dumps(row) if options.json else line, flush=True)
+    if options.against:
+        print("Worse by more than 3 %:", *(table.worse or ["none"]), sep="\n  ")
+        return bool(table.worse)
+    return False
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,24 +1,31 @@
-"""Who is compared. All do the same: look at each record of a list, and at its inbound MOS.
+"""The clients that are compared. All of them look at each record, and at its inbound MOS.
 
-A contender is an async context manager: a client, which lists a conference's participants by
-`mos(sid, page_size)`, and those of many by `mos_of_all(sids, page_size, concurrency)`, if it can.
-What it imports is imported in the process that measures it, and in no other.
+A client is an async context manager. `mos(sid, page_size)` lists the participants of a conference.
+`mos_of_all(sids, page_size, concurrency)` lists those of many conferences, if the client has a
+method for that. Each measurement imports only what its own client needs.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
+from pathlib import Path
 
 PEER = "twilio-python"
 FLOORS = ("aiohttp+json", "aiohttp+orjson", "aiohttp+msgspec")
+#: This package with its four dependencies alone, and with the extra `speed`.
 OURS, FAST = "ours", "ours[speed]"
+#: The same, from another source tree.
+BEFORE, BEFORE_FAST = "before", "before[speed]"
 CONTENDERS = (PEER, *FLOORS, OURS, FAST)
+#: The environment variable with the path of the other source tree.
+OTHER_TREE = "AIOPARTICIPANTS_OTHER_TREE"
 
 
 class Twilio:
-    """twilio-python, used as a user of its metrics does."""
+    """twilio-python, used to read the metrics of each participant."""
 
     imports = ("twilio.rest", "twilio.http.async_http_client")
 
@@ -112,22 +119,26 @@ class Ours:
 
 
 def pin(core, pid=0):
-    """Give a process a core of its own, where there are two."""
+    """Bind a process to one of the cores, if there is more than one."""
     if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(pid, {sorted(os.sched_getaffinity(0))[core]})
 
 
+def prepare(name):
+    """Let this process import what the contender may use, and nothing else."""
+    if name in {OURS, BEFORE}:
+        sys.modules["msgspec"] = None  # as if it were not installed
+    if name in {BEFORE, BEFORE_FAST}:
+        sys.path.insert(0, os.environ[OTHER_TREE])
+        found = importlib.util.find_spec("aioparticipants").origin
+        assert Path(found).is_relative_to(os.environ[OTHER_TREE]), found
+
+
 def modules_of(name):
-    """Return what a user of a contender imports."""
+    """Return the modules that a user of a contender imports."""
     if name in FLOORS:
         return ("aiohttp", _decoder_of(name))
     return (Twilio if name == PEER else Ours).imports
-
-
-def prepare(name):
-    """See to it that this process has what the contender may use, and nothing more."""
-    if name == OURS:
-        sys.modules["msgspec"] = None  # as if it were not installed: the four packages alone
 
 
 def client(name, where, concurrency=16):

@@ -1,11 +1,11 @@
-"""Where the CPU time of a page of 50 goes, for this package and for a bare loop.
+"""Where the CPU time of a page of 50 records goes, for this package and for a bare aiohttp loop.
 
     python tests/benchmarks/split.py [--rounds N]
 
-Microseconds of CPU time a page, medians. `request` is what a page of one record takes, but for that
-record; `decoding`, `structuring` and `looking` are those of fifty records, taken without a network;
-`handing out` is what is left of a whole list: fifty turns of the consumer's loop, and what a larger
-body takes to be read. The bare loops structure nothing.
+Microseconds of CPU time per page, medians. `request` is the time for a page of one record, without
+that record. `decoding`, `structuring` and `looking` are the times for 50 records, measured without
+a network. `delivery` is the rest of a complete list: 50 iterations of the consumer's loop, and the
+larger body. The bare loops structure nothing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PAGES, SIZE = 1000, 50
 
 
 def cpu_of(name, records, page_size, rounds):
-    """Return the microseconds of CPU time that a page takes, of a list of so many records."""
+    """Return the microseconds of CPU time per page, for a list of `records` records."""
     with Server(records) as server:
-        measure("lists", name, server.where, page_size=page_size)  # the server makes its pages
+        measure("lists", name, server.where, page_size=page_size)  # the server encodes its pages
         found = [measure("lists", name, server.where, page_size=page_size) for _ in range(rounds)]
     return statistics.median(each["cpu"] for each in found) / (records / page_size) * 1e6
 
 
 def split(name, rounds):
-    """Return the parts of a page, and the whole of it."""
+    """Return the time for each part of a page, and for all."""
     whole = cpu_of(name, PAGES * SIZE, SIZE, rounds)
     if name not in {OURS, FAST}:
         return {"all": whole}
@@ -43,13 +43,13 @@ def split(name, rounds):
     return {
         "request": request,
         **parts,
-        "handing out": whole - request - sum(parts.values()),
+        "delivery": whole - request - sum(parts.values()),
         "all": whole,
     }
 
 
 def main():
-    """Read the arguments, measure, and print a line for each."""
+    """Measure, and print a line for each contender."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds

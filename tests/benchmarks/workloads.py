@@ -1,4 +1,4 @@
-"""What is measured. Each function runs once, in a process of its own, and returns figures.
+"""The measurements. Each function runs once, in a process of its own, and returns its figures.
 
 python tests/benchmarks/workloads.py '["lists", "ours", {…where…}, {…options…}]'
 """
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import contenders
 
-#: Seconds that a consumer takes for a page, in (b).
+#: (b): the seconds that a consumer takes for a page.
 PAUSE = 0.05
 
 
 def lists(name, where, *, page_size, consumer="none"):
-    """Read one list to its end; pause after each page, or not."""
+    """Read one list completely; with a consumer, pause after each page."""
 
     async def read():
         count = 0
@@ -37,7 +37,7 @@ def lists(name, where, *, page_size, consumer="none"):
 
 
 def _timed(read):
-    """Run what counts records, and return its figures."""
+    """Run a coroutine function that returns a number of records, and return its figures."""
     wall, cpu = time.perf_counter(), time.process_time()
     count = asyncio.run(read())
     return {
@@ -51,13 +51,13 @@ async def _pause(consumer):
     if consumer == "sleeping":
         await asyncio.sleep(PAUSE)
         return
-    until = time.perf_counter() + PAUSE
-    while time.perf_counter() < until:
+    end = time.perf_counter() + PAUSE
+    while time.perf_counter() < end:
         pass
 
 
 def conferences(name, where, *, page_size, concurrency):
-    """Read many lists, so many at a time: by what the client has for that, else by workers."""
+    """Read many lists concurrently: by the client's own method, or else by a number of workers."""
     sids = where["conference_sids"]
 
     async def read():
@@ -69,27 +69,27 @@ def conferences(name, where, *, page_size, concurrency):
                 assert mos is not None
                 count += 1
 
-        async def work(client, left):
-            for sid in left:
+        async def work(client, remaining):
+            for sid in remaining:
                 await look(client.mos(sid, page_size))
 
         async with contenders.client(name, where, concurrency) as client:
             if hasattr(client, "mos_of_all"):
                 await look(client.mos_of_all(sids, page_size, concurrency))
                 return count
-            left = iter(sids)
+            remaining = iter(sids)
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency):
-                    group.create_task(work(client, left))
+                    group.create_task(work(client, remaining))
         return count
 
     return _timed(read)
 
 
 def memory(name, where, *, page_size):
-    """Read one list, and see by how much the process grows at most."""
+    """Read one list; return the growth of the process's peak memory."""
     before, peak = _status("VmRSS"), Path("/proc/self/clear_refs")
-    peak.write_text("5", encoding="ascii")  # the peak begins here, not with the imports
+    peak.write_text("5", encoding="ascii")  # resets the peak, after the imports
     found = lists(name, where, page_size=page_size)
     return {**found, "growth": (_status("VmHWM") - before) / 1024}
 
@@ -99,8 +99,8 @@ def _status(field):
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
-def holds(name, where, *, page_size):
-    """Read one list, and see how long the loop is held at most while each page is read."""
+def blocking(name, where, *, page_size):
+    """Read one list; return the longest time for which the loop was blocked during each page."""
 
     async def read():
         longest, found, count = 0.0, [], 0
@@ -122,10 +122,10 @@ def holds(name, where, *, page_size):
                     found.append(longest)
                     longest = 0.0
         ticking.cancel()
-        return count, found[1:]  # the first one has the connection's making in it
+        return count, found[1:]  # the first page includes the connection setup
 
     count, found = asyncio.run(read())
-    return {"records": count, "typical": statistics.median(found), "longest": max(found)}
+    return {"records": count, "median": statistics.median(found), "longest": max(found)}
 
 
 def start(name, where, *, page_size):
@@ -147,18 +147,11 @@ def start(name, where, *, page_size):
 
 
 def structuring(name, _where):
-    """Decode 1000 records in pages of 50, structure and look into them: seconds, no network."""
-    import random
+    """Decode and structure 1000 records in pages of 50, and look at them; without a network."""
+    from aioparticipants._resources import PARTICIPANTS
 
-    from aioparticipants._msgspec import decode_participants
-    from aioparticipants._structuring import participant
-    from aioparticipants.testing._records import make_participants
-
-    made = make_participants(
-        random.Random(0), 1000, base_url="http://x", account_sid="AC", conference_sid="CF"
-    )
-    texts = [json.dumps(made[start : start + 50]).encode() for start in range(0, 1000, 50)]
-    decode = decode_participants or json.loads
+    texts = asyncio.run(_made_up_pages())
+    decode = PARTICIPANTS.decode or json.loads
     figures = {"decoding": [], "structuring": [], "looking": []}
     for _ in range(25):
         spent = dict.fromkeys(figures, 0.0)
@@ -166,7 +159,7 @@ def structuring(name, _where):
             times = [time.perf_counter()]
             page = decode(text)
             times.append(time.perf_counter())
-            records = [participant(record, "participants", 0) for record in page]
+            records = [PARTICIPANTS.structure(record, "participants", 0) for record in page]
             times.append(time.perf_counter())
             for record in records:
                 assert record.metrics.inbound.mos is not None
@@ -178,15 +171,24 @@ def structuring(name, _where):
     return {"records": 1000, **{figure: min(found) for figure, found in figures.items()}}
 
 
+async def _made_up_pages():
+    """Return 20 JSON arrays of 50 records each."""
+    from aioparticipants.testing import FakeInsights
+
+    async with FakeInsights() as fake:
+        records = fake.records(fake.add_conference(1000))
+    return [json.dumps(records[start : start + 50]).encode() for start in range(0, 1000, 50)]
+
+
 WORKLOADS = {
-    each.__name__: each for each in (lists, conferences, memory, holds, start, structuring)
+    each.__name__: each for each in (lists, conferences, memory, blocking, start, structuring)
 }
 
 
 def main():
-    """Measure once, and print it."""
+    """Measure once, and print the figures."""
     workload, name, where, options = json.loads(sys.argv[1])
-    warnings.simplefilter("ignore")  # twilio-python uses what aiohttp 3.14 deprecates
+    warnings.simplefilter("ignore")  # twilio-python uses a deprecated part of aiohttp
     contenders.pin(0)
     contenders.prepare(name)
     if workload != "start":

@@ -1,10 +1,10 @@
-"""The proxy that a command goes through: the commands alone read the environment's.
+"""The proxy of a command. Only the commands read proxies from the environment.
 
-1. `HTTPS_PROXY` (or `https_proxy`, which wins), but for the hosts that `NO_PROXY` names; on macOS
-   and Windows the system's settings, where there are no such variables. All of it is the standard
-   library's reading.
-2. Plain http goes to this machine alone, and never through a proxy of the environment's.
-3. A proxy with no scheme is an http one, as curl takes it.
+1. `HTTPS_PROXY` (or `https_proxy`, which takes precedence), except for the hosts in `NO_PROXY`. On
+   macOS and Windows, without these variables, the system's settings. The standard library reads
+   all of these.
+2. Plain http is allowed only to this machine, and never uses the environment's proxy.
+3. A proxy without a scheme is an http proxy, as with curl.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["proxy_for"]
 
 
 def proxy_for(base_url: str, given: str | None) -> str | None:
-    """Return the proxy for what goes to `base_url`: what was given, or the environment's, or None.
+    """Return the proxy for requests to `base_url`: the given one, the environment's, or None.
 
     Raises:
-        InvalidRequestError: it is no HTTP proxy.
+        InvalidRequestError: the environment's proxy is not an HTTP proxy.
     """
     if given is not None:
         return _with_scheme(given)
@@ -30,13 +30,12 @@ def proxy_for(base_url: str, given: str | None) -> str | None:
     found = getproxies().get("https")
     if origin.scheme != "https" or not found or proxy_bypass(origin.netloc):
         return None
-    proxy = _with_scheme(found)
     try:
-        return checked_proxy(proxy, base_url=base_url)
+        return checked_proxy(_with_scheme(found), base_url=base_url)
     except InvalidRequestError:
         message = (
             "HTTPS_PROXY must be the URL of an HTTP proxy: http://[user:password@]host[:port]. "
-            "NO_PROXY=twilio.com goes without it, and --proxy=URL through another."
+            "To use no proxy, set NO_PROXY=twilio.com; to use another one, give --proxy=URL."
         )
     raise InvalidRequestError(message)
 
