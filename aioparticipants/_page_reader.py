@@ -19,7 +19,7 @@ import attrs
 
 from ._cursors import Position
 from ._messages import Request
-from .errors import InsightsError, PaginationError, ResponseError
+from .errors import PaginationError, ResponseError
 from .models import Page, RecordProblem
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class PageReader(Generic[T]):
         """Structure the next few records into the buffer, up to a bad one.
 
         Raises:
-            InsightsError: what is wrong with that record, if the buffer is empty.
+            ResponseError: what is wrong with that record, if the buffer is empty.
         """
         resource, records, buffer = self.resource, self.page.records, self.buffer
         structure = resource.structure_keeping if self.keep_invalid else resource.structure
@@ -153,7 +153,7 @@ class PageReader(Generic[T]):
                 break
             try:
                 buffer.append(structure(records.at(index), resource.key, index))
-            except InsightsError as error:
+            except ResponseError as error:
                 if not self._passes(error, index):
                     self._blocked = True
                     if buffer:
@@ -161,25 +161,25 @@ class PageReader(Generic[T]):
                     raise
             self._next = index + 1
 
-    def _passes(self, error: InsightsError, index: int) -> bool:
+    def _passes(self, error: ResponseError, index: int) -> bool:
         """Note a bad record if it is to be passed; else complete its error. Return which it was."""
         if self.buffer and not self.keep_invalid:
             return False  # its error is made when the records before it are delivered
         records, sid, readable = self.page.records, None, True
         try:
             sid = self.resource.sid_of(records.at(index))
-        except InsightsError:
+        except ResponseError:
             readable = records.skip(index)
         error.request_id = self.page.request_id
         if not readable:
             return False
         if self.keep_invalid:
             self._note(error, index)
-        elif isinstance(error, ResponseError):
+        else:
             error.cursor_after = self.cursor(self._position_at(index + 1, sid))
         return self.keep_invalid
 
-    def _note(self, error: InsightsError, index: int) -> None:
+    def _note(self, error: ResponseError, index: int) -> None:
         """Note a record that cannot be read."""
         previous = self.buffer[-1] if self.buffer else self.latest
         before = self.start.before if previous is None else self.resource.sid_of(previous)
@@ -223,7 +223,7 @@ def checked_start(page: RawPage, start: Position, resource: Resource[T]) -> Posi
     with suppress(IndexError):  # there is none, or it cannot be read and was passed
         try:
             sid = resource.sid_of(records.at(index))
-        except InsightsError:  # perhaps the cursor was made behind a record that cannot be read
+        except ResponseError:  # perhaps the cursor was made behind a record that cannot be read
             records.skip(index)
     if records.count is not None and start.offset > records.count:
         change = "the page to resume on is shorter than it was"

@@ -61,6 +61,13 @@ class Filter:
         return self.check(value, self.argument)
 
 
+def _cursor_scope(resource: Resource[object]) -> CursorScope:
+    return CursorScope(
+        sids=frozenset(each.parameter for each in resource.filters if each.sid_prefix is not None),
+        personal=next((each.parameter for each in resource.filters if each.personal), None),
+    )
+
+
 @attrs.frozen(kw_only=True)
 class Resource(Generic[T_co]):
     """One list endpoint of the API."""
@@ -79,7 +86,9 @@ class Resource(Generic[T_co]):
     """Does the same, and keeps what does not fit instead of raising."""
     decode: ChunkDecoder | None
     """Decodes several records at once; None for the standard library."""
-    cursor_scope: CursorScope = attrs.field(init=False)
+    cursor_scope: CursorScope = attrs.field(
+        init=False, default=attrs.Factory(_cursor_scope, takes_self=True)
+    )
     """How cursors treat the filters."""
 
     def first_request(
@@ -114,13 +123,6 @@ class Resource(Generic[T_co]):
             path=self.path.format(conference_sid=sid),
             query=urlencode(query, quote_via=quote, safe=""),
             conference_sid=sid,
-        )
-
-    @cursor_scope.default
-    def _cursor_scope(self) -> CursorScope:
-        return CursorScope(
-            sids=frozenset(each.parameter for each in self.filters if each.sid_prefix is not None),
-            personal=next((each.parameter for each in self.filters if each.personal), None),
         )
 
     def sid_of(self, record: object) -> str | None:
