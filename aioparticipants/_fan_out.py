@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 import attrs
 
+from ._field_docs import documented
 from ._scheduler import Delivery, Scheduler, two_at_once
 from ._tasks import ClosedAtEnd, running_loop, wait_ignoring_cancellation
 from .errors import InsightsError, InvalidRequestError, ResponseError, copied
@@ -41,6 +42,7 @@ _Sids: TypeAlias = "Iterable[str] | AsyncIterable[str]"
 _FINAL: Final = (ProcessingState.COMPLETE, ProcessingState.TIMEOUT)
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class ConferenceResult:
     """The result of one conference of a fan-out."""

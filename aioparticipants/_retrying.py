@@ -38,6 +38,7 @@ import attrs
 import tenacity
 
 from ._arguments import checked_seconds, checked_whole_number
+from ._field_docs import documented
 from .errors import (
     APIStatusError,
     Attempt,
@@ -85,6 +86,7 @@ def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object
     checked_seconds(value, attribute.name)
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """When a failed request is retried. The defaults suit a service and a nightly job alike.

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAl
 
 from ._paging import RawPage
 from ._tasks import cancel_threadsafe, running_loop
+from ._tracebacks import stripped
 from .errors import (
     InsightsError,
     InvalidRequestError,
@@ -381,7 +382,7 @@ class Scheduler:
             conference.release()
         elif isinstance(failure, InsightsError):
             # Without its frames, which refer to the records.
-            self._on_result(conference, failure.with_traceback(None))
+            self._on_result(conference, stripped(failure))
         else:  # a defect, which is not hidden
             self._stop(failure)
             conference.release()

@@ -36,6 +36,7 @@ from ._cursors import Position
 from ._page_reader import NO_LIMIT, PageReader, checked_start
 from ._paging import End, Failed
 from ._tasks import ClosedAtEnd
+from ._tracebacks import stripped
 from .errors import InsightsError, InvalidRequestError, PaginationError, ResponseError, copied
 from .models import Page, RecordProblem
 
@@ -310,7 +311,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
                     await asyncio.sleep(0)
                     self._raise_if_closed()
             except InsightsError as error:
-                failure = error.with_traceback(None)
+                failure = stripped(error)
             finally:
                 self._busy = False
         if failure is not None:

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Final, TypedDict, TypeVar, Unpack
 
 import attrs
 
+from ._field_docs import documented
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 
+@documented
 @attrs.frozen
 class Attempt:
     """One attempt at a request, as in `InsightsError.attempts`."""

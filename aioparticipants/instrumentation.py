@@ -19,6 +19,8 @@ from typing import TypeAlias
 
 import attrs
 
+from ._field_docs import documented
+
 __all__ = [
     "ConferenceFinished",
     "Event",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class RequestStarted:
     """An attempt has its slot, and its request is about to be sent."""
@@ -42,6 +45,7 @@ class RequestStarted:
     """The number of the attempt at this page, from 1."""
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class RequestFinished:
     """An attempt ended: its reply was read completely, or it failed, or it was cancelled."""
@@ -65,6 +69,7 @@ class RequestFinished:
     """Twilio's id of the request; None if the reply has none."""
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class RetryScheduled:
     """An attempt failed, and is retried after a delay."""
@@ -79,6 +84,7 @@ class RetryScheduled:
     """Seconds until the next attempt asks for a slot."""
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class RetryDenied:
     """An attempt failed, and is not retried because the session's retry quota is used up.
@@ -94,6 +100,7 @@ class RetryDenied:
     """Why it failed: `"HTTP 503"` (or another status), or the name of the error."""
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class LimitChanged:
     """The session changed its limit on the attempts in flight."""
@@ -104,6 +111,7 @@ class LimitChanged:
     """`"rate_limited"` (Twilio answered 429) or `"succeeded"`."""
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class PageDelivered:
     """Records of a page were delivered to the consumer, and no more records of it will be.
@@ -122,6 +130,7 @@ class PageDelivered:
     """Twilio's id of the request; None if the reply has none."""
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class ConferenceFinished:
     """A list is complete, or it failed. It is not emitted for a list that was closed or dropped."""
@@ -150,6 +159,7 @@ Event: TypeAlias = (
 )
 
 
+@documented
 @attrs.frozen(kw_only=True)
 class SessionStats:
     """The statistics of a session so far."""

@@ -1,11 +1,20 @@
-"""The help of the package contains nothing from the environment of the process."""
+"""The help of the package explains every field, and contains nothing from the environment."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pydoc
 import subprocess
 import sys
+
+import attrs
+import pytest
+
+import aioparticipants
+from aioparticipants import Credentials, instrumentation, models
+from aioparticipants._field_docs import field_docs
 
 #: Renders what `help()`, IPython and Sphinx show for each public name and its members.
 SHOW = """
@@ -71,3 +80,21 @@ def test_help_holds_no_secret():
     assert "add_conference" in shown["aioparticipants.testing.FakeInsights"]
     leaking = [name for name, text in shown.items() if "planted-" in text or "environ(" in text]
     assert leaking == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for module in (aioparticipants, instrumentation, models)
+        for kind in map(vars(module).get, module.__all__)
+        if inspect.isclass(kind) and attrs.has(kind) and kind is not Credentials
+    ],
+)
+def test_help_explains_each_field(kind):
+    """`help()` of a public class shows the meaning of each field."""
+    shown = pydoc.render_doc(kind, renderer=pydoc.plaintext).replace("|", " ")
+
+    for field in attrs.fields(kind):
+        meaning = inspect.cleandoc(field_docs(kind)[field.name])
+        assert " ".join(meaning.replace("|", " ").split()) in " ".join(shown.split())
