@@ -560,7 +560,14 @@ def chain(error):
 
 #: Their functions are called with the caller's own arguments, and refuse some of them: these are
 #: variables of the caller's frames anyhow.
-CALLED_WITH_ARGUMENTS = {"_credentials", "_requests", "_session"}
+CALLED_WITH_ARGUMENTS = {
+    "_arguments",
+    "_credentials",
+    "_lists",
+    "_resources",
+    "_session",
+    "_settings",
+}
 
 
 def variables(error):
@@ -1019,7 +1026,7 @@ PROVOKED = {
     ),
     "changed list": (
         resumed_on(http(last_page({"participant_sid": "CP2"} | RECORD, RECORD))),
-        PaginationError, "another record stands before the place",
+        PaginationError, "another record is before the one",
     ),
     "shorter list": (
         resumed_on(http(last_page())), PaginationError, "the page to resume on is shorter",
