@@ -436,32 +436,6 @@ async def test_closed_pages_fetch_nothing():
     assert source.begun == []
 
 
-async def test_closing_survives_cancellation():
-    """A closing task that is cancelled twice still closes all, and then is cancelled."""
-    done = asyncio.Event()
-
-    async def stubborn():
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await done.wait()
-
-    work = asyncio.create_task(stubborn())
-    await turns()
-    work.cancel()
-    closer = asyncio.create_task(wait_ignoring_cancellation([work]))
-    for _ in range(2):
-        await turns()
-        closer.cancel()
-    await turns()
-    assert not closer.done()
-    done.set()
-    await asyncio.wait([closer])
-
-    assert work.done()
-    assert closer.cancelled()
-
-
 async def test_closing_survives_cancellation_on_its_last_turn():
     """A cancellation on the last turn of closing is kept too."""
     closer = asyncio.create_task(wait_ignoring_cancellation([]))
