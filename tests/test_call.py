@@ -11,7 +11,7 @@ from aioparticipants import InsightsSession
 
 #: The most frames of the package between a verb and aiohttp, and of those the most from
 #: `PagesAhead.next` on.
-MOST_FRAMES, MOST_BELOW_THE_STREAM = 10, 6
+MOST_FRAMES, MOST_BELOW_THE_STREAM = 9, 6
 
 
 def waiting_in(task):
