@@ -112,12 +112,11 @@ class Call:
                 async for attempt in retrying:  # pragma: no branch - it ends by raising
                     with attempt, self._run.recorded():
                         return await self._attempt()
-        except InsightsError as error:
+        except (InsightsError, TimeoutError) as error:
             if not timer.expired():
+                if not isinstance(error, InsightsError):
+                    raise  # a defect
                 failure = self._final_error(error)
-        except TimeoutError:
-            if not timer.expired():
-                raise  # a defect
         raise stripped(failure or self._run.deadline_exceeded())
 
     async def _attempt(self) -> RawPage:

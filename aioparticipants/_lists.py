@@ -41,7 +41,7 @@ class ListFactory(Generic[T]):
     telemetry: SessionTelemetry
     tracer: Tracer | None
     resource: Resource[T]
-    filters: Mapping[str, object]
+    filters: Mapping[str, object] = attrs.field(repr=False)  # they can be personal data
     page_size: int | None
     deadline: Deadline
     keep_invalid: bool

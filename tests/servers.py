@@ -1,4 +1,4 @@
-"""Servers that say exactly the bytes a test wants, for what no well-behaved server does."""
+"""Servers that send exactly the bytes of a test, as no well-behaved server would."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 
 def http(body=b"", status="200 OK", *headers, length=None):
-    """Return a whole reply, with the right length unless another is given."""
+    """Return a whole reply; `length` is its Content-Length, by default the right one."""
     size = len(body) if length is None else length
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {size}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
 
 
 def last_page(*records):
-    """Return the body of a page that is the last."""
+    """Return the body of a last page."""
     return json.dumps({"participants": records, "meta": {"next_page_url": None}}).encode()
 
 
 def closing(data=b""):
-    """Return a reply that ends with the connection after `data`."""
+    """Return a reply that closes the connection after `data`."""
 
     async def reply(_reader, writer):
         writer.write(data)
@@ -34,7 +34,7 @@ def closing(data=b""):
 
 
 def following(data, event, more):
-    """Return a reply that is `data`, and once the event is set `more`; then silence."""
+    """Return a reply that sends `data`, and `more` once the event is set, and then nothing."""
 
     async def reply(reader, writer):
         writer.write(data)
@@ -46,7 +46,7 @@ def following(data, event, more):
 
 
 def stalling(data=b""):
-    """Return a reply that is silent after `data`, until the client leaves."""
+    """Return a reply that sends nothing after `data`, until the client disconnects."""
 
     async def reply(reader, writer):
         writer.write(data)
@@ -56,7 +56,7 @@ def stalling(data=b""):
 
 
 def dripping(data, more):
-    """Return a reply that goes on with `more` after `data`, byte by byte and without end."""
+    """Return a reply that repeats `more` after `data`, byte by byte and without end."""
 
     async def reply(reader, writer):
         writer.write(data)
@@ -70,7 +70,7 @@ def dripping(data, more):
 
 
 def endless(data, more):
-    """Return a reply that goes on with `more` after `data`, as fast as the client reads."""
+    """Return a reply that repeats `more` after `data`, as fast as the client reads."""
 
     async def reply(reader, writer):
         writer.write(data)
@@ -83,12 +83,12 @@ def endless(data, more):
 
 
 def resetting(data=b""):
-    """Return a reply that ends in a reset (RST) after `data`."""
+    """Return a reply that resets the connection (RST) after `data`."""
 
     async def reply(_reader, writer):
         writer.write(data)
         await writer.drain()
-        # With nothing to linger for, close() throws away what was not sent and resets.
+        # With a linger time of 0, close() discards what was not sent, and resets.
         writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
         )
@@ -98,11 +98,11 @@ def resetting(data=b""):
 
 
 class Raw:
-    """Answers the n-th request with the n-th of its replies, and the last of them from then on.
+    """Answers the n-th request with the n-th of its replies, and all later ones with the last.
 
-    A reply is bytes; None closes the connection; ... leaves it open and says nothing; a function
-    of reader and writer says what it likes, and then the connection is closed. `greeting` is such
-    a function, too: it comes instead of any request, as soon as a client has connected.
+    A reply is bytes; None closes the connection; ... leaves it open and sends nothing; a function
+    of reader and writer sends what it likes, and then the connection is closed. `greeting` is such
+    a function, too: it is called as soon as a client has connected, and no request is read.
     """
 
     def __init__(self, *replies, keep_alive=True, greeting=None):
@@ -167,9 +167,9 @@ async def raw(*replies, keep_alive=True, greeting=None, ssl=None):
 
 @contextmanager
 def handshaking(context):
-    """Yield the port of a host that does a TLS handshake as `context` says, alerts included.
+    """Yield the port of a host that only does a TLS handshake by `context`, and sends its alerts.
 
-    In a thread, as asyncio closes the connection of a handshake that fails before its alert leaves.
+    In a thread, as asyncio closes the connection of a failed handshake before it sends the alert.
     """
 
     def serve(listener):
@@ -182,7 +182,7 @@ def handshaking(context):
                     ) as secure:
                         with suppress(ssl.SSLError):
                             secure.do_handshake()
-                        # A close with something unread would be a reset, which overtakes the alert.
+                        # Closing with unread data would reset the connection.
                         while socket.socket.recv(secure, 65536):
                             pass
 
@@ -201,12 +201,12 @@ def handshaking(context):
 
 @contextmanager
 def never_accepting():
-    """Yield the port of a host that takes no further connection: connecting to it hangs."""
+    """Yield the port of a host that accepts no connection: connecting to it hangs."""
     with ExitStack() as opened:
         listener = opened.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(4):  # more than the queue holds, whatever a system makes of "0"
+        for _ in range(4):  # more than the queue holds on any system
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())

@@ -33,7 +33,7 @@ async def test_attempt(fake):
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         with pytest.raises(DeadlineExceededError, match=r"0\.5 s") as caught:
             await session.participants(sid, deadline=0.5)
-        assert session._limiter.in_flight == 0
+        assert session.stats.in_flight == 0
 
     assert outcomes(caught.value) == [CUT_OFF]
     assert caught.value.conference_sid == sid

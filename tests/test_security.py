@@ -1,7 +1,7 @@
-"""What must never leave: the credentials to anybody else, and secrets into anything that is shown.
+"""Credentials go to nobody else, and nothing that is shown contains a secret.
 
-Every session of this file is watched: see `Guard`. A second server plays the thief wherever a reply
-or an argument tries to lead the session astray, and must not see as much as a connection.
+A `Guard` watches every session of this file. A second server plays the thief wherever a reply or an
+argument tries to redirect the session, and must not see a single connection.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Guard:
         self.trespasses: list[str] = []
 
     def trace(self, base_url):
-        """Return what watches an aiohttp session that may send to `base_url` alone."""
+        """Return a TraceConfig for an aiohttp session that may only send to `base_url`."""
         own = URL(base_url).origin()
         trace = aiohttp.TraceConfig()
 
@@ -108,7 +108,7 @@ class Guard:
         return trace
 
     def session(self, base_url, **options):
-        """Return a watched session; one that borrows is watched where its lender is made."""
+        """Return a watched session; a borrowed aiohttp session has to be watched already."""
         options = {"retry": ONCE} | options
         if options.get("http") is None:
             options["trace_configs"] = [self.trace(base_url)]
@@ -117,7 +117,7 @@ class Guard:
 
 @pytest.fixture
 def guard():
-    """Return a guard, and fail the test in which a request went astray."""
+    """Return a guard, and fail a test whose request went to another host."""
     watching = Guard()
     yield watching
     assert watching.trespasses == []
@@ -233,7 +233,7 @@ def linked(link, *records):
 
 @pytest.mark.parametrize("link", HOSTILE + MORE_HOSTILE)
 async def test_hostile_next_links(guard, thief, link):
-    """A hostile next link costs no record of its page, and nobody hears of the credentials."""
+    """A hostile next link loses no record of its page, and no credential leaves."""
     body = linked(turned_to(link, thief), {"label": "a"}, {"label": "b"})
     async with raw(http(body)) as own, guard.session(own.base_url, retry=QUICK) as session:
         stream = session.participants(SID)
@@ -248,7 +248,7 @@ async def test_hostile_next_links(guard, thief, link):
 
 @pytest.mark.parametrize("link", [7, True, ["https://evil.example"], {"href": "evil.example"}, 1.5])
 async def test_next_links_that_are_no_text(guard, thief, link):
-    """A next link that is no string is refused with its page, as it is no page."""
+    """A page whose next link is no string is refused."""
     async with raw(http(linked(link))) as own, guard.session(own.base_url) as session:
         with pytest.raises(ResponseError) as caught:
             await session.participants(SID)
@@ -276,7 +276,7 @@ ELSEWHERE = [
 @pytest.mark.parametrize(("origin", "query"), ELSEWHERE)
 @pytest.mark.parametrize("path", [PATH, PATH.lower()])
 async def test_next_links_to_another_host_are_asked_for_here(guard, thief, origin, query, path):
-    """Of a link to another host the query goes, byte for byte, to the session's own origin."""
+    """The query of a link to another host is sent, byte for byte, to the session's own origin."""
     place = URL(thief.base_url)
     origin = origin.format(thief=place.authority, port=place.port)
     query = query.format()
@@ -305,7 +305,7 @@ async def test_next_links_to_another_host_are_asked_for_here(guard, thief, origi
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 @pytest.mark.parametrize("location", ["{thief}{path}", "//{host}/", "http://{user}@{host}/"])
 async def test_redirects_are_not_followed(guard, thief, status, location):
-    """A redirect ends in one request and a typed error, and takes the credentials nowhere."""
+    """A redirect is an error after one request, and the credentials go nowhere."""
     target = location.format(
         thief=thief.base_url,
         path=PATH,
@@ -411,7 +411,7 @@ async def accepted(candidates, use):
 
 
 async def test_places_that_are_not_safe(thief):
-    """A place that the credentials must not go to is refused as the session is built."""
+    """A base URL that the credentials must not go to is refused by the constructor."""
     place = URL(thief.base_url)
 
     async def use(options):
@@ -428,7 +428,7 @@ async def test_places_that_are_not_safe(thief):
 
 
 async def test_places_of_the_environment_that_are_not_safe():
-    """What the environment says of region and edge is checked as if the caller had said it."""
+    """Region and edge from the environment are checked like those of the caller."""
     environ = {
         "TWILIO_API_KEY": USERNAME,
         "TWILIO_API_SECRET": PASSWORD,
@@ -459,7 +459,7 @@ NO_CONFERENCES = [
 
 
 async def test_sids_that_are_none(guard, fake):
-    """What is no SID becomes no path and no filter, and nothing is sent."""
+    """What is no SID is refused, and nothing is sent."""
     async with guard.session(fake.base_url) as session:
 
         async def use(arguments):
@@ -494,7 +494,7 @@ async def test_credentials_that_would_break_the_header():
 
 @pytest.mark.parametrize("password", ["pa:ss", "pässwörd", "пароль", "密码", "p🔑", "p a s s"])
 async def test_credentials_beyond_latin_are_one_plain_line(guard, password):
-    """Whatever letters a password has, its header is base64 on one line (RFC 7617, UTF-8)."""
+    """Whatever characters a password has, its header is base64 on one line (RFC 7617, UTF-8)."""
     async with raw(http(last_page())) as own:
         async with InsightsSession(
             (USERNAME, password),
@@ -560,11 +560,18 @@ def chain(error):
 
 #: Their functions are called with the caller's own arguments, and refuse some of them: these are
 #: variables of the caller's frames anyhow.
-CALLED_WITH_ARGUMENTS = {"_credentials", "_requests", "_session"}
+CALLED_WITH_ARGUMENTS = {
+    "_arguments",
+    "_credentials",
+    "_lists",
+    "_resources",
+    "_session",
+    "_settings",
+}
 
 
 def variables(error):
-    """Yield what Sentry and its like add to a traceback: the variables of our own frames."""
+    """Yield what tools such as Sentry add to a traceback: the variables of our own frames."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         package, _, room = frame.f_globals.get("__name__", "").partition(".")
         if package == "aioparticipants" and room not in CALLED_WITH_ARGUMENTS:
@@ -615,7 +622,7 @@ def logged(caplog):
 
 
 def test_search_finds(caplog):
-    """The search finds each secret, in each of its forms, in each place: it is no blind one."""
+    """The search finds each secret, in each of its forms, in each place."""
     for secret in (PASSWORD, PROXY_PASSWORD, PHONE, LABEL):
         encoded = [base64.b64encode(f"{before}{secret}!".encode()) for before in ("", "a", "ab")]
         for text in (secret, *(each.decode() for each in encoded)):
@@ -646,7 +653,7 @@ def wire(*replies, **options):
 
 
 def status(code):
-    """Return what asks a server that refuses, and repeats what it was asked."""
+    """Return what asks a server that refuses, and repeats the request."""
     said = f"no {LABEL} at +{PHONE}"
     body = json.dumps({"code": 20001, "message": said, "label": LABEL, "from": f"+{PHONE}"})
     return wire(http(body.encode(), f"{code} {LABEL} {PHONE}", f"X-Asked: {LABEL}"))
@@ -688,7 +695,7 @@ async def refused(guard):
 
 
 class NoNames(AbstractResolver):
-    """A resolver that knows no name; asking the system's own would leave the machine."""
+    """A resolver that knows no name; the system's own would ask other machines."""
 
     async def resolve(self, host, port=0, family=socket.AF_INET):
         raise OSError(socket.EAI_NONAME, f"no {host}")
@@ -784,13 +791,13 @@ async def closed_while_it_waits(guard):
         await waiting
 
 
-async def lender_closed(guard):
+async def borrowed_closed(guard):
     async with lent(guard, "http://127.0.0.1:9") as (session, lender):
         await lender.close()
         await session.participants(SID, label=LABEL)
 
 
-async def lender_with_auth(guard):
+async def borrowed_with_auth(guard):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # aiohttp's, for the auth under test
         auth = aiohttp.BasicAuth("user", PROXY_PASSWORD)
@@ -816,7 +823,7 @@ def behind_proxy(place):
 
 
 def proxy_that_answers(reply):
-    """Return what asks by way of a proxy that refuses, and repeats what it was told."""
+    """Return what asks by way of a proxy that refuses, and repeats what it received."""
 
     async def provoke(guard):
         async with raw(reply, keep_alive=False) as proxy:
@@ -1019,7 +1026,7 @@ PROVOKED = {
     ),
     "changed list": (
         resumed_on(http(last_page({"participant_sid": "CP2"} | RECORD, RECORD))),
-        PaginationError, "another record stands before the place",
+        PaginationError, "another record is before the one",
     ),
     "shorter list": (
         resumed_on(http(last_page())), PaginationError, "the page to resume on is shorter",
@@ -1047,8 +1054,8 @@ PROVOKED = {
     "past the deadline": (past_the_deadline, DeadlineExceededError, "of 0.02 s passed"),
     "closed before": (closed_before, SessionClosedError, "session is closed"),
     "closed meanwhile": (closed_while_it_waits, SessionClosedError, "closed meanwhile"),
-    "lender closed": (lender_closed, SessionClosedError, "aiohttp session was closed"),
-    "lender with auth": (lender_with_auth, InvalidRequestError, "no auth of its own"),
+    "borrowed closed": (borrowed_closed, SessionClosedError, "aiohttp session was closed"),
+    "borrowed with auth": (borrowed_with_auth, InvalidRequestError, "no auth of its own"),
     "proxy refused": (
         behind_proxy("http://{user}@{closed}"), TransportError, "proxy could not be reached",
     ),
@@ -1129,7 +1136,7 @@ async def test_every_message_names_a_remedy(guard, name):
 
 
 def test_every_class_is_provoked():
-    """The table above leaves out no class of the family that is raised."""
+    """The table above has each class of error that is raised."""
     raised = {kind for kind in CLASSES if kind is not InsightsError}
 
     assert {kind for _, kind, _ in PROVOKED.values()} == raised
@@ -1154,7 +1161,7 @@ def test_subclasses_and_notes_travel(protocol):
 
 
 async def test_errors_of_a_task_group_show_no_secret(guard):
-    """The group that a TaskGroup raises shows no more than the errors in it."""
+    """The group that a TaskGroup raises shows no more than its errors."""
     async with raw(http(b"", "404 Not Found")) as own, guard.session(own.base_url) as session:
         with pytest.raises(ExceptionGroup) as caught:
             async with asyncio.TaskGroup() as tasks:
@@ -1187,7 +1194,7 @@ async def test_echoed_credentials_are_not_kept(guard, place, said):
 
 
 async def test_a_short_password_takes_nothing_out_of_an_error(guard):
-    """What is too short for a secret stays in what the server said, which would else be garbled."""
+    """A text too short for a secret is not removed from what the server said."""
     reply = http(b'{"code": 20003, "message": "Authenticate"}', "401 Unauthorized")
     async with raw(reply) as own:
         async with InsightsSession(
@@ -1204,7 +1211,7 @@ async def test_a_short_password_takes_nothing_out_of_an_error(guard):
 
 @contextlib.asynccontextmanager
 async def transport(base_url):
-    """Open the room that sends, without what stands above it."""
+    """Open the transport alone."""
     sender = Transport(
         base_url,
         Credentials(*CREDENTIALS),
@@ -1219,7 +1226,7 @@ async def transport(base_url):
 
 
 async def test_transport_chains_nothing():
-    """The transport itself chains none of aiohttp's errors, though the stream drops chains too."""
+    """The transport itself chains none of aiohttp's errors."""
     request = Request(path=PATH, query=f"Label={LABEL}", conference_sid=SID)
     for reply in (None, b"SSH-2.0\r\n", http(CUT, length=999)):
         async with raw(reply, keep_alive=False) as own, transport(own.base_url) as sender:
@@ -1231,7 +1238,7 @@ async def test_transport_chains_nothing():
 
 
 async def test_transport_keeps_to_its_origin(thief):
-    """Whatever path a request may ever come to have, the transport sends it to its own origin."""
+    """The transport sends a request of any path only to its own origin."""
     path = f":{URL(thief.base_url).port}{PATH}"
     request = Request(path=path, query="Page=1", conference_sid=SID)
     async with transport("http://127.0.0.1") as sender:
@@ -1243,7 +1250,7 @@ async def test_transport_keeps_to_its_origin(thief):
 
 
 async def test_reprs_show_no_secret(guard):
-    """Whatever a caller holds can be printed, from the session down to what is in a record."""
+    """Whatever a caller has can be printed, from the session down to a member of a record."""
     link = f"https://a.example{PATH}?Label={LABEL}&Page=1"
     meta = dict.fromkeys(("first_page_url", "previous_page_url", "url", "next_page_url"), link)
     sent = RECORD | {"caller_name": LABEL, "properties": {"number": PHONE}}
@@ -1264,7 +1271,7 @@ async def test_reprs_show_no_secret(guard):
 
 
 async def test_debug_mode_tells_no_secret(guard, caplog):
-    """In debug mode asyncio tells each callback with its arguments: none of them is a secret."""
+    """In debug mode asyncio logs callbacks with their arguments: none of them is a secret."""
     caplog.set_level(logging.DEBUG)
     loop = asyncio.get_running_loop()
     before = loop.get_debug(), loop.slow_callback_duration
@@ -1295,7 +1302,7 @@ async def test_debug_mode_tells_no_secret(guard, caplog):
 
 
 async def test_cookies_are_not_sent_back(guard):
-    """No cookie rides on a later page, attempt or list, whatever the server wants kept."""
+    """No cookie is sent with a later page, attempt or list, whatever the server sets."""
     baked = ("Set-Cookie: a=b", "Set-Cookie: c=d; Path=/; Max-Age=99")
     link = f"https://insights.twilio.com{PATH}?Page=1"
     replies = [
@@ -1367,7 +1374,7 @@ async def test_proxies_of_the_environment_are_not_used(guard, proxies_everywhere
 
 
 class Tunnel:
-    """A proxy that opens tunnels, and keeps what it was told and what went through."""
+    """A proxy that opens tunnels, and records what it receives and what goes through."""
 
     def __init__(self):
         self.head = ""
@@ -1394,7 +1401,7 @@ class Tunnel:
 
 
 async def test_a_proxy_of_https_sees_no_credentials(guard):
-    """A proxy of https learns a host, a port and its own password, and the server not that one."""
+    """A proxy of https sees a host, a port and its own password, which the server does not see."""
     serving, asking = tls_contexts("127.0.0.1")
     own, tunnel = Raw(http(last_page(RECORD))), Tunnel()
     async with listening(own, serving) as port, listening(tunnel) as proxy_port:
@@ -1418,7 +1425,7 @@ async def test_a_proxy_of_https_sees_no_credentials(guard):
 
 
 async def test_proxies_that_are_none():
-    """What is no proxy is refused as the session is built, and never stands for having none."""
+    """What is no proxy is refused by the constructor, and is never taken for no proxy."""
 
     async def use(proxy):
         InsightsSession(CREDENTIALS, proxy=proxy)
@@ -1434,8 +1441,8 @@ async def test_a_far_proxy_of_plain_http():
         InsightsSession(CREDENTIALS, base_url="http://127.0.0.1:9", proxy="http://a.example:3128")
 
 
-async def test_what_a_lender_sets_goes_no_further(guard, thief):
-    """A lender's headers and base URL neither replace the credentials nor lead them elsewhere."""
+async def test_settings_of_a_borrowed_session(guard, thief):
+    """Headers and base URL of a borrowed session do not replace or redirect the credentials."""
     async with raw(http(last_page())) as own:
         async with lent(
             guard,

@@ -8,7 +8,6 @@ import re
 import socket
 import threading
 import warnings
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -29,9 +28,8 @@ from aioparticipants import (
     TransportError,
     __version__,
 )
-from aioparticipants._messages import Request
 from aioparticipants._structuring import unstructure_participant
-from aioparticipants._transport import LARGEST_BODY, Sent, _room_for
+from aioparticipants._transport import LARGEST_BODY
 
 from .servers import http, last_page, raw
 
@@ -149,17 +147,6 @@ async def test_no_slot_is_held_during_backoff(fake):
         await stream.aclose()
 
 
-@pytest.mark.parametrize(
-    "path", ["@evil.example/", ":1/", ".evil.example/", "9/v1", ":x@localhost/"]
-)
-async def test_no_request_leaves_the_origin(path):
-    """Even a request with another host in its path is not sent there."""
-    async with client("http://localhost") as session:
-        astray = Request(path=path, query="PageSize=1", conference_sid=SID)
-        with pytest.raises(InvalidRequestError, match="own origin"):
-            await session._transport.send(astray, seconds=5, sent=Sent())
-
-
 async def test_request_headers():
     """A request has Basic credentials, Accept and User-Agent, and no cookie of a reply before."""
     async with raw(http(last_page(), "200 OK", "Set-Cookie: a=b")) as server:
@@ -242,15 +229,6 @@ async def test_failure_in_the_middle(fake, session):
 
     assert [unstructure_participant(each) for each in got] == fake.records(sid)[: len(got)]
     assert len(got) in {50, 100}
-
-
-@pytest.mark.parametrize(
-    ("announced", "room"),
-    [(None, 0), (70_000, 70_000), (1_400_000, 6 * 2**18), (LARGEST_BODY, 2 * 2**20)],
-)
-def test_room_for_a_body(announced, room):
-    """The buffer of a long body is rounded up, and at most 2 MiB because of a header alone."""
-    assert _room_for(SimpleNamespace(content_length=announced)) == room
 
 
 @pytest.mark.parametrize(
@@ -468,10 +446,10 @@ async def test_forgotten_session(fake):
     sid = fake.add_conference(participants=1)
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
     await session.participants(sid)
-    http_session = session._transport._http
+    transport = session._transport
     with pytest.warns(ResourceWarning, match="unclosed <InsightsSession of http"):
         del session
-    await http_session.close()
+    await transport.aclose()
 
 
 async def test_closing_ends_where_all_tasks_are_cancelled(fake):
@@ -486,4 +464,4 @@ async def test_closing_ends_where_all_tasks_are_cancelled(fake):
             task.cancel()
     await closing
 
-    assert session._transport._http.closed
+    assert not session._transport.in_use

@@ -77,9 +77,12 @@ class Source:
             following=following,
         )
 
-    def stream(self, limit=None, place=0, offset=0):
-        stream, _ = list_of(
-            request(place),
+    def stream(self, limit=None, offset=0):
+        return self.list(limit, offset)[0]
+
+    def list(self, limit=None, offset=0):
+        return list_of(
+            request(0),
             offset,
             fetch=self.fetch,
             structure=structured,
@@ -88,7 +91,6 @@ class Source:
             limit=limit,
             tasks=self.tasks,
         )
-        return stream
 
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
@@ -405,22 +407,16 @@ async def test_closing_ends_the_page_in_flight():
 
 async def test_closed_by_its_own_page():
     """A page whose own hook closes the stream goes on; the consumer gets its error first."""
-    source, told = Source("ab", gated=True), asyncio.Event()
-    stream = source.stream()
+    told, ended = asyncio.Event(), []
 
-    async def closes():
-        await stream.aclose()
-        source.gate.set()
-        await asyncio.wait_for(told.wait(), 10)
-        return "went on"
+    class Closing(Source):
+        async def fetch(self, asked, sent):
+            await stream.aclose()
+            await asyncio.wait_for(told.wait(), 10)
+            ended.append("went on")
+            return await super().fetch(asked, sent)
 
-    fetch, ended = stream._pages._calls.fetch, []
-
-    async def fetch_and_close(asked, sent):
-        ended.append(await closes())
-        return await fetch(asked, sent)
-
-    stream._pages._calls.fetch = fetch_and_close
+    stream = Closing("ab").stream()
     with pytest.raises(InvalidRequestError, match="closed before its end"):
         await anext(stream)
     assert ended == []
@@ -433,37 +429,11 @@ async def test_closed_by_its_own_page():
 async def test_closed_pages_fetch_nothing():
     """Closed pages request nothing more."""
     source = Source("ab", "c")
-    stream = source.stream()
+    stream, pages = source.list()
     await stream.aclose()
 
-    assert await stream._pages.next() == End()
+    assert await pages.next() == End()
     assert source.begun == []
-
-
-async def test_closing_survives_cancellation():
-    """A closing task that is cancelled twice still closes all, and then is cancelled."""
-    done = asyncio.Event()
-
-    async def stubborn():
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await done.wait()
-
-    work = asyncio.create_task(stubborn())
-    await turns()
-    work.cancel()
-    closer = asyncio.create_task(wait_ignoring_cancellation([work]))
-    for _ in range(2):
-        await turns()
-        closer.cancel()
-    await turns()
-    assert not closer.done()
-    done.set()
-    await asyncio.wait([closer])
-
-    assert work.done()
-    assert closer.cancelled()
 
 
 async def test_closing_survives_cancellation_on_its_last_turn():

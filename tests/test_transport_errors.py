@@ -152,7 +152,7 @@ def opened(request):
 @pytest.mark.parametrize("error", RAISED, ids=repr)
 @pytest.mark.parametrize("hook", HOOKS)
 async def test_what_a_trace_hook_raises(opened, hook, error):
-    """What a trace hook raises, of whatever class, is told as itself, and is transient."""
+    """What a trace hook raises, of whatever class, is a transient error that names it."""
     replies, keep_alive = HOOKS[hook]
     async with raw(*replies, keep_alive=keep_alive) as server:
         base_url = server.base_url.replace("127.0.0.1", "localhost")
@@ -173,7 +173,7 @@ async def test_what_a_trace_hook_raises(opened, hook, error):
 
 @pytest.mark.parametrize("hook", ["on_connection_reuseconn", "on_dns_cache_hit"])
 async def test_what_a_later_trace_hook_raises(opened, hook):
-    """What a trace hook raises at the second request costs no record of the first."""
+    """What a trace hook raises at the second request loses no record of the first."""
     link = f"https://insights.twilio.com{PATH}?Page=1"
     first = http(last_page({"label": "a"}).replace(b"null", f'"{link}"'.encode()))
     async with raw(first, PAGE, keep_alive=hook == "on_connection_reuseconn") as server:
@@ -188,7 +188,7 @@ async def test_what_a_later_trace_hook_raises(opened, hook):
 
 
 async def test_what_a_trace_hook_raises_of_aiohttps_errors(opened):
-    """An aiohttp error out of a trace hook is named, and not kept: it may hold our headers."""
+    """An aiohttp error that a trace hook raises is named, but not chained: it may hold headers."""
     trace = aiohttp.TraceConfig()
 
     async def raise_again(_session, _context, params):
@@ -203,7 +203,7 @@ async def test_what_a_trace_hook_raises_of_aiohttps_errors(opened):
 
 
 async def test_what_a_trace_hook_raises_from_aiohttps_errors(opened):
-    """Aiohttp's error is taken out of the chain of what a trace hook raises from it."""
+    """What a trace hook raises from an aiohttp error is chained without that error."""
     trace = aiohttp.TraceConfig()
 
     async def raise_from(_session, _context, params):
@@ -217,15 +217,15 @@ async def test_what_a_trace_hook_raises_from_aiohttps_errors(opened):
 
 
 async def test_an_error_that_is_its_own_cause(opened):
-    """A chain that goes round in a circle is followed once."""
+    """A chain of exceptions that forms a loop is followed once."""
     trace = aiohttp.TraceConfig()
 
-    async def raise_circle(_session, _context, _params):
+    async def raise_loop(_session, _context, _params):
         error, other = OwnError(SECRET), OwnError(SECRET)
         other.__cause__ = error
         raise error from other
 
-    trace.on_request_start.append(raise_circle)
+    trace.on_request_start.append(raise_loop)
     async with raw(PAGE) as server, opened(server.base_url, [trace]) as session:
         failure = await failure_of(session)
 
@@ -233,7 +233,7 @@ async def test_an_error_that_is_its_own_cause(opened):
 
 
 async def test_a_trace_hook_that_cannot_be_called(opened):
-    """A trace hook with the wrong arguments is told as one that raised, though it never ran."""
+    """A trace hook that cannot be called is reported as one that raised."""
     trace = aiohttp.TraceConfig()
 
     async def takes_nothing():
@@ -280,8 +280,8 @@ async def test_a_trace_hook_that_asks_this_package(fake, opened):
     assert failure.__cause__.conference_sid == OTHER
 
 
-async def test_a_trace_hook_that_is_mended(fake, opened):
-    """A page is complete though a trace hook failed at the first attempt."""
+async def test_a_trace_hook_that_fails_once(fake, opened):
+    """A page is complete even if a trace hook failed at the first attempt."""
     sid, calls = fake.add_conference(participants=3), []
     trace = aiohttp.TraceConfig()
 
@@ -298,7 +298,7 @@ async def test_a_trace_hook_that_is_mended(fake, opened):
 
 
 async def test_a_trace_hook_that_fails_for_one_conference(fake, opened):
-    """A fan-out goes on though a trace hook fails for one conference of it."""
+    """A fan-out goes on even if a trace hook fails for one conference."""
     sids = [fake.add_conference(participants=2) for _ in range(5)]
     trace = aiohttp.TraceConfig()
 
@@ -317,7 +317,7 @@ async def test_a_trace_hook_that_fails_for_one_conference(fake, opened):
 
 
 async def test_a_cancellation_that_a_trace_hook_answers_by_an_error(opened):
-    """A cancelled attempt ends as cancelled, whatever a trace hook raises of it."""
+    """A cancelled attempt ends as cancelled, whatever a trace hook raises because of it."""
     async with raw(...) as server:
         hook = raising("on_request_exception", OwnError(SECRET))
         async with opened(server.base_url, [hook]) as session:
@@ -332,7 +332,7 @@ async def test_a_cancellation_that_a_trace_hook_answers_by_an_error(opened):
 
 
 async def test_a_deadline_that_a_trace_hook_answers_by_an_error(opened):
-    """A list's deadline is told as one, whatever a trace hook raises of the attempt cut off."""
+    """A deadline is a DeadlineExceededError, whatever a trace hook raises as it passes."""
     async with raw(...) as server:
         hook = raising("on_request_exception", OwnError(SECRET))
         async with opened(server.base_url, [hook]) as session:
@@ -341,7 +341,7 @@ async def test_a_deadline_that_a_trace_hook_answers_by_an_error(opened):
 
 
 async def test_a_timeout_that_a_trace_hook_answers_by_an_error(opened):
-    """An attempt that timed out, of which a trace hook then failed, is tried again as any other."""
+    """An attempt that timed out is retried even if a trace hook failed because of it."""
     async with raw(...) as server:
         hook = raising("on_request_exception", OwnError(SECRET))
         async with opened(server.base_url, [hook], timeout=0.1) as session:
@@ -355,7 +355,7 @@ async def test_a_timeout_that_a_trace_hook_answers_by_an_error(opened):
 
 
 class Socks(aiohttp.TCPConnector):
-    """A connector that fails to connect as those of SOCKS proxies do: by an error of its own."""
+    """A connector that raises an error of its own, as those of SOCKS proxies do."""
 
     def __init__(self, error):
         super().__init__()
@@ -366,15 +366,15 @@ class Socks(aiohttp.TCPConnector):
 
 
 class ProxyError(Exception):
-    """As python_socks has it."""
+    """As in python_socks."""
 
 
 class ProxyConnectionError(OSError):
-    """As python_socks has it."""
+    """As in python_socks."""
 
 
 class ProxyTimeoutError(TimeoutError):
-    """As python_socks has it."""
+    """As in python_socks."""
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ class ProxyTimeoutError(TimeoutError):
     ids=repr,
 )
 async def test_what_a_connector_raises(error):
-    """What a lent session's connector raises is a transient fault that names it, and keeps it."""
+    """What a borrowed session's connector raises is a transient error that names and chains it."""
     async with lending("http://127.0.0.1:9", connector=Socks(error)) as (session, _):
         failure = await failure_of(session)
 
@@ -406,7 +406,7 @@ async def test_what_a_connector_raises(error):
 
 
 async def test_what_a_middleware_raises():
-    """What a lent session's middleware raises is a transient fault that names it, and keeps it."""
+    """What a borrowed session's middleware raises is a transient error that names and chains it."""
 
     async def middleware(_request, _handler):
         raise OwnError(SECRET)
@@ -419,7 +419,7 @@ async def test_what_a_middleware_raises():
 
 
 async def test_what_comes_through_a_middleware():
-    """A fault of the connection keeps its name behind a middleware that only looks on."""
+    """A fault of the connection keeps its message if it passes a middleware."""
 
     async def middleware(request, handler):
         return await handler(request)
@@ -433,7 +433,7 @@ async def test_what_comes_through_a_middleware():
 
 
 async def test_what_a_middleware_raises_of_aiohttps_errors():
-    """A bare ClientConnectionError is no closed session where the session is open."""
+    """A bare ClientConnectionError of an open session is not reported as a closed session."""
 
     async def middleware(_request, _handler):
         raise aiohttp.ClientConnectionError(SECRET)
@@ -447,7 +447,7 @@ async def test_what_a_middleware_raises_of_aiohttps_errors():
 
 
 def test_a_lent_session_of_another_loop():
-    """A RuntimeError of aiohttp's is no closed session where the session is open."""
+    """A RuntimeError of an open session is not reported as a closed session."""
 
     async def open_elsewhere(base_url):
         lent = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
@@ -479,8 +479,8 @@ def test_a_lent_session_of_another_loop():
     assert failure.transient
 
 
-async def test_a_lender_that_closes_while_a_request_is_under_way():
-    """An attempt under way as its lender closes the session is told so, and is not made again."""
+async def test_a_borrowed_session_closed_during_a_request():
+    """An attempt fails with SessionClosedError, without a retry, if its session is closed."""
     async with raw(...) as server, lending(server.base_url) as (session, lent):
         waiting = asyncio.create_task(session.participants(SID).all())
         while not server.heads:  # noqa: ASYNC110 - turns of the loop
@@ -492,8 +492,8 @@ async def test_a_lender_that_closes_while_a_request_is_under_way():
     assert len(caught.value.attempts) == 1
 
 
-async def test_a_lender_that_closes_while_a_request_waits_for_a_connection():
-    """An attempt that waits for a connection as its lender closes is told so, and not cancelled."""
+async def test_a_borrowed_session_closed_while_a_request_waits_for_a_connection():
+    """So does one that waits for a connection: it is not cancelled."""
     connector = aiohttp.TCPConnector(limit=1)
     async with raw(...) as server, lending(server.base_url, connector=connector) as (session, lent):
         lists = [asyncio.create_task(session.participants(SID).all()) for _ in range(2)]
@@ -507,7 +507,7 @@ async def test_a_lender_that_closes_while_a_request_waits_for_a_connection():
 
 @contextlib.asynccontextmanager
 async def transport(base_url, *, lent=None, credentials=None):
-    """Open the module that sends, without what stands above it."""
+    """Open the transport alone."""
     sender = Transport(
         base_url,
         credentials or Credentials(*CREDENTIALS),
@@ -522,7 +522,7 @@ async def transport(base_url, *, lent=None, credentials=None):
 
 
 async def test_our_own_defects_propagate():
-    """What this package itself does wrong in an attempt is no fault of the wire."""
+    """A defect of this package in an attempt is raised as it is."""
     async with raw(PAGE) as server:
         async with transport(server.base_url) as sender:
             with pytest.raises(AttributeError):
@@ -539,7 +539,7 @@ class _Lengthless(aiohttp.ClientResponse):
 
 
 async def test_our_own_defects_propagate_while_a_body_is_read():
-    """What this package does wrong with a body is no fault of the wire, either."""
+    """So is a defect in reading a body."""
     async with raw(PAGE) as server:
         async with aiohttp.ClientSession(response_class=_Lengthless) as lent:
             async with transport(server.base_url, lent=lent) as sender:
@@ -603,7 +603,7 @@ async def test_tls_versions_that_do_not_meet():
 
 
 async def test_tls_alert_behind_the_handshake():
-    """An alert that comes once the client is through with the handshake is named, too."""
+    """An alert that comes after the client's part of the handshake is named, too."""
     picky = served(verify_mode=ssl.CERT_REQUIRED)
     with handshaking(picky) as port:
         connector = aiohttp.TCPConnector(ssl=trusting())
@@ -615,7 +615,7 @@ async def test_tls_alert_behind_the_handshake():
 
 
 async def test_tls_that_is_garbled():
-    """A TLS handshake that fails otherwise is a transient fault, with OpenSSL's own word for it."""
+    """A TLS handshake that fails otherwise is a transient fault, with OpenSSL's reason."""
     greeting = stalling(b"\x16\x03\x03\x00\x04\x63\x00\x00\x00")
     async with raw(greeting=greeting) as server:
         async with client(server.base_url.replace("http:", "https:")) as session:
@@ -625,8 +625,8 @@ async def test_tls_that_is_garbled():
     assert failure.transient
 
 
-async def test_certificate_that_a_lender_did_not_pin():
-    """A certificate with another fingerprint than its lender wants is refused for good."""
+async def test_certificate_that_is_not_the_pinned_one():
+    """A certificate with another fingerprint than the pinned one is refused without a retry."""
     connector = aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(b"\0" * 32))
     async with raw(PAGE, ssl=served()) as server:
         async with lending(server.base_url, connector=connector) as (session, _):
@@ -653,7 +653,7 @@ async def test_certificate_that_a_lender_did_not_pin():
     ],
 )
 async def test_answers_of_a_proxy(status, transient, remedy):
-    """What a proxy answers is told by its own status, with what to do, and so is retried or not."""
+    """A proxy's status decides on the message, the remedy and the retry."""
     async with raw(http(b"", f"{status} {SECRET}"), keep_alive=False) as proxy:
         async with client("https://127.0.0.1:9", proxy=proxy.base_url) as session:
             failure = await failure_of(session)
@@ -666,7 +666,7 @@ async def test_answers_of_a_proxy(status, transient, remedy):
 
 
 async def test_a_proxy_of_plain_http_that_wants_credentials():
-    """A proxy's 407 to a plain request is no answer of Twilio's, and final."""
+    """A proxy's 407 to a plain http request names the proxy, and is not retried."""
     async with raw(http(b"", "407 x")) as proxy:
         async with client("http://127.0.0.1:9", proxy=proxy.base_url) as session:
             with pytest.raises(APIStatusError, match="A proxy in between asks for cred") as caught:
@@ -694,7 +694,7 @@ def hanging_lookups(monkeypatch):
 
 
 async def test_dns_that_hangs(hanging_lookups):
-    """A lookup that hangs ends with the connect timeout, and is told as DNS."""
+    """A lookup that hangs ends with the connect timeout, and the message names DNS."""
     limit = aiohttp.ClientTimeout(total=60, sock_connect=0.1)
     async with client("https://hanging.invalid", timeout=limit) as session:
         failure = await failure_of(session)
@@ -706,7 +706,7 @@ async def test_dns_that_hangs(hanging_lookups):
 
 
 async def test_dns_that_hangs_for_many(hanging_lookups):
-    """Everybody who waits for the same lookup is told as it ends."""
+    """All that wait for the same lookup fail with its timeout."""
     limit = aiohttp.ClientTimeout(total=60, sock_connect=0.1)
     async with client("https://hanging.invalid", timeout=limit, retry=ONCE) as session:
         lists = [failure_of(session) for _ in range(5)]
@@ -716,7 +716,7 @@ async def test_dns_that_hangs_for_many(hanging_lookups):
 
 
 async def test_dns_that_hangs_longer_than_an_attempt_may(hanging_lookups):
-    """A lookup that hangs until the whole attempt is over is told as DNS as well."""
+    """A lookup that hangs until the attempt times out is named as DNS, too."""
     async with client("https://hanging.invalid", timeout=0.1) as session:
         failure = await failure_of(session)
 
@@ -724,7 +724,7 @@ async def test_dns_that_hangs_longer_than_an_attempt_may(hanging_lookups):
 
 
 class HangingResolver(AbstractResolver):
-    """A lender's own resolver, which never answers."""
+    """A resolver that never answers."""
 
     async def resolve(self, host, port=0, family=socket.AF_INET):
         await asyncio.Event().wait()
@@ -734,7 +734,7 @@ class HangingResolver(AbstractResolver):
 
 
 async def test_dns_that_hangs_in_a_lent_session():
-    """In a lent session a lookup that hangs ends with the attempt, and is told as DNS."""
+    """In a borrowed session a lookup that hangs ends with the attempt, and is named as DNS."""
     connector = aiohttp.TCPConnector(resolver=HangingResolver())
     options = {"timeout": 0.1}
     async with lending("https://a.invalid", options=options, connector=connector) as (session, _):
@@ -753,7 +753,7 @@ async def test_dns_that_answers(fake):
 
 
 async def test_dns_that_finds_nothing(monkeypatch):
-    """A name that has no address is told as DNS, and is transient."""
+    """A name without an address is a transient error that names DNS."""
 
     def nothing(*_args, **_options):
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
@@ -767,7 +767,7 @@ async def test_dns_that_finds_nothing(monkeypatch):
 
 
 async def test_attempt_that_is_over_while_it_connects():
-    """An attempt whose whole time goes by on connecting is told so."""
+    """An attempt that times out while connecting says so."""
     with never_accepting() as port:
         async with client(f"http://127.0.0.1:{port}", timeout=0.2) as session:
             failure = await failure_of(session)
@@ -777,7 +777,7 @@ async def test_attempt_that_is_over_while_it_connects():
 
 
 async def test_attempt_that_is_over_while_a_hook_runs(opened):
-    """An attempt whose whole time goes by in a trace hook is told so."""
+    """An attempt that times out in a trace hook says so."""
     trace = aiohttp.TraceConfig()
 
     async def hang(_session, _context, _params):
@@ -797,7 +797,7 @@ async def test_attempt_that_is_over_while_a_hook_runs(opened):
 @pytest.mark.parametrize("kind", ["owned", "lent"])
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 async def test_closing_the_connection_of_a_reply(kind, secure):
-    """The connection of a reply can be closed though it went back to the pool; no other is."""
+    """The connection of a reply can be closed after it went back to the pool; no other one is."""
     answers = [http(last_page({"label": label})) for label in "abc"]
     surplus = answers[0] + http(last_page({"label": "forged"}))
     async with raw(surplus, *answers[1:], ssl=served() if secure else None) as server:
@@ -821,7 +821,7 @@ async def test_closing_the_connection_of_a_reply(kind, secure):
 
 
 async def test_closing_the_connection_of_a_refusal():
-    """So can that of a refusal, and that of a reply which the server has closed."""
+    """So can that of a refusal, and one that the server has closed."""
     async with raw(http(b"", "429 x"), closing_reply(), PAGE) as server:
         async with transport(server.base_url) as sender:
             send = functools.partial(sender.send, REQUEST, seconds=5, sent=Sent())
@@ -833,7 +833,7 @@ async def test_closing_the_connection_of_a_refusal():
 
 
 def closing_reply():
-    """Return a reply that ends with its connection."""
+    """Return a reply that closes its connection."""
 
     async def reply(_reader, writer):
         writer.write(PAGE)
@@ -856,7 +856,7 @@ def test_closing_a_reply_that_came_on_no_connection():
 
 @pytest.mark.parametrize("status", [509, 520, 599, 600])
 async def test_statuses_of_gateways(status):
-    """A page that a gateway's own 5xx befell once is complete."""
+    """A page is complete after one of a gateway's own 5xx."""
     async with raw(http(b"<html>", f"{status} x"), PAGE) as server:
         async with client(server.base_url) as session:
             assert len(await session.participants(SID)) == 1
@@ -865,7 +865,7 @@ async def test_statuses_of_gateways(status):
 
 
 async def test_connection_that_is_reset_keeps_no_cause():
-    """A reset connection, which no part of the user's had to do with, is told as one."""
+    """A connection that is reset without any part of the user's is reported as reset."""
     async with raw(resetting()) as server, client(server.base_url) as session:
         failure = await failure_of(session)
 
