@@ -1,4 +1,4 @@
-"""What goes into `Authorization`, and nothing that would show it.
+"""Credentials: they make the `Authorization` header, and are never shown.
 
 Twilio takes HTTP Basic (RFC 7617): Account SID and Auth Token, or API key SID and secret.
 https://www.twilio.com/docs/usage/requests-to-twilio
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Credentials", "credentials_from", "credentials_from_env"]
 
-#: The pairs of environment variables that are looked for, in this order: a username, and a password
-#: that can have more than one name. Twilio's documents call an API key's secret by both of these.
+#: The pairs of environment variables, in the order of search: a username, and a password, which can
+#: have two names. Twilio's documents use both for the secret of an API key.
 _PAIRS = (
     ("TWILIO_API_KEY", ("TWILIO_API_SECRET", "TWILIO_API_KEY_SECRET")),
     ("TWILIO_ACCOUNT_SID", ("TWILIO_AUTH_TOKEN",)),
 )
 
-#: Characters: what is shorter is no secret, and common enough to garble a body. Twilio's have 32.
+#: Characters: a shorter text is no secret, and can occur in a body by chance. Twilio's have 32.
 _SHORTEST_SECRET = 8
 
 
@@ -70,9 +70,9 @@ class Credentials:
         return "Basic " + base64.b64encode(pair).decode("ascii")
 
     def redacted(self, body: bytes | bytearray) -> bytes | bytearray:
-        """Return the body of a refusal without the credentials, where it repeats the request.
+        """Return the body of an error reply without the credentials.
 
-        Some proxies and gateways do, and what a refusal says is kept on the error.
+        Some proxies and gateways repeat the request there, and the error keeps what the body says.
         """
         header = self.authorization().removeprefix("Basic ")
         in_json = json.dumps(self.password)[1:-1]
@@ -82,13 +82,13 @@ class Credentials:
         return body
 
     def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: a secret belongs into the worker's environment."""
+        """Refuse to be pickled or copied: a secret belongs in the environment of each process."""
         message = "Credentials do not pickle: give each process its own, as from_env() does."
         raise TypeError(message)
 
 
 def credentials_from(given: Any) -> Credentials:
-    """Return `given` as `Credentials`: itself, or made from a `(username, password)` pair."""
+    """Return `Credentials` as they are, or made from a `(username, password)` pair."""
     match given:
         case Credentials():
             return given
@@ -100,9 +100,10 @@ def credentials_from(given: Any) -> Credentials:
 
 
 def credentials_from_env(environ: Mapping[str, str]) -> Credentials:
-    """Return the first complete pair of variables; name what is missing if there is none.
+    """Return the first complete pair of variables. An empty variable counts as missing.
 
-    A variable that is empty counts as missing.
+    Raises:
+        InvalidRequestError: no pair is complete; the message names the missing variables.
     """
     wanted: list[str] = []
     for username, passwords in _PAIRS:
@@ -111,7 +112,7 @@ def credentials_from_env(environ: Mapping[str, str]) -> Credentials:
         if not missing:
             return Credentials(environ[username], environ[password])
         wanted.append(" and ".join(missing))
-    # The pair that is half there is the one that was meant, so it alone is named.
+    # If half of a pair is set, the caller means that pair, so only the other half is named.
     halves = [names for names in wanted if " and " not in names]
     message = f"No Twilio credentials in the environment: set {', or '.join(halves or wanted)}."
     raise InvalidRequestError(message)
