@@ -1,11 +1,11 @@
-"""Consumers that are cancelled at each of their suspensions in turn, or ended at each turn.
+"""Sweeps: a consumer is cancelled at its first suspension, in the next run at its second, and so on.
 
-A sweep counts a consumer's suspensions, and cancels it at the first of them, then at the second,
-and so on until one run is through without being hit: so no await of ours is left out.
+A sweep ends with the run that completes before it is cancelled. So no `await` of the package is
+left out. Other sweeps end a consumer in each turn of the event loop instead.
 
-It cancels once, or again at the next suspension, or on every turn of the loop until the task is
-done, which is how anyio cancels. Whatever the style, what comes out must be the first cancellation
-that went in. A sweep that hangs or spins fails, and tells where.
+A sweep cancels once, or again at the next suspension, or on every turn of the loop until the task
+is done, as anyio does. The consumer must always end with the first cancellation that it got. A
+sweep that hangs or spins fails, and reports where.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SID = "CF" + "a" * 32
 SIZE = 2
 COUNT = 5  # three pages
 
-# libuv keeps a pipe of its own from its first loop on; without this it would look like a leak.
+# libuv opens a pipe for its first loop and keeps it: in a test it would look like a leak.
 uvloop.new_event_loop().close()
 
 LOOPS = [
@@ -40,7 +40,7 @@ LOOPS = [
 if sys.version_info >= (3, 12):
 
     def eager():
-        """Return a loop whose tasks take their first step as they are made."""
+        """Return a loop whose tasks take their first step when they are made."""
         loop = asyncio.new_event_loop()
         loop.set_task_factory(asyncio.eager_task_factory)
         return loop
@@ -61,7 +61,7 @@ def on_loops(name, cases):
     )
 
 
-#: What the server does first: what it should; fail twice; send a body that is cut off.
+#: How the server answers first: normally; twice with an error; with a body that is cut off.
 FAULTS = [
     pytest.param({}, id="ok"),
     pytest.param({"status": 503, "times": 2}, id="503"),
@@ -69,8 +69,8 @@ FAULTS = [
 ]
 
 
-#: How often a task is cancelled: at one suspension; at the next one, too; at one, and then on every
-#: turn of the loop until the task is done.
+#: How often a task is cancelled: once; again at the next suspension; on every turn of the loop
+#: until the task is done.
 STYLES = ["once", "twice", "level"]
 
 
@@ -81,14 +81,14 @@ def cut_off(fake):
 
 
 class Canceller:
-    """Cancels a task, and counts how often; each cancellation has a message of its own."""
+    """Cancels a task, and counts how often; each cancellation has its own message."""
 
     def __init__(self, task):
         self.task = task
         self.count = 0
 
     def cancel(self):
-        """Cancel it once more; tell whether it was not done yet."""
+        """Cancel it once more; return whether it was not done yet."""
         cancelled = self.task.cancel(f"cancellation {self.count + 1}")
         self.count += cancelled
         return cancelled
@@ -109,10 +109,10 @@ class Canceller:
 
 
 class Cancelled:
-    """An awaitable that runs a coroutine, and cancels its task at its k-th suspension.
+    """An awaitable that runs a coroutine, and cancels its task at some of its suspensions.
 
-    It cancels as anyone does, by the task: what is thrown into the coroutine is asyncio's doing.
-    With `level` it goes on to cancel on every turn of the loop.
+    It calls `task.cancel()`, and leaves it to asyncio to throw the CancelledError. With `level` it
+    continues to cancel on every turn of the loop.
     """
 
     def __init__(self, coroutine, *at, level=False):
@@ -122,7 +122,7 @@ class Cancelled:
         self.suspensions = 0
         self.count = 0
         self.came_in = self.came_out = None
-        """The first cancellation that went into the coroutine, and the one that came out of it."""
+        """The first cancellation that the coroutine got, and the one that it raised."""
 
     def __await__(self):
         error = None
@@ -135,26 +135,26 @@ class Cancelled:
                 return stop.value
             except asyncio.CancelledError as cancelled:
                 self.came_out = cancelled.args
-                self.count, canceller = canceller.count, None  # as below
+                self.count, canceller = canceller.count, None  # for the same reason
                 raise
             finally:
-                error = None  # else the frame and the exception would hold each other
+                error = None  # else the frame and the exception would refer to each other
             self.suspensions += 1
             if self.suspensions in self.at:
                 canceller.cancel_every_turn() if self.level else canceller.cancel()
             try:
                 yield waited
-            except BaseException as thrown:  # noqa: BLE001 - it is handed on
+            except BaseException as thrown:  # noqa: BLE001 - it is thrown into the coroutine
                 if isinstance(thrown, asyncio.CancelledError) and self.came_in is None:
                     self.came_in = thrown.args
                 error = thrown
 
 
 async def cancelled_at(coroutine, *at, level=False, own_finally=False):
-    """Cancel a coroutine at its suspensions `at`; tell whether it was cancelled, and was hit.
+    """Cancel a coroutine at its suspensions `at`; return whether it ended so, and got that far.
 
-    With `own_finally` it awaits something in a `finally` of its own, out of which a later
-    cancellation comes in the first one's place, by Python's own rules.
+    With `own_finally` the coroutine awaits something in a `finally` of its own: there a later
+    cancellation replaces the first one, as Python defines it.
     """
     run = Cancelled(coroutine, *at, level=level)
     cancelling = 0
@@ -164,7 +164,7 @@ async def cancelled_at(coroutine, *at, level=False, own_finally=False):
         try:
             await run
         finally:
-            # Nobody else than its canceller may take a cancellation back.
+            # The package must not call `uncancel()`.
             cancelling = asyncio.current_task().cancelling()
 
     task = asyncio.create_task(main())
@@ -184,7 +184,7 @@ async def cancelled_by(style, coroutine, k, *, own_finally=False):
 
 
 async def turns(count=3, *, task=None):
-    """Give the loop so many turns, or fewer where `task` is done before; return whether it is."""
+    """Let the loop run so many turns, or until `task` is done; return whether it is done."""
     for _ in range(count):
         if task is not None and task.done():
             break
@@ -198,7 +198,7 @@ def own_tasks():
 
 
 def held(session):
-    """Return what a session holds: tasks, slots and connections."""
+    """Return how many tasks, slots and connections a session holds."""
     http = session._transport._http
     acquired = len(http.connector._acquired) if http is not None and http.connector else 0
     slots = session._limiter.in_flight
@@ -207,7 +207,7 @@ def held(session):
 
 @asynccontextmanager
 async def serving(conferences):
-    """Run a server of conferences, and see in the end that no exception was lost."""
+    """Run a server with conferences; check in the end that no exception was lost."""
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
     async with FakeInsights() as fake:
@@ -219,7 +219,7 @@ async def serving(conferences):
 
 
 async def used(fake, work, *, options=None, **faults):
-    """Run `work(session, everyone)` on a session with options, and look what it left.
+    """Run `work(session, everyone)` on a session with options; check that nothing is left.
 
     `everyone` has the participants' SIDs of each conference.
     """
@@ -238,7 +238,7 @@ async def used(fake, work, *, options=None, **faults):
 
 
 async def served(work, conferences=((SID, COUNT),)):
-    """Run `work(session, everyone)` against conferences, and look what it left."""
+    """Run `work(session, everyone)` on a session with conferences; check that nothing is left."""
     async with serving(conferences) as fake:
         return await used(fake, work)
 
@@ -246,9 +246,9 @@ async def served(work, conferences=((SID, COUNT),)):
 def swept(
     new_loop, once, *, first=1, conferences=((SID, COUNT),), new_options=lambda: None, **faults
 ):
-    """Run `once(session, everyone, k)` for k from `first` on until it is not hit; return that k.
+    """Run `once(session, everyone, k)` for rising k until it returns False; return that k.
 
-    Each run has a session of its own, with new options; the server and the loop are the same.
+    Each run has a new session, with new options; the server and the loop are the same.
     """
 
     async def run(fake, k):
@@ -259,7 +259,7 @@ def swept(
 
 
 def swept_on(new_loop, once, *, first=1, conferences=((SID, COUNT),)):
-    """Run `once(fake, k)` for k from `first` on until it is not hit; return that k."""
+    """Run `once(fake, k)` for k from `first` on until it returns False; return that k."""
     k = first
 
     async def sweep():
@@ -274,5 +274,5 @@ def swept_on(new_loop, once, *, first=1, conferences=((SID, COUNT),)):
 
 
 def warned_of(warnings):
-    """Return what was warned of, but for what aiohttp 3.14.0's server deprecates in itself."""
+    """Return the warnings, without those of aiohttp 3.14.0's server about its own code."""
     return [str(each.message) for each in warnings if each.category is not DeprecationWarning]

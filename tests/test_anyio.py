@@ -1,6 +1,7 @@
 """Inside anyio: its scopes cancel on every turn of the loop, and must get their own error back.
 
-Each test is also run on a control that does not use this package, which tells what anyio promises.
+Each test also runs with a control that does not use this package, to show that anyio itself does
+what the test expects.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from .sweeps import (
     turns,
 )
 
-#: Seconds of a scope: long enough for requests to be on their way, and none is ever answered.
+#: Seconds until a scope is cancelled: long enough to send the requests, which are never answered.
 SOON = 0.03
 FOREVER = 3600
 
 
 class BoomError(Exception):
-    """What a sibling fails with."""
+    """The failure of a sibling task."""
 
 
 class Bench:
@@ -46,7 +47,7 @@ class Bench:
         self.session = session
 
     async def check(self):
-        """Look whether nothing is left, and whether the session can be used on."""
+        """Check that nothing is left, and that the session can still be used."""
         assert held(self.session) == (0, 0, 0)
         if repr(self.session).endswith("open>"):
             self.fake.latency = 0
@@ -55,7 +56,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench():
-    """Run a server that never answers, and a session on it; look in the end what is left."""
+    """Run a server that never answers, and a session on it; check that nothing is left."""
     async with FakeInsights(latency=FOREVER) as fake:
         fake.add_conference(COUNT, conference_sid=SID)
         async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
@@ -63,7 +64,7 @@ async def bench():
     assert own_tasks() == []
 
 
-# --- What is cancelled ---
+# --- The work that is cancelled ---
 
 
 async def control(at):
@@ -92,7 +93,7 @@ async def by_page(at):
 
 
 async def in_the_body(at):
-    """Wait in the block of a stream whose next page is on its way."""
+    """Wait in the block of a stream while its next page is being fetched."""
     at.fake.latency = 0
     async with at.session.participants(SID, page_size=SIZE) as stream:
         at.fake.latency = FOREVER
@@ -125,7 +126,7 @@ async def session_block(at):
 
 
 async def session_closed(at):
-    """Close the session as the wait is over, in a scope that goes on to cancel."""
+    """Close the session after the wait, in a scope that continues to cancel."""
     try:
         await at.session.participants(SID)
     finally:
@@ -164,21 +165,21 @@ WORK = [
     session_closed,
     all_closed,
 ]
-#: Whose end is not awaited: they are gone some turns of the loop later.
+#: Work whose tasks end some turns of the loop later, as nothing awaits their end.
 BARE = {iterated, fan_out_iterated, in_the_body, all_closed}
 
 each_work = pytest.mark.parametrize("work", WORK)
 
 
 def benched(work, scene):
-    """Run a scene around some work, on a bench of its own; a hang or a spin is a failure."""
+    """Run a scene around some work, with a new session; a hang is a failure."""
 
     async def main():
         async with bench() as at:
             await scene(at)
             if work in BARE:
                 await turns(1)
-                gc.collect()  # a caught error and the frames that it came through hold each other
+                gc.collect()  # a caught error and its frames refer to each other
                 await turns(10)
             await at.check()
 
@@ -202,7 +203,7 @@ def test_fail_after(work):
 
 
 def test_fail_after_within_a_second():
-    """A list that takes a second is given up by a scope of less."""
+    """A scope with a shorter timeout ends a list that takes a second."""
 
     async def main():
         async with bench() as at:
@@ -217,7 +218,7 @@ def test_fail_after_within_a_second():
 
 @each_work
 def test_move_on_after(work):
-    """`move_on_after` around any of it swallows its own cancellation, and what follows runs."""
+    """`move_on_after` around any of it catches its own cancellation, and execution continues."""
 
     async def scene(at):
         with anyio.move_on_after(SOON) as scope:
@@ -231,7 +232,7 @@ def test_move_on_after(work):
 
 @each_work
 def test_nested_scopes(work):
-    """Of nested scopes the one that was cancelled catches it, and the others go on."""
+    """Of nested scopes the one that was cancelled catches it, and the others continue."""
 
     async def scene(at):
         with anyio.CancelScope() as outer:
@@ -248,17 +249,17 @@ def test_nested_scopes(work):
 
 @each_work
 def test_an_outer_scope(work):
-    """A scope around another one that is not cancelled is the one that catches it."""
+    """An outer scope catches its own cancellation through an inner one that is not cancelled."""
 
     async def scene(at):
-        went_on = False
+        continued = False
         with anyio.move_on_after(SOON) as outer:
             with anyio.fail_after(FOREVER) as inner:
                 await work(at)
-            went_on = True
+            continued = True
         assert outer.cancelled_caught
         assert not inner.cancelled_caught
-        assert not went_on
+        assert not continued
 
     benched(work, scene)
 
@@ -268,7 +269,7 @@ def test_an_outer_scope(work):
 
 @each_work
 def test_cancelled_scope(work):
-    """A scope that another task cancels swallows its cancellation."""
+    """A scope that another callback cancels catches its cancellation."""
 
     async def scene(at):
         with anyio.CancelScope() as scope:
@@ -280,8 +281,8 @@ def test_cancelled_scope(work):
 
 
 @each_work
-def test_scope_that_is_cancelled_before(work):
-    """In a scope that is cancelled before, nothing goes beyond its first wait."""
+def test_scope_that_is_already_cancelled(work):
+    """In a scope that is already cancelled, the work ends at its first wait."""
 
     async def scene(at):
         with anyio.CancelScope() as scope:
@@ -307,7 +308,7 @@ def test_cancelled_task_group(work):
 
 @each_work
 def test_failing_sibling(work):
-    """Where a sibling fails, the task group ends in that failure alone."""
+    """If a sibling task fails, the task group raises that failure alone."""
 
     async def fail():
         await asyncio.sleep(SOON)
@@ -334,7 +335,7 @@ def test_native_cancellation(work):
         async def main():
             with anyio.fail_after(FOREVER) as scope:
                 await work(at)
-            pytest.fail(f"the scope swallowed it: {scope}")
+            pytest.fail(f"the scope caught it: {scope}")
 
         task = asyncio.create_task(main())
         await asyncio.sleep(SOON)
@@ -349,7 +350,7 @@ def test_native_cancellation(work):
 @each_work
 @pytest.mark.parametrize("first", ["scope", "task"])
 def test_both_at_once(work, first):
-    """A `task.cancel()` is not lost where a scope is cancelled in the same turn of the loop."""
+    """A `task.cancel()` is not lost if a scope is cancelled in the same turn of the loop."""
 
     async def scene(at):
         scopes = []
@@ -373,7 +374,7 @@ def test_both_at_once(work, first):
 
 @pytest.mark.parametrize("work", [work for work in WORK if work is not iterated])
 def test_native_timeout(work):
-    """`asyncio.timeout` inside and outside of a scope ends in its own TimeoutError."""
+    """`asyncio.timeout` between two scopes ends in its own TimeoutError."""
 
     async def scene(at):
         with anyio.fail_after(FOREVER):
@@ -388,7 +389,7 @@ def test_native_timeout(work):
 
 @pytest.mark.parametrize("closed", ["stream", "fan-out", "session"])
 def test_closing_in_a_cancelled_scope(closed):
-    """Closing ends what it closes, also in a scope that was cancelled before."""
+    """Closing completes even in a scope that is already cancelled."""
 
     async def main():
         async with bench() as at:
@@ -413,7 +414,7 @@ def test_closing_in_a_cancelled_scope(closed):
 
 @pytest.mark.parametrize("closed", ["stream", "fan-out", "session"])
 def test_closing_in_a_shielded_scope(closed):
-    """Closing in a shielded scope, as anyio's own manual has it, is not disturbed at all."""
+    """Closing completes in a shielded scope, which anyio's manual recommends."""
 
     async def main():
         async with bench() as at:
@@ -470,18 +471,18 @@ class ScopedAt:
             except StopIteration as stop:
                 return stop.value
             finally:
-                error = None  # else the frame and the exception would hold each other
+                error = None  # else the frame and the exception would refer to each other
             self.suspensions += 1
             if self.suspensions == self.k:
                 self.scope.cancel()
             try:
                 yield waited
-            except BaseException as thrown:  # noqa: BLE001 - it is handed on
+            except BaseException as thrown:  # noqa: BLE001 - it is thrown into the coroutine
                 error = thrown
 
 
 async def scoped_at(coroutine, k):
-    """Run a coroutine in a scope that is cancelled at its k-th suspension; tell if it was hit."""
+    """Run a coroutine in a scope, cancelled at the k-th suspension; return if it got that far."""
     with anyio.CancelScope() as scope:
         run = ScopedAt(coroutine, k, scope)
         await run

@@ -1,4 +1,4 @@
-"""Cancelled, dropped and closed at every moment there is: nothing is lost, nothing stays behind."""
+"""A list that is cancelled, dropped or closed at any moment loses nothing and leaves nothing."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def test_cancelled_at_every_await(new_loop, consume, style, faults):
         consumer = consume(session.participants(SID, page_size=SIZE), found)
         _, was_hit = await cancelled_by(style, consumer, k)
         if consume is iterated:
-            await turns(3)  # a dropped stream is gone within three turns of the loop
+            await turns(3)  # the task of a dropped stream ends within three turns of the loop
             gc.collect()
             await turns(1)
         assert held(session) == (0, 0, 0), k
         assert found == everyone[SID][: len(found)]
-        # The session is as good as new.
+        # The session can still be used.
         assert len(await session.participants(SID)) == COUNT
         return was_hit
 
@@ -118,7 +118,7 @@ async def close_session(task, stream, session):
 @on_loops("end", [*map(cancel, STYLES), close, close_session])
 @pytest.mark.parametrize("faults", FAULTS)
 def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
-    """Whatever a page is at, in whatever turn of the loop, ending its stream leaves nothing."""
+    """Ending a stream in any turn of the loop leaves nothing, whatever its page waits for."""
 
     async def once(session, everyone, k):
         stream = session.participants(SID, page_size=SIZE)
@@ -141,7 +141,7 @@ def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
 @on_loops("by", ["record", "page"])
 @pytest.mark.parametrize("faults", FAULTS)
 def test_goes_on_after_every_cancellation(new_loop, by, faults):
-    """Wherever a wait is cancelled, asking again goes on: each record once, each page once."""
+    """Wherever a wait is cancelled, the next one continues: each record once, each page once."""
 
     async def once(session, everyone, k):
         async with session.participants(SID, page_size=SIZE) as stream:
@@ -166,7 +166,7 @@ def test_goes_on_after_every_cancellation(new_loop, by, faults):
 
 @pytest.mark.parametrize("new_loop", LOOPS)
 def test_polling(new_loop):
-    """A consumer whose patience ends again and again gets every record once, and then the end."""
+    """A consumer with a timeout for each wait gets every record once, and then the end."""
 
     async def poll(session, everyone):
         found = []
@@ -186,7 +186,7 @@ def test_polling(new_loop):
 
 @on_loops("what", ["stream", "session"])
 @pytest.mark.parametrize("style", STYLES)
-def test_closing_is_swept_too(new_loop, what, style):
+def test_closing_cancelled_at_every_await(new_loop, what, style):
     """Closing that is itself cancelled, at any await and however often, still leaves nothing."""
 
     async def once(session, everyone, k):
@@ -206,7 +206,7 @@ def test_closing_is_swept_too(new_loop, what, style):
     assert swept(new_loop, once) > 1
 
 
-# --- A session of one's own, the limiter, and a shared one ---
+# --- The block of a session, the limiter, and a shared one ---
 
 
 OTHER, UNKNOWN = "CF" + "b" * 32, "CF" + "c" * 32
@@ -242,8 +242,8 @@ SESSIONS = [session_listed, session_iterated, session_fanned, session_closed]
 
 @on_loops("consume", SESSIONS)
 @pytest.mark.parametrize("style", STYLES)
-def test_a_session_of_ones_own(new_loop, consume, style):
-    """Wherever and however it is cancelled, a session's block ends with the session closed."""
+def test_the_block_of_a_session(new_loop, consume, style):
+    """Wherever and however the block of a session is cancelled, the session is closed after it."""
 
     async def once(fake, k):
         session = InsightsSession(fake.credentials, base_url=fake.base_url)
@@ -260,7 +260,7 @@ def test_a_session_of_ones_own(new_loop, consume, style):
 
 @on_loops("style", STYLES)
 def test_waiting_for_a_slot(new_loop, style):
-    """In whatever turn a list that waits for a slot is cancelled, the next one gets the slot."""
+    """If a list that waits for a slot is cancelled in any turn, the next one gets the slot."""
 
     async def once(session, everyone, k):
         found = [], []
@@ -277,7 +277,7 @@ def test_waiting_for_a_slot(new_loop, style):
 
 
 class Budget:
-    """A limiter that others share, with an async `release` that takes some turns of the loop."""
+    """A shared limiter with an async `release` that takes some turns of the loop."""
 
     def __init__(self):
         self.free = asyncio.Semaphore(1)
@@ -294,10 +294,10 @@ class Budget:
         self.free.release()
 
 
-@on_loops("by", ["consumer", "stranger"])
+@on_loops("by", ["consumer", "other code"])
 @pytest.mark.parametrize("style", STYLES)
 def test_release_of_a_shared_limiter(new_loop, style, by):
-    """An async release runs to its end, however often its attempt's tasks are cancelled."""
+    """An async release completes, however often its attempt's tasks are cancelled."""
     budgets = []
 
     def new_options():
@@ -330,7 +330,7 @@ class Stuck:
         self.releasing = 0
 
     async def acquire(self):
-        """Take nothing."""
+        """Acquire at once."""
 
     async def release(self):
         self.releasing += 1
@@ -387,13 +387,13 @@ def test_a_release_that_hangs(work, kind, caplog):
         assert limiter.releasing == 1
 
     watchdog.run(main())
-    # In debug mode asyncio logs, too: what takes long on a busy machine.
+    # In debug mode asyncio logs, too, if a step takes long.
     loggers = [each.name for each in caplog.records if each.levelname == "WARNING"]
     assert ("aioparticipants" in loggers) == (kind is Stuck)
 
 
 def test_a_release_that_hangs_after_a_success(caplog):
-    """What came before a release that hangs is delivered all the same."""
+    """The page of an attempt whose release hangs is delivered all the same."""
 
     async def main():
         async with serving([(SID, 1)]) as fake:
@@ -407,28 +407,28 @@ def test_a_release_that_hangs_after_a_success(caplog):
     assert "aioparticipants" in {each.name for each in caplog.records}
 
 
-# --- The session closes while somebody waits ---
+# --- The session is closed while a consumer waits ---
 
 
 async def waiting_for_the_head(found):
-    return await told(found, ...)
+    return await errors_of_readers(found, ...)
 
 
 async def waiting_for_the_body(found):
-    return await told(found, reply_of(b'{"participants": [', length=1000))
+    return await errors_of_readers(found, reply_of(b'{"participants": [', length=1000))
 
 
-async def waiting_for_a_better_time(found):
+async def waiting_for_the_next_attempt(found):
     retry = RetryPolicy(base_delay=60, max_delay=60)
-    return await told(found, reply_of(b"", "503 Unavailable"), retry=retry)
+    return await errors_of_readers(found, reply_of(b"", "503 Unavailable"), retry=retry)
 
 
 async def waiting_for_a_slot(found):
-    return await told(found, ..., max_concurrency=1, rivals=1)
+    return await errors_of_readers(found, ..., max_concurrency=1, rivals=1)
 
 
-async def told(found, reply, *, rivals=0, **options):
-    """Read a page whose next one never comes; close the session; return what the reader got."""
+async def errors_of_readers(found, reply, *, rivals=0, **options):
+    """Wait for a page that never comes; close the session; return the readers' errors."""
     link = f"https://insights.twilio.com/v1/Conferences/{SID}/Participants?Page=1"
     first = reply_of(last_page({"participant_sid": "CP1"}).replace(b"null", f'"{link}"'.encode()))
     async with raw(first, reply) as server:
@@ -456,12 +456,12 @@ async def told(found, reply, *, rivals=0, **options):
     [
         waiting_for_the_head,
         waiting_for_the_body,
-        waiting_for_a_better_time,
+        waiting_for_the_next_attempt,
         waiting_for_a_slot,
     ],
 )
 async def test_closing_the_session_in_every_state(state):
-    """Whoever waits as the session closes is told so at once, whatever it is that he waits for."""
+    """A consumer that waits while the session closes gets an error at once, whatever it waits for."""
     found = []
 
     assert {*await state(found)} == {SessionClosedError}
@@ -469,7 +469,7 @@ async def test_closing_the_session_in_every_state(state):
 
 
 async def test_closing_an_idle_session(fake):
-    """A stream that nobody reads while its session closes gives what it has, and then the error."""
+    """An idle stream whose session was closed delivers what it has fetched, then the error."""
     sid = fake.add_conference(participants=COUNT)
     session = InsightsSession(fake.credentials, base_url=fake.base_url)
     stream = session.participants(sid, page_size=SIZE)
@@ -490,8 +490,8 @@ async def test_closing_an_idle_session(fake):
     await stream.aclose()
 
 
-async def test_many_at_once_are_all_told(fake):
-    """Of fifty readers of one session, each is told that it closed; none hangs or vanishes."""
+async def test_closing_with_many_readers(fake):
+    """Each of fifty readers of one session gets SessionClosedError; none hangs."""
     sid = fake.add_conference(participants=COUNT)
     fake.latency = 3600
     session = InsightsSession(fake.credentials, base_url=fake.base_url, max_concurrency=3)
@@ -508,8 +508,8 @@ async def test_many_at_once_are_all_told(fake):
     assert all(task.done() and not task.cancelled() for task in tasks)
 
 
-async def test_used_from_task_after_task(fake):
-    """A stream may be read by one task after another, and outlives the one that is cancelled."""
+async def test_read_by_one_task_after_another(fake):
+    """A stream may be read by one task after another, even if one of them is cancelled."""
     sid = fake.add_conference(participants=COUNT)
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         stream = session.participants(sid, page_size=SIZE)
@@ -532,7 +532,7 @@ async def test_used_from_task_after_task(fake):
 
 
 def test_a_run_that_ends_around_a_stream(recwarn, caplog):
-    """asyncio.run ends without a sound around streams in every state, over real sockets."""
+    """asyncio.run ends without warnings around streams in every state."""
 
     async def main():
         fake = FakeInsights()

@@ -1,7 +1,7 @@
-"""Whatever closes a stream, a fan-out or a session from within what it closes waits for no one.
+"""User code that runs in a task of a stream, fan-out or session may close it: nothing hangs.
 
-That is: a source of SIDs, a trace hook or an event callback of the user's own, which runs in one of
-the tasks that closing ends. Nobody can wait for his own end.
+That is a source of SIDs, a trace hook or an event callback. Closing must not wait for the task that
+calls it, nor for one that waits for that task.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ SIDS = [SID, OTHER]
 
 @pytest.fixture(autouse=True)
 def own_attempt_allowed(nothing_left_behind, held):
-    """Leave it to the scene to look what sessions hold.
+    """Let the scene check what sessions hold.
 
-    As a hook's own call of `aclose` returns, the attempt that it belongs to is still alive.
+    When `aclose` returns to a hook, the attempt of that hook is still alive.
     """
     yield
     held.clear()
 
 
 class Scene:
-    """A session on a server, and what is closed from within."""
+    """A session on a server, and the stream and fan-out that user code closes."""
 
     def __init__(self, fake, hooks):
         self.fake = fake
@@ -55,7 +55,7 @@ class Scene:
         self.fan_out = None
         self.reaction = lambda _: None
         self.begun = self.ended = 0
-        """Calls that close something from within."""
+        """Calls of user code that close something."""
 
     def on_event(self, event):
         self.reaction(event)
@@ -65,22 +65,22 @@ class Scene:
         return self.fan_out
 
     async def close(self, what):
-        """Close something, and note that this began, and ended."""
+        """Close something, and count that this began and ended."""
         self.begun += 1
         try:
             await getattr(self, what).aclose()
-        finally:  # a reader that is told of it may end all meanwhile, and this call with it
+        finally:  # the reader's error may end this call before it returns
             self.ended += 1
 
     async def check(self):
-        """Look whether each closing from within has ended."""
+        """Wait until each call that closes something has ended."""
         while self.ended < self.begun:  # noqa: ASYNC110 - turns of the loop, not time
             await asyncio.sleep(0)
 
 
 @asynccontextmanager
 async def scene(hooks=None):
-    """Run a server, and a session; see in the end that nothing of it is left."""
+    """Run a server, and a session; check in the end that nothing is left."""
     async with FakeInsights() as fake:
         for sid in SIDS:
             fake.add_conference(COUNT, conference_sid=sid)
@@ -96,13 +96,13 @@ async def scene(hooks=None):
 
 
 async def drained(items):
-    """Read to the end, or up to what says that there is no more; never a bare cancellation."""
+    """Read to the end or to an InsightsError; a CancelledError is raised."""
     with suppress(InsightsError):
         async for _ in items:
             pass
 
 
-# --- Who closes what ---
+# --- Readers, and the user code that closes ---
 
 
 async def read_stream(here):
@@ -134,7 +134,7 @@ async def read_merged(here):
 
 
 def source_that_closes(what, *, before):
-    """Return a reader of a fan-out whose source closes something, before its first SID or after."""
+    """Return a reader of a fan-out whose source closes something before or after its first SID."""
 
     async def read(here):
         async def source():
@@ -159,12 +159,12 @@ def in_a_task(closing):
 
 
 async def bounded(closing):
-    """Wait no longer than a while, as users do: before Python 3.12 that is a task of its own."""
+    """Wait with a timeout: before Python 3.12 that starts a task."""
     await asyncio.wait_for(closing, 3600)
 
 
 def hook_that_closes(signal, what, *, by=directly, times=1):
-    """Return a trace config one of whose hooks closes something, the first so many times."""
+    """Return a trace config with a hook that closes something, the first few times it runs."""
     config, left = aiohttp.TraceConfig(), times
 
     async def hook(_session, _context, _params):
@@ -178,7 +178,7 @@ def hook_that_closes(signal, what, *, by=directly, times=1):
 
 
 def run(read, hooks=None, *, during=None):
-    """Run a reader in a scene, and `during(here, task)` meanwhile; a hang is a failure."""
+    """Run a reader in a scene, and `during(here, task)` at the same time; a hang is a failure."""
 
     async def main():
         async with scene(hooks) as here:
@@ -210,13 +210,13 @@ SOURCES = [
 
 @pytest.mark.parametrize("read", SOURCES)
 def test_a_source_that_closes(read):
-    """A source may close the fan-out that it feeds, or its session: all ends, itself included."""
+    """A source may close its own fan-out, or the session: everything ends, itself included."""
     run(read)
 
 
 @pytest.mark.parametrize("what", ["fan_out", "session"])
-def test_nothing_begins_behind_it(what):
-    """A SID that comes after a source has closed its own fan-out is not begun with."""
+def test_no_conference_begins_after_it(what):
+    """A SID that a source gives after it has closed its own fan-out is ignored."""
 
     async def main():
         async with scene() as here:
@@ -249,7 +249,7 @@ FAN_OUTS = [read_fan_out, read_opened_fan_out, read_merged]
 @pytest.mark.parametrize("what", ["stream", "session"])
 @pytest.mark.parametrize("read", READERS)
 def test_a_hook_that_closes(read, what, signal):
-    """A trace hook may close the stream whose page it belongs to, or the session."""
+    """A trace hook may close the stream of its own page, or the session."""
     run(read, hook_that_closes(signal, what))
 
 
@@ -258,7 +258,7 @@ def test_a_hook_that_closes(read, what, signal):
 @pytest.mark.parametrize("read", FAN_OUTS)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_hook_of_a_fan_out(read, what, signal, times):
-    """A trace hook of one of its pages may close a fan-out or the session; so may two at once."""
+    """A trace hook of a fan-out's page may close it or the session; so may two at once."""
     run(read, hook_that_closes(signal, what, times=times))
 
 
@@ -267,12 +267,12 @@ def test_a_hook_of_a_fan_out(read, what, signal, times):
     [
         (read_list, "session", in_a_task),
         (read_fan_out, "fan_out", in_a_task),
-        # Before Python 3.12 nothing tells who waits for whom there, so that this takes the bound.
+        # Before Python 3.12 nothing shows which task waits there: only the time limit ends it.
         (read_list, "session", bounded),
     ],
 )
 def test_a_hook_that_closes_in_a_task(read, what, by):
-    """A hook that waits for a task that closes ends, too: at once, or within a bound."""
+    """A hook that waits for a task that closes ends as well: at once, or at the time limit."""
     run(read, hook_that_closes("on_request_start", what, by=by))
 
 
@@ -304,7 +304,7 @@ def test_an_event_that_closes(read, what, kind):
 
 @pytest.mark.parametrize("what", ["stream", "session"])
 def test_a_consumer_that_closes_while_another_waits(what):
-    """A consumer may close what another task is waiting for: that one is told, and never ends."""
+    """A consumer may close a stream that another task waits for: that one gets an error."""
 
     async def main():
         async with scene() as here:
@@ -324,7 +324,7 @@ def test_a_consumer_that_closes_while_another_waits(what):
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("what", ["fan_out", "session"])
 def test_a_fan_out_that_is_closed_while_another_waits(what, merged):
-    """So it is with a fan-out, and with its merged records."""
+    """A consumer may close a fan-out that another task waits for: that one gets an error."""
 
     async def main():
         async with scene() as here:
@@ -342,7 +342,7 @@ def test_a_fan_out_that_is_closed_while_another_waits(what, merged):
 
 
 def test_closed_by_itself_while_awaited():
-    """A list that is awaited as a whole, and closed meanwhile, is an error and not a short list."""
+    """Awaiting a list that is closed meanwhile raises an error, and returns no short list."""
 
     async def main():
         async with scene() as here:
@@ -359,11 +359,11 @@ def test_closed_by_itself_while_awaited():
     watchdog.run(main())
 
 
-# --- It can be cancelled ---
+# --- Cancelled while user code closes ---
 
 
 def at_every_turn(read, new_hooks, style):
-    """Cancel a reader in every turn of the loop until it is done before."""
+    """Cancel a reader in the first turn of the loop, in the next run in the second, and so on."""
 
     async def main():
         k, done = 0, False
@@ -385,7 +385,7 @@ def at_every_turn(read, new_hooks, style):
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("read", SOURCES)
 def test_a_source_that_closes_can_be_cancelled(read, style):
-    """Whoever reads a fan-out whose source closes it can be cancelled in any turn of the loop."""
+    """The reader of a fan-out whose source closes it can be cancelled in any turn of the loop."""
     at_every_turn(read, lambda: None, style)
 
 
@@ -400,16 +400,16 @@ def test_a_source_that_closes_can_be_cancelled(read, style):
     ],
 )
 def test_a_hook_that_closes_can_be_cancelled(read, what, style):
-    """Whoever reads what a trace hook closes can be cancelled in any turn of the loop."""
+    """The reader of what a trace hook closes can be cancelled in any turn of the loop."""
     at_every_turn(read, lambda: hook_that_closes("on_request_end", what), style)
 
 
-# --- It all ends with the loop ---
+# --- The end of the event loop ---
 
 
 @pytest.mark.parametrize("what", ["fan_out", "session"])
 def test_a_run_that_ends_in_the_middle(what):
-    """`asyncio.run` returns, also where its main task leaves all of that behind."""
+    """`asyncio.run` returns even if its main task leaves such tasks running."""
 
     async def main():
         fake = FakeInsights()
@@ -425,7 +425,7 @@ def test_a_run_that_ends_in_the_middle(what):
         reader = asyncio.create_task(drained(here.begin(source())))
         while not here.begun:  # noqa: ASYNC110 - turns of the loop, not time
             await asyncio.sleep(0)
-        # Nothing is awaited: the server goes first, as it is no part of this.
+        # The main task awaits none of them; only the server is closed.
         await fake.aclose()
         return here, reader
 
@@ -435,13 +435,13 @@ def test_a_run_that_ends_in_the_middle(what):
 
 
 async def test_closed_by_its_own_hook(fake):
-    """A trace hook that closes its session is not cancelled, and can go on."""
-    went_on = []
+    """A trace hook that closes its session is not cancelled, and continues."""
+    continued = []
 
     async def closes(*_):
         await session.aclose()
         await asyncio.sleep(0)
-        went_on.append(True)
+        continued.append(True)
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(closes)
@@ -450,5 +450,5 @@ async def test_closed_by_its_own_hook(fake):
         await session.participants(fake.add_conference(1))
     await session.aclose()
 
-    assert went_on == [True]
+    assert continued == [True]
     assert fake.requests == []

@@ -449,21 +449,27 @@ async def test_few_are_decoded_ahead(fake, session):
     assert fan_out.in_flight == 0
 
 
-async def test_failures_while_others_wait_for_their_turn(fake, session):
-    """Where conferences fail in their turn, those that wait behind them still get theirs."""
+@pytest.mark.parametrize("failure", ["refused", "bad record"])
+async def test_failures_while_others_wait_for_a_slot(fake, session, failure):
+    """If conferences fail while they hold a slot, those that wait for one still get it."""
     sids = add(fake, *[2] * 7)
     failing, late = sids[3:5], sids[5:]
     gates = [fake.hold(each) for each in (*failing, *late)]
     for each in failing:
-        fake.statuses[each, 1] = 404
+        if failure == "refused":
+            fake.statuses[each, 1] = 404
+        else:
+            records = fake.records(each)
+            records[1]["duration_seconds"] = "wrong"
+            fake.add_conference(records, conference_sid=each)
     async with session.fan_out(sids, concurrency=9, page_size=1, on_error="raise") as fan_out:
         found = [await anext(fan_out)]
-        # One after another: two have their turn, two will fail in it, and two wait behind those.
+        # In this order: two hold a slot, two will fail with theirs, and two wait behind those.
         for gate in gates:
             await stillness()
             gate.set()
         await stillness()
-        with pytest.raises(NotFoundError):
+        with pytest.raises(NotFoundError if failure == "refused" else ResponseError):
             async for result in fan_out:
                 found.append(result)
 
@@ -831,7 +837,7 @@ class Stubborn:
 
 @pytest.mark.parametrize("then", [None, sid(0)])
 async def test_a_source_that_cannot_be_cancelled(fake, then):
-    """Closing also ends a source that swallows the cancellation, and is no end of the data."""
+    """Closing ends even if the source swallows its cancellation; no consumer sees an end."""
     sids = add(fake, 1)
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         source = Stubborn(sids, then=then)

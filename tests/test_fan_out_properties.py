@@ -1,4 +1,4 @@
-"""Any conferences, in any mode and at any pace, against a reference."""
+"""Any conferences, in any mode and at any pace, compared with a reference."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BAD = {"label": 7}
 
 @attrs.frozen
 class Conference:
-    """A made-up conference: the sizes of its pages, and what is wrong with it, if anything is."""
+    """A generated conference: the sizes of its pages, and how it fails, if it does."""
 
     sid: str
     sizes: list
@@ -61,7 +61,7 @@ class Conference:
     """How: a `ResponseError` comes of a bad record at the page's end."""
 
     def expected(self):
-        """Return the labels that come, the error's class or None, and the pages handed out."""
+        """Return the labels to be delivered, the error's class or None, and the number of pages."""
         if not self.sid.startswith("CF"):
             return [], InvalidRequestError, 0
         numbers = range(len(self.sizes) if self.failing is None else self.failing)
@@ -89,7 +89,7 @@ class Conference:
 
 @st.composite
 def conferences(draw):
-    """Make up some conferences; no SID comes twice, and some are none."""
+    """Generate some conferences, each with a SID of its own; some SIDs are invalid."""
     made = []
     for number in range(draw(st.integers(0, 7))):
         sizes = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))
@@ -102,7 +102,7 @@ def conferences(draw):
 
 
 class Server:
-    """Serves made-up conferences, and opens their lists as a session does."""
+    """Serves generated conferences, and opens their lists as a session does."""
 
     def __init__(self, made):
         self.made = {each.sid: each for each in made}
@@ -130,7 +130,7 @@ class Server:
 
 
 async def drained(items, data, look):
-    """Read on whatever comes, at times impatiently; return what came, and how it ended."""
+    """Read to the end with random timeouts; return what was delivered, and how it ended."""
     found, ending = [], None
     while ending is None:
         patience = data.draw(st.none() | st.integers(0, 4))
@@ -154,14 +154,14 @@ async def drained(items, data, look):
 
 
 def accounted_slots(fan_out):
-    """Count the decoding slots that are free, those of tasks, and those of ready results.
+    """Count the decoding slots that are free, held by tasks, or held by ready results.
 
-    A slot that is none of these is lost, and whoever waits for one waits for ever.
+    Any other slot is lost, and a conference that waits for one would wait for ever.
     """
     scheduler = fan_out._scheduler
     ready = [conference for _, conference in scheduler.delivery._ready]
     held = sum(each.slot.held for each in {*scheduler._running.values(), *ready})
-    # A slot that is released to a waiter is the waiter's before that runs.
+    # A slot that is released for a waiter counts as the waiter's before that runs.
     return scheduler._slots._value + held + granted(scheduler._slots)
 
 
@@ -171,7 +171,7 @@ def granted(semaphore):
 
 
 def judge_results(results, expected, *, whole):
-    """Compare results with the reference; `whole`: all have to be there."""
+    """Compare results with the reference; with `whole`, none may be missing."""
     for each in results:
         labels, error, pages = expected[each.conference_sid]
         assert [record.label for record in each.participants] == labels
@@ -206,7 +206,7 @@ def judge_records(records, failures, expected, *, whole):
 def test_any_fan_out_gives_what_the_reference_gives(
     made, concurrency, on_error, merging, asynchronous, data
 ):
-    """Each conference comes once, right and whole, or with its error; none is begun too early."""
+    """Each conference is delivered once, whole or with its error; none is begun too early."""
     expected = {each.sid: each.expected() for each in made}
     errors = [error for _, error, _ in expected.values() if error is not None]
     endings = errors if errors and on_error == "raise" else [StopAsyncIteration]
@@ -253,9 +253,9 @@ def test_any_fan_out_gives_what_the_reference_gives(
     run(check())
 
 
-# --- Over real sockets, and with all that can go wrong at once ---
+# --- Over real sockets, with any combination of failures ---
 
-#: What a page can fail with, and what that is told as.
+#: How a page can fail, and the error for it.
 FAILURES = {
     "404": NotFoundError,
     "503": ServerError,
@@ -288,16 +288,16 @@ class Faulty(Conference):
         return web.json_response(text=text)
 
     def body(self, number):
-        """Return the body of a page; the faults of the wire are the reply's."""
+        """Return the body of a page; faults of the transport are added by `reply`."""
         wired = self.failure is not ResponseError and number == self.failing
         return super(Faulty, attrs.evolve(self, failing=None) if wired else self).body(number)
 
 
 def faulty_conferences(rng, *, late):
-    """Make up some conferences, with pages that take several turns of the loop to be decoded.
+    """Generate some conferences, with pages that take several turns of the loop to decode.
 
-    With `late`, none fails before its second page: else the first one to fail would mostly be all
-    that there is to see where that ends the others.
+    With `late`, none fails before its second page: else `on_error="raise"` would mostly end the
+    others before they have delivered anything.
     """
     made = []
     for number in range(rng.randrange(4 * late, 8)):
@@ -314,7 +314,7 @@ def faulty_conferences(rng, *, late):
 
 @attrs.frozen
 class Plan:
-    """How a fan-out is read, and what happens meanwhile."""
+    """How a fan-out is read, and what interrupts it."""
 
     concurrency: int
     on_error: str
@@ -328,7 +328,7 @@ class Plan:
     pace: int
     """Turns of the loop that the consumer takes for each item."""
     event: str | None
-    """What happens meanwhile."""
+    """What interrupts it, if anything."""
     at: int
     """In which turn of the loop."""
 
@@ -338,7 +338,7 @@ EVENTS = ["aclose", "session", "drop", *STYLES]
 
 
 def planned(rng, *, events):
-    """Make up a plan."""
+    """Generate a plan."""
     return Plan(
         concurrency=rng.randrange(1, 8),
         on_error=rng.choice(["isolate", "raise"]),
@@ -353,7 +353,7 @@ def planned(rng, *, events):
 
 
 class SourceError(Exception):
-    """What a source of SIDs fails with."""
+    """The exception of a source of SIDs."""
 
 
 def source_of(plan, sids):
@@ -370,7 +370,7 @@ def source_of(plan, sids):
 
 
 class Reading:
-    """A fan-out that is read, and what came of it."""
+    """A fan-out that is read, and what it has delivered."""
 
     def __init__(self, plan, session, sids):
         self.plan = plan
@@ -403,7 +403,7 @@ class Reading:
         self.ended = True
 
     def judge(self, task, expected):
-        """Look whether what came is right, and how it ended is true."""
+        """Check what was delivered, and how it ended."""
         plan, whole = self.plan, self.ended
         errors = {error for _, error, _ in expected.values() if error is not None}
         if plan.mode == "merged":
@@ -411,7 +411,7 @@ class Reading:
         else:
             self.judge_results(expected, whole=whole)
         if whole:
-            # What was stopped is not told as the end.
+            # An interrupted fan-out must not look complete.
             assert plan.source != "failing" or plan.stops_after >= len(expected)
             assert plan.on_error == "isolate" or not errors
         if task.cancelled():
@@ -438,8 +438,8 @@ class Reading:
             assert came == (labels if kind is error else labels[: len(came)])
 
 
-async def happens(plan, reading, session, task):
-    """Let happen meanwhile what is planned."""
+async def interrupt(plan, reading, session, task):
+    """Interrupt a fan-out as planned."""
     match plan.event:
         case None:
             pass
@@ -455,7 +455,7 @@ async def happens(plan, reading, session, task):
 
 @asynccontextmanager
 async def a_server(made):
-    """Serve made-up conferences over real sockets; give the address."""
+    """Serve generated conferences over real sockets; give the address."""
     conferences = {each.sid: each for each in made}
 
     async def answer(request):
@@ -473,11 +473,11 @@ async def a_server(made):
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("events", [[None], EVENTS], ids=["by itself", "meanwhile"])
+@pytest.mark.parametrize("events", [[None], EVENTS], ids=["uninterrupted", "interrupted"])
 @examples(100)
 @given(st.integers(0, 2**32))
-def test_whatever_happens_a_fan_out_ends_and_tells_the_truth(events, seed):
-    """However it is fed, failed, closed or cancelled: it ends, loses nothing, leaves nothing."""
+def test_any_interruption_ends_cleanly(events, seed):
+    """Whatever fails, closes or cancels a fan-out: it ends, loses nothing, and leaves nothing."""
     rng = random.Random(seed)
     made = faulty_conferences(rng, late=rng.choice([True, False]))
     plan = planned(rng, events=events)
@@ -485,7 +485,7 @@ def test_whatever_happens_a_fan_out_ends_and_tells_the_truth(events, seed):
 
 
 async def check(made, plan):
-    """Do as planned, and look what comes of it."""
+    """Read as planned, and check the outcome."""
     expected = {each.sid: each.expected() for each in made}
     async with a_server(made) as base_url:
         session = InsightsSession(
@@ -496,11 +496,11 @@ async def check(made, plan):
         reading = Reading(plan, session, [*expected])
         task = asyncio.create_task(reading.read())
         await turns_of(plan.at, task=task)
-        await happens(plan, reading, session, task)
+        await interrupt(plan, reading, session, task)
         if not task.done():
             await asyncio.wait([task])
         reading.judge(task, expected)
-        # What is dropped rather than closed is gone some turns of the loop later.
+        # The tasks of a dropped fan-out end some turns of the loop later.
         del task
         reading.closed = None
         await turns(1)
@@ -508,35 +508,3 @@ async def check(made, plan):
         await until(lambda: own_tasks() == [])
         assert held(session) == (0, 0, 0)
         await session.aclose()
-
-
-def test_two_that_fail_while_others_wait():
-    """Where two conferences fail after their first page, those that wait behind them still come."""
-    # The first is taken at once, and the next two have their turn until they are taken, too.
-    whole = [Faulty(f"CF{number:032x}", [1, 1], 0) for number in (0, 1, 2, 5, 6)]
-    broken = [
-        Faulty(f"CF{number:032x}", [1, 1], 0, 1, ResponseError, fault="bad record")
-        for number in (3, 4)
-    ]
-
-    async def main():
-        async with a_server([*whole, *broken]) as base_url:
-            async with InsightsSession(("AC1", "x"), base_url=base_url) as session:
-
-                async def one_after_another():
-                    for number in range(7):
-                        # Each is fetched, and waits for its turn, before the next one begins.
-                        await until(lambda pages=2 * number: session.stats.succeeded == pages)
-                        await turns(20)
-                        yield f"CF{number:032x}"
-
-                fan_out = session.fan_out(one_after_another(), concurrency=7, on_error="raise")
-                found = [await anext(fan_out)]
-                await until(lambda: session.stats.succeeded == 14)
-                await turns(50)
-                with pytest.raises(ResponseError):
-                    async for each in fan_out:
-                        found.append(each)
-                assert [each.conference_sid for each in found] == [each.sid for each in whole]
-
-    watchdog.run(main())

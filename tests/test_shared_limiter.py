@@ -1,4 +1,4 @@
-"""A limiter that is not ours, taken by each attempt: context managers, and acquire and release."""
+"""Limiters of the user's: context managers, and objects with `acquire` and `release`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pool:
 
 
 class RemotePool(Pool):
-    """One whose `release` is asynchronous, and takes its time."""
+    """A pool with an async `release` that waits for an event."""
 
     def __init__(self):
         super().__init__()
@@ -46,7 +46,7 @@ class RemotePool(Pool):
 
 
 class Rate:
-    """A limiter as aiolimiter's: an async context manager with `acquire`, and no `release`."""
+    """A limiter like aiolimiter's: an async context manager with `acquire`, and no `release`."""
 
     def __init__(self):
         self.entered = 0
@@ -58,7 +58,7 @@ class Rate:
         await self.acquire()
 
     async def __aexit__(self, *_exc):
-        """Keep what was taken."""
+        """Release nothing."""
 
 
 class Both(Rate):
@@ -69,7 +69,7 @@ class Both(Rate):
 
 
 async def test_shared_semaphore():
-    """asyncio.Semaphore is taken for each attempt, and given back also after an error."""
+    """asyncio.Semaphore is acquired for each attempt, and released even after an error."""
     semaphore = asyncio.Semaphore(1)
     permit = shared_limiter(semaphore, SessionTasks())
     async with permit():
@@ -82,7 +82,7 @@ async def test_shared_semaphore():
 
 @pytest.mark.parametrize("kind", [Rate, Both])
 async def test_shared_context_manager(kind):
-    """An async context manager is used as one, whatever else it has."""
+    """An async context manager is entered, even if it has `acquire` and `release` as well."""
     limiter = kind()
     permit = shared_limiter(limiter, SessionTasks())
     async with permit(), permit():
@@ -102,7 +102,7 @@ async def test_shared_acquire_and_release():
 
 
 def test_shared_release_that_hangs(caplog):
-    """An async `release` that never ends is waited for within a bound, logged, and left."""
+    """An async `release` that never ends is waited for up to a limit, logged, and left."""
 
     async def check():
         permit, loop = (
@@ -115,15 +115,15 @@ def test_shared_release_that_hangs(caplog):
         await tasks.aclose()
         return waited
 
-    assert run(check()) == 2  # by a clock that jumps
+    assert run(check()) == 2  # by a virtual clock
     assert [each.getMessage() for each in caplog.records] == [
         "Not ended after 2.0 s, and left behind: aioparticipants release"
     ]
 
 
 @pytest.mark.parametrize("cancels", [0, 1, 3])
-async def test_shared_release_runs_to_its_end(cancels):
-    """An async `release` is finished, however often the attempt is cancelled meanwhile."""
+async def test_shared_release_completes(cancels):
+    """An async `release` completes, however often the attempt is cancelled meanwhile."""
     pool = RemotePool()
     permit = shared_limiter(pool, SessionTasks())
 
@@ -145,7 +145,7 @@ async def test_shared_release_runs_to_its_end(cancels):
 
 
 async def test_shared_acquire_cancelled():
-    """Nothing is released that was not acquired."""
+    """If `acquire` is cancelled, `release` is not called."""
     pool = Pool()
 
     async def attempt():
@@ -161,7 +161,7 @@ async def test_shared_acquire_cancelled():
 
 
 class Broken(Pool):
-    """One whose parts raise what a Redis client would."""
+    """A pool whose methods raise what a Redis client would."""
 
     secret = "10.0.0.7 does not answer"
 
@@ -184,7 +184,7 @@ class Broken(Pool):
     ("verb", "kind"), [("acquire", TimeoutError), ("release", ConnectionResetError)]
 )
 async def test_shared_limiter_that_fails(verb, kind):
-    """What a limiter raises is a transient error that names its class, and has it as the cause."""
+    """An exception of a limiter is a transient error that names its class and has it as cause."""
     with pytest.raises(TransportError, match=rf"failed to {verb} \({kind.__name__}\)") as caught:
         async with shared_limiter(Broken(verb), SessionTasks())():
             pass
@@ -194,7 +194,7 @@ async def test_shared_limiter_that_fails(verb, kind):
 
 
 async def test_shared_release_that_fails_after_the_attempt(caplog):
-    """A failed release does not replace what the attempt failed with, and is logged."""
+    """A failed release does not replace the attempt's own error, and is logged."""
     with pytest.raises(KeyError), caplog.at_level(logging.WARNING, "aioparticipants"):
         async with shared_limiter(Broken("release"), SessionTasks())():
             raise KeyError
@@ -210,7 +210,7 @@ async def single_use():
 
 class NoRelease:
     async def acquire(self):
-        """Take one, for good."""
+        """Acquire, and never release."""
 
 
 class SyncAcquire:
@@ -218,7 +218,7 @@ class SyncAcquire:
         """Block the loop."""
 
     def release(self):
-        """Take it back."""
+        """Release."""
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ class SyncAcquire:
         SyncAcquire(),
     ],
 )
-def test_shared_refuses_what_is_no_limiter(wrong):
-    """Anything else is refused, with what it would have to be."""
+def test_anything_else_is_refused(wrong):
+    """Anything else is refused, and the error says what a limiter needs."""
     with pytest.raises(InvalidRequestError, match=r"async context manager.*async def acquire"):
         shared_limiter(wrong, SessionTasks())

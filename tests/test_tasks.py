@@ -1,4 +1,4 @@
-"""How cleaning up waits: whoever cancels how often, never for itself, and not for ever."""
+"""Cleaning up waits however often it is cancelled, never for itself, and within a limit."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from aioparticipants._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_canc
 from .sweeps import turns
 
 
-async def stubborn(patience):
-    """End `patience` turns of the loop after a cancellation."""
+async def stubborn(count):
+    """End `count` turns of the loop after a cancellation."""
     try:
         await asyncio.Event().wait()
     finally:
-        await turns(patience)
+        await turns(count)
 
 
-@pytest.mark.parametrize("patience", [0, 1, 5, 50])
-async def test_cancelled_on_every_turn(patience):
-    """A caller that is cancelled on every turn waits to the end, and raises the first that came."""
-    work = asyncio.create_task(stubborn(patience))
+@pytest.mark.parametrize("count", [0, 1, 5, 50])
+async def test_cancelled_on_every_turn(count):
+    """A caller that is cancelled on every turn waits to the end, and raises the first one."""
+    work = asyncio.create_task(stubborn(count))
     await turns(1)
     work.cancel()
     closer = asyncio.create_task(wait_ignoring_cancellation([work]))
     await asyncio.sleep(0)
-    for count in range(1000):
+    for number in range(1000):
         if closer.done():
             break
-        closer.cancel(f"number {count}")
+        closer.cancel(f"number {number}")
         await asyncio.sleep(0)
 
     assert closer.done()
@@ -44,8 +44,8 @@ async def test_cancelled_on_every_turn(patience):
         await closer
 
 
-async def test_what_does_not_end(caplog):
-    """What has not ended within the bound is left behind, and logged by its name."""
+async def test_a_task_that_does_not_end(caplog):
+    """A task that has not ended within the time limit is left, and its name is logged."""
     done = asyncio.Event()
     task = asyncio.create_task(done.wait(), name="aioparticipants something")
     with caplog.at_level(logging.WARNING, "aioparticipants"):
@@ -60,7 +60,7 @@ async def test_what_does_not_end(caplog):
 
 @pytest.mark.parametrize("direct", [False, True])
 async def test_no_task_waits_for_itself(direct):
-    """A task that is among those to wait for is left out, and one that waits for it as well."""
+    """It does not wait for its own task, nor for a task that waits for that one."""
     started = asyncio.Event()
 
     async def closes():
@@ -81,7 +81,7 @@ async def test_no_task_waits_for_itself(direct):
 
 
 async def test_several_wait_for_each_other():
-    """A circle of tasks that wait for each other ends, however long it is."""
+    """Five tasks, each of which waits for the next one, end."""
 
     async def waits(number):
         await turns(number)
@@ -91,11 +91,11 @@ async def test_several_wait_for_each_other():
     await asyncio.wait_for(asyncio.gather(*tasks), 5)
 
 
-async def test_what_was_raised_is_not_kept():
-    """The cancellation that is raised needs no collector, nor does what its frames hold."""
+async def test_the_cancellation_is_in_no_reference_cycle():
+    """The CancelledError that is raised, and its frames, are freed without the collector."""
 
     class Held:
-        """What a frame holds."""
+        """Something that a frame refers to."""
 
     async def main():
         held = Held()
@@ -122,7 +122,7 @@ async def test_what_was_raised_is_not_kept():
     ("error", "raised"), [(None, True), (KeyError(), True), (asyncio.CancelledError(), False)]
 )
 async def test_a_cancellation_during_the_end_of_a_block(error, raised):
-    """It replaces whatever ended the block, but for an earlier cancellation."""
+    """It replaces any exception that ended the block, except an earlier cancellation."""
 
     class Closed(ClosedAtEnd):
         async def aclose(self):
@@ -136,32 +136,32 @@ async def test_a_cancellation_during_the_end_of_a_block(error, raised):
         await leaving
 
 
-async def test_a_release_begins_while_all_is_closed():
-    """What is given back by a task that is being cancelled is waited for, and then cancelled."""
-    tasks, given_back = SessionTasks(), []
+async def test_a_release_starts_while_the_session_closes():
+    """A release that a cancelled task starts is cancelled as well, and waited for."""
+    tasks, released = SessionTasks(), []
 
-    async def give_back(seconds):
+    async def release(seconds):
         await asyncio.sleep(seconds)
-        given_back.append(seconds)
+        released.append(seconds)
 
     async def work():
         try:
             await asyncio.Event().wait()
         finally:
             for seconds in (0, 3600):
-                tasks.start_release(give_back(seconds))
+                tasks.start_release(release(seconds))
             await turns(3)
 
     tasks.start(work, contextvars.copy_context(), "aioparticipants page")
     await turns(1)
     await tasks.aclose()
 
-    assert given_back == [0]
+    assert released == [0]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_closing_on_another_loop():
-    """Tasks of another loop are cancelled there, and not waited for here."""
+    """Tasks of another loop are cancelled on that loop, and not waited for."""
     tasks = SessionTasks()
     work = tasks.start(lambda: stubborn(1), contextvars.copy_context(), "aioparticipants page")
     await turns(1)
@@ -171,7 +171,7 @@ async def test_closing_on_another_loop():
 
 
 def test_a_task_on_another_loop():
-    """A session that is in use on one loop is refused on another."""
+    """The tasks of one session are refused on a second loop."""
     tasks = SessionTasks()
 
     async def start():

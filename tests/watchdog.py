@@ -1,4 +1,4 @@
-"""Runs that fail, and say where, instead of hanging or spinning for ever."""
+"""Runs with a time limit: one that hangs or spins fails, and reports where."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import os
 import threading
 import time
 
-#: Seconds until a run counts as hanging: far more than any needs on a busy machine, and less than
-#: the `faulthandler_timeout` that would end the whole suite.
+#: The time limit in seconds: far more than a run needs on a busy machine, and less than the
+#: `faulthandler_timeout` that would end the whole suite.
 PATIENCE = float(os.environ.get("AIOPARTICIPANTS_TEST_PATIENCE", "60"))
 
-#: Tasks and loops of runs that hang. Kept, as their end would only add noise to the failure.
+#: Tasks and loops of runs that hang: kept, as freeing them would only add warnings.
 _KEPT = []
 
 
 class _Watchdog:
-    """Stops a loop that is not through in time, and each further attempt to run it.
+    """Stops a loop that exceeds the time limit, and each further attempt to run it.
 
-    That ends both kinds: a loop that sleeps for ever, and one that spins. (One that is blocked in a
-    single turn is left to pytest's faulthandler.)
+    That works for a loop that sleeps for ever and for one that spins. (pytest's faulthandler is for
+    one that is blocked in a single turn.)
     """
 
     def __init__(self, patience, describe):
@@ -40,7 +40,7 @@ class _Watchdog:
     def _watch(self):
         patience, began = self.patience, time.process_time()
         while not self._over.wait(patience):
-            patience = 0.5  # for what else is run on the loop, to end what hangs
+            patience = 0.5  # for later runs of the same loop, which may hang, too
             with contextlib.suppress(RuntimeError):  # it is closed
                 self.loop.call_soon_threadsafe(self._stop, time.process_time() - began)
 
@@ -66,33 +66,33 @@ class _Watchdog:
 
 
 def run(work, new_loop=asyncio.new_event_loop, *, patience=PATIENCE, describe=None):
-    """Run a coroutine as `asyncio.run` does; fail where that, or its own end, is not through.
+    """Run a coroutine as `asyncio.run` does; fail if that exceeds the time limit.
 
-    `describe` tells how far it was.
+    `describe` returns how far it was.
     """
     with _Watchdog(patience, describe) as dog:
         runner = asyncio.Runner(loop_factory=lambda: dog.watched(new_loop))
         try:
             return runner.run(work)
         finally:
-            if not dog.report:  # else it would hang once more
+            if not dog.report:  # else closing would hang, too
                 runner.close()
 
 
 def _stack(task):
-    """Return what a task waits for, from the outermost frame to the innermost."""
+    """Return the frames in which a task waits, the outermost first."""
     lines, inner = [f"  {task.get_name()} (cancelled {task.cancelling()} times)"], task.get_coro()
     while inner is not None:
         if (frame := _first(inner, "cr_frame", "gi_frame", "ag_frame")) is not None:
             code = frame.f_code
             lines.append(f"    {code.co_filename}:{frame.f_lineno} {code.co_qualname}")
             inner = _first(inner, "cr_await", "gi_yieldfrom", "ag_await")
-        else:  # what wraps a coroutine or a generator, and does not tell which
+        else:  # it wraps a coroutine or a generator, and has no attribute for that
             wrapped = [each for each in gc.get_referents(inner) if hasattr(each, "send")]
             inner = wrapped[0] if wrapped and not isinstance(inner, asyncio.Future) else None
     return "\n".join(lines)
 
 
 def _first(item, *names):
-    """Return the first attribute of these that there is, or None."""
+    """Return the first of these attributes that exists, or None."""
     return next((getattr(item, name) for name in names if hasattr(item, name)), None)
