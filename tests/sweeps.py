@@ -1,4 +1,4 @@
-"""Sweeps: a consumer is cancelled at its first suspension, in the next run at its second, and so on.
+"""Sweeps: cancel a consumer at its first suspension, in the next run at its second, and so on.
 
 A sweep ends with the run that completes before it is cancelled. So no `await` of the package is
 left out. Other sweeps end a consumer in each turn of the event loop instead.

@@ -29,6 +29,7 @@ from .sweeps import (
     swept_on,
     turns,
 )
+from .telemetry import until
 
 #: Seconds until a scope is cancelled: long enough to send the requests, which are never answered.
 SOON = 0.03
@@ -398,8 +399,7 @@ def test_closing_in_a_cancelled_scope(closed):
                 reader = asyncio.ensure_future(anext(stream))
             else:
                 reader = asyncio.ensure_future(anext(fan_out))
-            while not at.session.stats.in_flight:  # noqa: ASYNC110 - turns of the loop, not time
-                await asyncio.sleep(0)
+            await until(lambda: at.session.stats.in_flight)
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 await {"stream": stream, "fan-out": fan_out, "session": at.session}[closed].aclose()

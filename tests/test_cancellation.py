@@ -41,6 +41,7 @@ from .sweeps import (
     turns,
     warned_of,
 )
+from .telemetry import until
 
 
 async def iterated(stream, found):
@@ -354,16 +355,14 @@ async def past_its_deadline(session, limiter):
 
 async def cancelled_while_releasing(session, limiter):
     task = asyncio.ensure_future(session.participants(SID))
-    while not limiter.releasing:  # noqa: ASYNC110 - turns of the loop, not time
-        await asyncio.sleep(0)
+    await until(lambda: limiter.releasing)
     await Canceller(task).end("level")
     assert task.cancelled()
 
 
 async def closed_while_releasing(session, limiter):
     task = asyncio.ensure_future(session.participants(SID))
-    while not limiter.releasing:  # noqa: ASYNC110 - turns of the loop, not time
-        await asyncio.sleep(0)
+    await until(lambda: limiter.releasing)
     await session.aclose()
     await asyncio.wait([task])
     assert isinstance(task.exception(), SessionClosedError)
@@ -437,8 +436,7 @@ async def errors_of_readers(found, reply, *, rivals=0, **options):
         found.append((await anext(stream)).participant_sid)
         others = [asyncio.ensure_future(session.participants(SID)) for _ in range(rivals)]
         readers = [asyncio.ensure_future(anext(stream)), *others]
-        while len(server.heads) < 2:  # noqa: ASYNC110 - turns of the loop, not time
-            await asyncio.sleep(0)
+        await until(lambda: len(server.heads) >= 2)
         await turns(200)
         assert not any(reader.done() for reader in readers)
         await session.aclose()
@@ -461,7 +459,7 @@ async def errors_of_readers(found, reply, *, rivals=0, **options):
     ],
 )
 async def test_closing_the_session_in_every_state(state):
-    """A consumer that waits while the session closes gets an error at once, whatever it waits for."""
+    """Whatever a consumer waits for, closing the session gives it an error at once."""
     found = []
 
     assert {*await state(found)} == {SessionClosedError}

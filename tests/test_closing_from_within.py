@@ -24,6 +24,7 @@ from aioparticipants.testing import FakeInsights
 from . import watchdog
 from .sweeps import COUNT, SID, SIZE, STYLES, Canceller, own_tasks, turns
 from .sweeps import held as held_by
+from .telemetry import until
 
 OTHER = "CF" + "b" * 32
 SIDS = [SID, OTHER]
@@ -74,8 +75,7 @@ class Scene:
 
     async def check(self):
         """Wait until each call that closes something has ended."""
-        while self.ended < self.begun:  # noqa: ASYNC110 - turns of the loop, not time
-            await asyncio.sleep(0)
+        await until(lambda: self.ended == self.begun)
 
 
 @asynccontextmanager
@@ -310,8 +310,7 @@ def test_a_consumer_that_closes_while_another_waits(what):
         async with scene() as here:
             here.fake.latency = 3600
             reader = asyncio.create_task(here.stream.__anext__())
-            while not here.session.stats.in_flight:  # noqa: ASYNC110 - turns, not time
-                await asyncio.sleep(0)
+            await until(lambda: here.session.stats.in_flight)
             await here.close(what)
             await asyncio.wait([reader])
             assert isinstance(reader.exception(), InsightsError)
@@ -332,8 +331,7 @@ def test_a_fan_out_that_is_closed_while_another_waits(what, merged):
             fan_out = here.begin(SIDS)
             items = fan_out.participants() if merged else fan_out
             reader = asyncio.create_task(items.__anext__())
-            while not here.session.stats.in_flight:  # noqa: ASYNC110 - turns, not time
-                await asyncio.sleep(0)
+            await until(lambda: here.session.stats.in_flight)
             await here.close(what)
             await asyncio.wait([reader])
             assert isinstance(reader.exception(), InsightsError)
@@ -347,8 +345,7 @@ def test_closed_by_itself_while_awaited():
     async def main():
         async with scene() as here:
             reading = asyncio.ensure_future(here.stream)
-            while here.session.stats.pages == 0:  # noqa: ASYNC110 - turns, not time
-                await asyncio.sleep(0)
+            await until(lambda: here.session.stats.pages > 0)
             here.fake.latency = 3600
             await turns(1)
             await here.close("stream")
@@ -423,8 +420,7 @@ def test_a_run_that_ends_in_the_middle(what):
             await asyncio.Event().wait()
 
         reader = asyncio.create_task(drained(here.begin(source())))
-        while not here.begun:  # noqa: ASYNC110 - turns of the loop, not time
-            await asyncio.sleep(0)
+        await until(lambda: here.begun)
         # The main task awaits none of them; only the server is closed.
         await fake.aclose()
         return here, reader
