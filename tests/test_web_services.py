@@ -1,10 +1,10 @@
-"""Web services whose clients leave in the middle: Starlette and FastAPI under uvicorn.
+"""Web services whose clients disconnect during the reply: Starlette and FastAPI under uvicorn.
 
-They cancel whatever made the reply, by anyio, on every turn of the loop until it has ended. The
-service runs in a process of its own, so that one that spins or does not end can be ended.
+The frameworks then cancel the reply's tasks with anyio, in every iteration of the loop until they
+have ended. The service runs in a process of its own, so that the test can end it if it hangs.
 
 `AIOPARTICIPANTS_TEST_CLIENTS=200 python -m pytest -s tests/test_web_services.py` lets that many
-clients leave, and shows what is left then, with the CPU time of a quiet second.
+clients disconnect, and prints what is left afterwards, and the CPU time of an idle second.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from .sweeps import held, own_tasks
 
 CLIENTS = int(os.environ.get("AIOPARTICIPANTS_TEST_CLIENTS", "30"))
 BY_HAND = "AIOPARTICIPANTS_TEST_CLIENTS" in os.environ
-#: Seconds until something counts as hanging.
+#: Seconds after which a step is considered to hang.
 PATIENCE = float(os.environ.get("AIOPARTICIPANTS_TEST_PATIENCE", "60"))
-#: Seconds that the service gives requests to end, once it is told to.
+#: Seconds that the service gives requests to end after SIGTERM.
 GRACE = 2
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +51,7 @@ async def from_a_stream(session, sid):
             yield f"{each.participant_sid}\n"
 
 
-async def from_a_bare_stream(session, sid):
+async def from_an_unclosed_stream(session, sid):
     async for each in session.participants(sid, page_size=2):
         yield f"{each.participant_sid}\n"
 
@@ -68,12 +68,12 @@ async def from_merged_records(session, sid):
             yield f"{each.participant_sid}\n"
 
 
-async def from_a_whole_list(session, sid):
-    yield "begun\n"
+async def from_a_complete_list(session, sid):
+    yield "started\n"
     yield f"{len(await session.participants(sid, page_size=2))}\n"
 
 
-async def from_a_session_of_its_own(session, sid):
+async def from_its_own_session(session, sid):
     async with new_session() as own:
         async for each in own.participants(sid, page_size=2):
             yield f"{each.participant_sid}\n"
@@ -83,11 +83,11 @@ BODIES = {
     body.__name__: body
     for body in (
         from_a_stream,
-        from_a_bare_stream,
+        from_an_unclosed_stream,
         from_a_fan_out,
         from_merged_records,
-        from_a_whole_list,
-        from_a_session_of_its_own,
+        from_a_complete_list,
+        from_its_own_session,
     )
 }
 
@@ -103,7 +103,7 @@ def new_session():
 
 
 def state_of(session):
-    """Return what there is of the package in this process, and the CPU time that it has used."""
+    """Return the tasks and resources of the package in this process, and the CPU time used."""
     return {
         "tasks": len(own_tasks()),
         "held": sum(held(session)),
@@ -113,7 +113,7 @@ def state_of(session):
 
 
 def starlette_app():
-    """Return an application that streams records by each of `BODIES`."""
+    """Return an application that streams each of `BODIES`."""
 
     @asynccontextmanager
     async def lifespan(_app):
@@ -132,12 +132,12 @@ def starlette_app():
 
 
 def fastapi_app():
-    """Return examples/web_fastapi.py's application, and besides what streams by each of `BODIES`.
+    """Return the application of examples/web_fastapi.py, which also streams each of `BODIES`.
 
-    It has a middleware, as most have: that makes the reply in a task group of anyio's.
+    It has a middleware, as most applications have: the reply then runs in anyio's task group.
     """
     sys.path.insert(0, str(ROOT / "examples"))
-    import web_fastapi  # noqa: PLC0415 - only this process has it on its path
+    import web_fastapi  # noqa: PLC0415 - on the path of this process only
 
     web_fastapi.DEADLINE = 1.0
     app: FastAPI = web_fastapi.make_app(new_session)
@@ -161,7 +161,7 @@ def fastapi_app():
 
 
 def serve(name):
-    """Serve an application, and tell its port."""
+    """Serve an application, and print its port."""
     app = {"starlette": starlette_app, "fastapi": fastapi_app}[name]()
     listener = socket.create_server(("127.0.0.1", 0))
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
@@ -178,7 +178,7 @@ if __name__ == "__main__":
 
 
 class Service:
-    """A service in a process of its own, and the server that it asks."""
+    """A service in a process of its own, and the FakeInsights that it calls."""
 
     def __init__(self, process, port, fake, sid):
         self.process = process
@@ -187,8 +187,8 @@ class Service:
         self.sid = sid
 
     @asynccontextmanager
-    async def asking(self, path):
-        """Ask for something on a connection of its own, which is cut in the end."""
+    async def get(self, path):
+        """Send a request on a new connection, yield its reader, and abort the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -200,30 +200,30 @@ class Service:
                 await writer.wait_closed()
 
     async def state(self):
-        """Return what the service holds: see `state_of`."""
-        async with self.asking("/state") as reader:
+        """Return the state of the service: see `state_of`."""
+        async with self.get("/state") as reader:
             reply = await reader.read()
         return json.loads(reply.split(b"\r\n\r\n", 1)[1])
 
-    async def is_quiet(self):
-        """Wait until nothing of the package is left in the service; return what it said last."""
+    async def idle_state(self):
+        """Wait until the package has no task and no resource in the service; return the state."""
         return await self.until(lambda state: not (state["tasks"] or state["held"]))
 
     async def until(self, condition):
-        """Ask for its state until that is as it should be, and return it."""
+        """Poll the state until the condition is true, and return it."""
         while not condition(state := await self.state()):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.02)
         return state
 
     async def end(self):
-        """Tell it to end, and wait until it has."""
+        """Terminate the service, and wait for its end."""
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
             await self.process.wait()
         assert self.process.returncode in {0, -signal.SIGTERM}
 
 
-#: Runs this module on the package that is installed: its folder comes last, for `tests` alone.
+#: Runs this module. The repository comes last on the path, so that the installed package is used.
 RUN = """
 import runpy, sys
 sys.path.append(sys.argv.pop(1))
@@ -233,7 +233,7 @@ runpy.run_module("tests.test_web_services", run_name="__main__", alter_sys=True)
 
 @asynccontextmanager
 async def serving(name):
-    """Run a service, and the server that it asks."""
+    """Run a service, and the FakeInsights that it calls."""
     async with FakeInsights(latency=0.01) as fake:
         sid = fake.add_conference(120)
         about = {"base_url": fake.base_url, "credentials": fake.credentials}
@@ -254,9 +254,9 @@ async def serving(name):
             process._transport.close()
 
 
-async def leave(service, path, rng):
-    """Ask for a stream, and leave in the middle of it: before its first byte, or after some."""
-    async with service.asking(path) as reader:
+async def disconnect(service, path, rng):
+    """Request a stream, and disconnect before its first line or after some lines."""
+    async with service.get(path) as reader:
         for _ in range(rng.randrange(6)):
             async with asyncio.timeout(PATIENCE):
                 await reader.readline()
@@ -264,22 +264,22 @@ async def leave(service, path, rng):
 
 
 @pytest.mark.parametrize("name", ["starlette", "fastapi"])
-async def test_clients_that_leave(name):
-    """Clients that leave in mid-stream leave nothing of a session in the service, which goes on."""
+async def test_clients_that_disconnect(name):
+    """When clients disconnect, no task and no resource is left, and the service continues."""
     rng = random.Random(name)
     async with serving(name) as service:
         paths = [f"/{body}/{service.sid}" for body in BODIES]
         if name == "fastapi":
             paths.append(f"/conferences/{service.sid}")
-        before = await service.is_quiet()
-        leaving = [leave(service, rng.choice(paths), rng) for _ in range(CLIENTS - len(paths))]
-        leaving += [leave(service, path, rng) for path in paths]
+        before = await service.idle_state()
+        clients = [disconnect(service, rng.choice(paths), rng) for _ in range(CLIENTS - len(paths))]
+        clients += [disconnect(service, path, rng) for path in paths]
         async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*leaving)
-            # A task of the framework that spins in our clean-up is none of ours by its name.
+            await asyncio.gather(*clients)
+            # A task of the framework that hangs in our cleanup is not named as ours.
             await service.until(lambda state: state["all tasks"] <= before["all tasks"])
-            after = await service.is_quiet()
-            async with service.asking(f"/from_a_whole_list/{service.sid}") as reader:
+            after = await service.idle_state()
+            async with service.get(f"/from_a_complete_list/{service.sid}") as reader:
                 assert b"120\n" in await reader.read()
         if BY_HAND:
             await show(name, service, before, after)
@@ -288,11 +288,11 @@ async def test_clients_that_leave(name):
 
 @pytest.mark.parametrize("name", ["starlette", "fastapi"])
 async def test_ends_on_sigterm(name):
-    """A service in the middle of streams of each kind ends on SIGTERM, as its grace is over."""
-    async with serving(name) as service, AsyncExitStack() as asking:
+    """A service with streams of every kind in progress ends on SIGTERM, after the grace period."""
+    async with serving(name) as service, AsyncExitStack() as requests:
         for body in BODIES:
             path = f"/{body}/{service.sid}"
-            reader = await asking.enter_async_context(service.asking(path))
+            reader = await requests.enter_async_context(service.get(path))
             async with asyncio.timeout(PATIENCE):
                 await reader.readline()
         service.fake.latency = 3600
@@ -302,12 +302,12 @@ async def test_ends_on_sigterm(name):
 
 
 async def show(name, service, before, after):
-    """Show what clients that left have left behind, and what the service does in a quiet second."""
+    """Print what is left after the clients, and the CPU time of an idle second."""
     began = (await service.state())["cpu"]
     await asyncio.sleep(1.0)
     now = await service.state()
     sys.stdout.write(
-        f"\n{name}: {CLIENTS} clients left; of the package {after['tasks']} tasks, and "
-        f"{after['held']} slots and sockets; tasks in all {before['all tasks']} before, "
-        f"{now['all tasks']} now; CPU in a quiet second {now['cpu'] - began:.3f} s\n"
+        f"\n{name}: {CLIENTS} clients disconnected; the package has {after['tasks']} tasks and "
+        f"{after['held']} slots and sockets; all tasks: {before['all tasks']} before, "
+        f"{now['all tasks']} now; CPU in an idle second {now['cpu'] - began:.3f} s\n"
     )

@@ -1,4 +1,4 @@
-"""Never run: the public signatures, used as users use them, for both type checkers."""
+"""Uses of the public API for both type checkers. This module is never run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from aioparticipants import (
 from aioparticipants.testing import FakeInsights
 
 
-def told(event: instrumentation.Event) -> None:
-    """Take each kind of event apart."""
+def on_event(event: instrumentation.Event) -> None:
+    """Match events by their class."""
     match event:
         case instrumentation.RequestFinished(status=status, seconds=seconds):
             assert_type(status, int | None)
@@ -39,7 +39,7 @@ def told(event: instrumentation.Event) -> None:
 
 
 async def use(http: aiohttp.ClientSession) -> None:
-    """Use everything once."""
+    """Use each public signature once."""
     InsightsSession(Credentials("AC", "token"), region="ie1", edge="dublin", timeout=5)
     InsightsSession(("AC", "token"), http=http, retry=RetryPolicy(max_attempts=3))
     InsightsSession(("AC", "token"), tracer=trace.get_tracer("app"), on_event=print)
@@ -58,7 +58,7 @@ async def use(http: aiohttp.ClientSession) -> None:
     watched = InsightsSession(
         ("AC", "token"),
         limiter=asyncio.Semaphore(4),
-        on_event=told,
+        on_event=on_event,
         tracer=trace.get_tracer("tests"),
     )
     assert_type(watched.stats, SessionStats)
