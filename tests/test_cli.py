@@ -187,9 +187,7 @@ def test_failure(served, capsys):
     assert main(["list", sid, "--base-url", served.base_url, "--format", "ndjson", option]) == 0
     assert "CP2" in capsys.readouterr().out
     assert main(["list", sid, "--base-url", served.base_url, "--resume", "x"]) == 2
-    assert capsys.readouterr().err == (
-        "aioparticipants: resume is not a cursor, or was cut off or changed on its way.\n"
-    )
+    assert capsys.readouterr().err.startswith("aioparticipants: resume is not a cursor")
     served.latency = 5
     assert main(["list", sid, "--base-url", served.base_url, "--deadline", "0.1"]) == 1
     assert "The deadline of 0.1 s passed" in capsys.readouterr().err
@@ -241,7 +239,7 @@ def test_flags(served, capsys):
     assert served.requests[0].query["ParticipantSid"] == wanted
     for wrong, message in [
         (["--max-concurrency", "0"], "max_concurrency must be"),
-        (["--timeout", "0"], "timeout must be"),
+        (["--timeout", "0"], "timeout (one attempt in all) must be"),
         (["--participant-sid", "CP1"], "participant_sid must be CP"),
         (["--region", "ie1"], "A region needs its edge too"),
         (["--edge", "x/y"], "edge must be a word"),
