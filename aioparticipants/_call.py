@@ -105,19 +105,37 @@ class Call:
         if left == 0:
             raise self._run.deadline_exceeded()
         timer = asyncio.timeout(None if left == math.inf else left)
-        retrying = self._run.controller(sleep=asyncio.sleep, before_sleep=self._before_sleep)
         failure: InsightsError | None = None
         try:
             async with timer:
-                async for attempt in retrying:  # pragma: no branch - it ends by raising
-                    with attempt, self._run.recorded():
+                try:
+                    with self._run.recorded():
                         return await self._attempt()
+                except InsightsError as error:
+                    first = stripped(error)
+                return await self._retry(first)
         except (InsightsError, TimeoutError) as error:
             if not timer.expired():
                 if not isinstance(error, InsightsError):
                     raise  # a defect
                 failure = self._final_error(error)
         raise stripped(failure or self._run.deadline_exceeded())
+
+    async def _retry(self, first: InsightsError) -> RawPage:
+        """Return the page, by the attempts that tenacity allows after the first one has failed.
+
+        The first attempt is made without a controller, as most pages need no retry, and a
+        controller for each of them costs too much (tests/benchmarks/split.py). tenacity judges it
+        like any other.
+        """
+        retrying = self._run.controller(sleep=asyncio.sleep, before_sleep=self._before_sleep)
+        async for attempt in retrying:
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise first  # that attempt has been made
+                with self._run.recorded():
+                    return await self._attempt()
+        raise first  # pragma: no cover - tenacity has raised what the last attempt failed with
 
     async def _attempt(self) -> RawPage:
         """Acquire a slot, send the request, and return the page that its reply is."""

@@ -20,9 +20,9 @@
    A 429 takes nothing: the limiter deals with it, and it shows that the server works.
 5. The `deadline` is the caller's, for a whole list, and includes everything: queueing, attempts,
    waits, pages. A wait that would pass it is not begun, and an attempt is cut off by it.
-6. tenacity drives the retries. Each page has a controller of its own, as the state of one is not
-   task-safe. Its callbacks are synchronous. The predicate names the errors that are retried, so
-   that a cancellation never is. Sleep, clock and randomness are passed in.
+6. tenacity drives the retries. Each page that needs one has a controller of its own, as the state
+   of a controller is not task-safe. Its callbacks are synchronous. The predicate names the errors
+   that are retried, so that a cancellation never is. Sleep, clock and randomness are passed in.
 7. What tenacity asks (`retry`, `wait`, `stop`) changes nothing. Whatever is recorded, counted or
    spent changes where an attempt ends (`recorded`) and where a retry is certain (`record_retry`).
 """
