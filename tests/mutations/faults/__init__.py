@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from . import cli, cursors, decoding, limiter, structuring, tasks, telemetry, transport
+from . import (
+    cli,
+    cursors,
+    decoding,
+    limiter,
+    prefetching,
+    session,
+    stream,
+    structuring,
+    tasks,
+    telemetry,
+    transport,
+)
 
 FAULTS = [
     each
-    for part in (cursors, decoding, structuring, limiter, tasks, transport, telemetry, cli)
+    for part in (
+        stream,
+        prefetching,
+        session,
+        cursors,
+        decoding,
+        structuring,
+        limiter,
+        tasks,
+        transport,
+        telemetry,
+        cli,
+    )
     for each in part.FAULTS
 ]
