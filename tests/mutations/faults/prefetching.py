@@ -9,7 +9,7 @@ _PAGES = "_prefetching:PagesAhead"
 FAULTS = [
     Fault(
         "a closed session is shown as the end of its lists",
-        "test_stream.py::test_session_closing test_session.py::test_closing_ends_the_waits",
+        "test_stream.py::test_session_closing",
         {f"{_PAGES}._outcome": rewrite("self._cancelled()", "return End()")},
     ),
     Fault(

@@ -7,7 +7,7 @@ from engine import Fault, argument, default, rewrite
 FAULTS = [
     Fault(
         "a session is closed before its tasks have ended",
-        "test_cancellation.py",
+        "test_cancellation.py::test_closing_the_session_in_every_state",
         {
             "_session:InsightsSession._close": rewrite(
                 "self._tasks.aclose(...)", "self._tasks.closed = True"
@@ -26,7 +26,7 @@ FAULTS = [
     ),
     Fault(
         "help() shows the environment",
-        "test_help.py",
+        "test_help.py::test_help_holds_no_secret",
         {"_session:InsightsSession.from_env": default("environ", "os.environ")},
     ),
 ]
