@@ -32,7 +32,8 @@ def members(name, thing):
     yield name, thing
     if inspect.isclass(thing):
         for each, value in inspect.getmembers(thing):
-            yield f"{name}.{each}", value
+            if each != "__attrs_attrs__":  # long, and made of the class itself
+                yield f"{name}.{each}", value
 
 
 shown = {}
