@@ -1,4 +1,4 @@
-"""`Call`: the fetching of one page, by as many attempts as the policy allows.
+"""`Call`: the fetching of one page, retrying as the policy allows.
 
 1. Each attempt acquires a slot of the session's limiter, and then of the shared limiter if there is
    one. Both are released as soon as the reply has been read. No slot is held during a wait.
@@ -92,7 +92,7 @@ class Call:
         )
 
     async def page(self) -> RawPage:
-        """Return the page, after as many attempts as the policy allows; to be called once.
+        """Return the page, retrying as the policy allows; to be called once.
 
         Raises:
             DeadlineExceededError: the deadline of the list has passed.

@@ -3,7 +3,7 @@
 1. The position is that of the next record not delivered. It moves when a record is delivered, and
    at no other time.
 2. Good records come before the error of a bad one. The error's `cursor_after` names the record
-   behind the bad one, if the rest of the page can be read.
+   after the bad one, if the rest of the page can be read.
 3. With `on_invalid="keep"`, a record that cannot be read is noted as a `RecordProblem` and passed.
 4. `limit` counts all records, also those that cannot be read.
 """
@@ -61,7 +61,7 @@ class PageReader(Generic[T]):
     reported: bool = attrs.field(init=False, default=False)
     """Whether the delivery of the page was reported."""
     _taken: bool = attrs.field(init=False, default=False)  # as a page, which may have no records
-    _blocked: bool = attrs.field(init=False, default=False)  # by a bad record behind the buffer
+    _blocked: bool = attrs.field(init=False, default=False)  # by a bad record after the buffer
     _next: int = attrs.field(init=False)  # the index of the record to structure next
 
     def __attrs_post_init__(self) -> None:
@@ -80,7 +80,7 @@ class PageReader(Generic[T]):
 
     @property
     def left(self) -> int:
-        """How many records the limit allows behind those that are structured."""
+        """How many records the limit allows after those that are structured."""
         return self._stop - self._next
 
     @property
@@ -106,7 +106,7 @@ class PageReader(Generic[T]):
     def records_to_count(self) -> int:
         """How many records to count before delivery, to know whether the limit ends the list here.
 
-        None but those before the position, unless the limit can end on this page.
+        If the limit can end on this page: all up to the limit. Else: those before the position.
         """
         longest = self.page.meta.page_size or NO_LIMIT  # the server says how long a page can be
         may_end = self._stop <= longest and self._stop < NO_LIMIT // 2
@@ -223,7 +223,7 @@ def checked_start(page: RawPage, start: Position, resource: Resource[T]) -> Posi
     with suppress(IndexError):  # there is none, or it cannot be read and was passed
         try:
             sid = resource.sid_of(records.at(index))
-        except ResponseError:  # perhaps the cursor was made behind a record that cannot be read
+        except ResponseError:  # perhaps the cursor was made after a record that cannot be read
             records.skip(index)
     if records.count is not None and start.offset > records.count:
         change = "the page to resume on is shorter than it was"

@@ -1,7 +1,7 @@
 """The lists of the API, each described by one value: its path, filters, and records.
 
-Another resource is another value. Only this module names a path, a parameter of a query, a member
-of a page or a class of records; code that needs one of these is given the resource.
+Another resource is another value. Code that needs the path, the filters, the key of the records or
+how a record is built is given the resource.
 
 1. Values are percent-encoded here, once; the transport sends the query byte for byte.
 2. A page holds 1 to 1000 records. The default is 1000, or `limit` if that is smaller: so a

@@ -335,4 +335,4 @@ def _outcome_of(error: BaseException) -> str:
         return f"HTTP {error.status}"
     if isinstance(error, InsightsError):
         return type(error).__name__
-    return DeadlineExceededError.__name__  # of what is cancelled otherwise nobody sees the attempts
+    return DeadlineExceededError.__name__  # only then can a user see a cancelled attempt

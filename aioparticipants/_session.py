@@ -65,7 +65,7 @@ class InsightsSession(ClosedAtEnd):
             `https://insights.twilio.com`.
         region: a Twilio region (`"ie1"`). The credentials must be of that region. It needs `edge`,
             except for us1, the default.
-        edge: a Twilio edge (`"dublin"`). Without `region` it is one of us1.
+        edge: a Twilio edge (`"dublin"`). Without `region`, it is an edge of us1.
         retry: when to retry a failed request.
         timeout: seconds for one attempt in all, or an `aiohttp.ClientTimeout` with a total.
             Default: 30 in all, 10 to connect, 20 without a byte.
@@ -197,7 +197,7 @@ class InsightsSession(ClosedAtEnd):
                 filters must be the same. Leave `page_size` out to keep the cursor's own; another
                 one is accepted only if the cursor names a record of the first page.
             on_invalid: `"raise"`: a value of a type that the API does not promise is an error at
-                its record; the error's `cursor_after` names the record behind it. `"keep"`: the
+                its record; the error's `cursor_after` names the record after it. `"keep"`: the
                 field is None, the value is kept in `extra`, and the record's `problems` say so; a
                 record that cannot be read at all is in the stream's `problems`.
 

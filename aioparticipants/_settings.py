@@ -53,7 +53,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class SessionOptions(TypedDict, total=False):
-    """What `InsightsSession` takes besides the credentials."""
+    """All arguments of `InsightsSession` except the credentials."""
 
     base_url: str | None
     region: str | None

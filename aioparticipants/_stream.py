@@ -11,7 +11,7 @@
 6. The position is that of the next record not delivered; see `_page_reader`. The cursor names it,
    also after an error or the end.
 7. Records are structured a few at a time, and the event loop runs other tasks in between. Meanwhile
-   the stream is busy: a second task that asks is refused, as ever.
+   the stream is busy: a second task that asks gets an InvalidRequestError.
 8. Only the end of the data looks like the end. There `anext` raises StopAsyncIteration, each time,
    as the protocol demands. To start over (`async for`, `async with`, `await`, `all()`, `pages()`)
    with a stream that is used up or closed is an InvalidRequestError. So is `anext` on a stream that
@@ -19,7 +19,7 @@
 9. An awaited list is delivered whole or not at all. If it fails, the position is the one before,
    and each further call raises the error again.
 10. A bad record is a final error at its place, after all good ones before it; the error's
-   `cursor_after` names the record behind it. With `on_invalid="keep"` the record itself keeps a
+   `cursor_after` names the record after it. With `on_invalid="keep"` the record itself keeps a
    value of the wrong type (`Participant.problems`), and a record that cannot be read is in
    `problems`. A page is never fetched again because of a bad record.
 11. A resumed list checks that the record before its position is the one that the cursor knows.
@@ -73,8 +73,8 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         CursorExpiredError: Twilio no longer accepts the page token of the cursor to resume.
         TransportError: no usable reply came, and the retries are used up.
         ResponseError: a reply is not what the API promises. If that is one record, the error's
-            `cursor_after` names the record behind it.
-        PaginationError: a next link leads elsewhere, or is a loop in the pagination; or the list to
+            `cursor_after` names the record after it.
+        PaginationError: a next link leads to another place, or to a page already seen in the pagination; or the list to
             resume has changed.
         DeadlineExceededError: the list's `deadline` passed before its next page came.
         SessionClosedError: the session was closed.
@@ -307,7 +307,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
                     self._fill(await self._turn_page())
                 else:
                     self._fill(self._reader)
-                    # After the records, so a consumer that is cancelled here each time gets on too.
+                    # After the fill, so a consumer that is cancelled here each time still progresses.
                     await asyncio.sleep(0)
                     self._raise_if_closed()
             except InsightsError as error:
@@ -339,7 +339,8 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         if isinstance(page, Failed):
             raise self._failed(page.error)
         reader = await self._reader_of(page)
-        # Nothing waits from here to the delivery: a cancelled consumer finds this page again.
+        # A consumer that is cancelled in `look_ahead` finds this page as the current one: no await
+        # is between taking the page and making it so.
         self._pages.take(last=reader.is_last)
         if self._reader is not None:
             self._problems += self._reader.problems

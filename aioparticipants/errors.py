@@ -93,8 +93,8 @@ class InsightsError(Exception):
         request_id: Twilio's id of the last request (`Twilio-Request-Id`), if known. Twilio's
             support asks for it.
         attempts: the attempts at the request that failed, oldest first.
-        cursor: where the list stopped, for `resume=`; None if nothing was requested yet.
-        transient: True if the same request may succeed later. The SDK retries only transient
+        cursor: where the list stopped, for `resume=`; None if the error does not come from a list.
+        transient: True if the same request may succeed later. This package retries only transient
             errors; a worker may put the job back into its queue.
     """
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aioparticipants import InvalidRequestError
+from aioparticipants import InsightsSession, InvalidRequestError
+from aioparticipants.__main__ import main
 from aioparticipants._resources import PARTICIPANTS
 
 SID = "CF" + "aB3" * 10 + "00"
@@ -90,3 +91,29 @@ def test_bad_arguments(arguments, words):
         first_request(SID, **arguments)
 
     assert caught.value.__context__ is None
+
+
+FILTERS = {each.argument: each.parameter for each in PARTICIPANTS.filters}
+VALUES = dict.fromkeys(FILTERS, "hold") | {"participant_sid": "CP" + "0" * 32}
+
+
+@pytest.mark.parametrize("verb", [InsightsSession.participants, InsightsSession.fan_out])
+async def test_each_filter_is_an_argument(fake, session, verb):
+    """Each filter of the resource is an argument that reaches the query, and filters the fake."""
+    sid = fake.add_conference(participants=2)
+    for argument, parameter in FILTERS.items():
+        await verb(
+            session,
+            [sid] if verb is InsightsSession.fan_out else sid,
+            **{argument: VALUES[argument]},
+        )
+        assert fake.requests[-1].query[parameter] == VALUES[argument]
+
+
+def test_each_filter_is_an_option(capsys):
+    """Each filter of the resource is an option of `list`."""
+    with pytest.raises(SystemExit):
+        main(["list", "--help"])
+
+    shown = capsys.readouterr().out
+    assert all(f"--{argument.replace('_', '-')}" in shown for argument in FILTERS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .._resources import PARTICIPANTS
 from .._session import InsightsSession
 from .._settings import base_url_from, base_url_from_env
 from .._structuring import unstructure_participant
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["list_participants"]
 
-_ARGUMENTS = (
-    "participant_sid", "label", "events", "page_size", "limit", "deadline", "resume", "on_invalid",
-)  # fmt: skip
+_FILTERS = tuple(each.argument for each in PARTICIPANTS.filters)
+_ARGUMENTS = (*_FILTERS, "page_size", "limit", "deadline", "resume", "on_invalid")
 
 
 @attrs.define

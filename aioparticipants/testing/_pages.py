@@ -21,7 +21,8 @@ __all__ = ["PageQuery"]
 
 _DEFAULT_SIZE: Final = 50
 _MAX_SIZE: Final = 1000
-_FILTERS: Final = ("ParticipantSid", "Label", "Events")
+#: The filters, and the member of a record that each one compares with.
+_FILTERS: Final = {"ParticipantSid": "participant_sid", "Label": "label", "Events": "events"}
 
 
 @attrs.frozen(kw_only=True)
@@ -65,13 +66,12 @@ class PageQuery:
         return json.dumps({"meta": meta, "participants": matching[self.start : end]}).encode()
 
     def _matches(self, record: Mapping[str, object]) -> bool:
-        events = record.get("events")
-        event = self.filters.get("Events")
-        return (
-            self.filters.get("ParticipantSid") in {None, record.get("participant_sid")}
-            and self.filters.get("Label") in {None, record.get("label")}
-            and (event is None or (isinstance(events, dict) and event in events))
-        )
+        for name, wanted in self.filters.items():
+            value = record.get(_FILTERS[name])
+            # A record passes a filter for an event if it has any of that name.
+            if not (wanted in value if isinstance(value, dict) else value == wanted):
+                return False
+        return True
 
     def _link(self, url: str, start: int) -> str:
         """Return the URL of the page that begins at `start`."""
