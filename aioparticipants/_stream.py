@@ -74,8 +74,8 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         TransportError: no usable reply came, and the retries are used up.
         ResponseError: a reply is not what the API promises. If that is one record, the error's
             `cursor_after` names the record after it.
-        PaginationError: a next link leads to another place, or to a page already seen in the pagination; or the list to
-            resume has changed.
+        PaginationError: a next link leads to another place, or to a page already seen; or the list
+            to resume has changed.
         DeadlineExceededError: the list's `deadline` passed before its next page came.
         SessionClosedError: the session was closed.
         InvalidRequestError: two tasks asked at once (the stream stays usable), or a task of another
@@ -307,7 +307,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
                     self._fill(await self._turn_page())
                 else:
                     self._fill(self._reader)
-                    # After the fill, so a consumer that is cancelled here each time still progresses.
+                    # After the fill: a consumer that is cancelled here each time still progresses.
                     await asyncio.sleep(0)
                     self._raise_if_closed()
             except InsightsError as error:
