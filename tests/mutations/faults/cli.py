@@ -46,7 +46,7 @@ FAULTS = [
     ),
     Fault(
         "a signal that the parent ignores is handled",
-        "test_cli.py::test_ignored_signals",
+        "test_cli.py::test_signals_before_the_first_page",
         {"_cli._signals:SignalHandler.installed": always("signal.SIG_IGN")},
     ),
     Fault(

@@ -76,7 +76,7 @@ FAULTS = [
     ),
     Fault(
         "any RuntimeError is taken for a closed session",
-        "test_transport_errors.py::test_what_a_middleware_raises",
+        "test_transport_errors.py::test_a_lent_session_of_another_loop",
         {
             "_transport_errors:_of_aiohttp": replace(
                 "closed", "closed or isinstance(error, RuntimeError)"
