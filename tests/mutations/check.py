@@ -62,6 +62,16 @@ def run(fault: Fault, *, whole_files: bool) -> tuple[str, str]:
     return "BROKEN", f"pytest exited with {code}:\n{output[-1500:]}"  # it cannot be imported
 
 
+def _failure_without_faults(faults: list[Fault]) -> str:
+    """Run the tests of all faults on the package as it is; return what is wrong, or nothing."""
+    tests = _node_ids(faults, whole_files=False)
+    try:
+        code, output = _pytest("-n", "2", *tests, path=str(ROOT), seconds=LONGEST_OF_ALL)
+    except subprocess.TimeoutExpired:
+        return f"not done after {LONGEST_OF_ALL} s"
+    return "" if code == PASSED else f"pytest exited with {code}:\n{output[-5000:]}"
+
+
 def _pytest(*arguments: str, path: str, seconds: float) -> tuple[int, str]:
     """Run tests on the package in a folder; return the exit code, and what was printed."""
     ran = subprocess.run(
@@ -114,19 +124,14 @@ def main() -> int:
     parser.add_argument("--whole-files", action="store_true", help="run the files, show the test")
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if options.only in fault.name]
+    if not chosen:
+        parser.error(f"no fault has {options.only!r} in its name")
     if options.anchors:
         return _check_anchors(chosen)
     began = time.monotonic()
-    if not options.whole_files:
-        code, output = _pytest(
-            *("-n", "2"),
-            *_node_ids(chosen, whole_files=False),
-            path=str(ROOT),
-            seconds=LONGEST_OF_ALL,
-        )
-        if code != PASSED:
-            print(f"The tests fail on the unaltered package:\n{output[-5000:]}")
-            return 1
+    if not options.whole_files and (failure := _failure_without_faults(chosen)):
+        print(f"The tests fail on the unaltered package: {failure}")
+        return 1
     verdicts: Counter[str] = Counter()
     with ThreadPoolExecutor(max_workers=2) as pool:
         work = partial(run, whole_files=options.whole_files)

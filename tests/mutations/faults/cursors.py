@@ -8,37 +8,37 @@ FAULTS = [
     Fault(
         "the label stays in the cursor",
         "test_cursors.py::test_no_label_in_a_cursor",
-        {"_cursors:cursor_of.cut": returns("_CUT_OUT", "value")},
+        {"_cursors:CursorCodec.encode.cut": returns("_CUT_OUT", "value")},
     ),
     Fault(
         "filters are not compared",
         "test_cursors.py::test_other_lists",
-        {"_cursors:_with_label": always("own_list")},
+        {"_cursors:CursorCodec._with_personal": always("own_list")},
     ),
     Fault(
         "altered cursors are accepted",
-        "test_cursors.py::test_no_cursors",
+        "test_cursors.py::test_not_a_cursor",
         {"_cursors:_body_of": never("_checksum(...)")},
     ),
     Fault(
         "the checksum leaves out the version",
-        "test_cursors.py::test_no_cursors",
+        "test_cursors.py::test_not_a_cursor",
         {"_cursors:_checksum": replace("bytes([version]) + body", "body")},
     ),
     Fault(
         "the record before a cursor is not compared",
         "test_cursors.py::test_a_cursor_verifies_the_record_before",
-        {"_cursors:Resumed.verifies": replace("_hash_of_record(sid) == self.before", "True")},
+        {"_cursors:Position.matches": replace("_hash_of_sid(sid) == self.hash_before()", "True")},
     ),
     Fault(
         "the page size changes under a page token",
         "test_cursors.py::test_page_sizes_that_are_not_exact",
-        {"_cursors:_with_page_size": omit("is_first")},
+        {"_cursors:CursorCodec._with_page_size": omit("self._filters(query, _lower) == own")},
     ),
     Fault(
-        "a place is beyond the first page of another size",
+        "an index is beyond the first page of another size",
         "test_cursors.py::test_page_sizes_that_are_not_exact",
-        {"_cursors:_with_page_size": omit("offset <= page_size")},
+        {"_cursors:CursorCodec._with_page_size": omit("offset <= page_size")},
     ),
     Fault(
         "the case of a SID matters to cursors",

@@ -1,23 +1,23 @@
-"""Faults in `_structuring`, `models` and `errors`."""
+"""Faults in `_structuring`, `_json_values`, `_on_demand`, `models` and `errors`."""
 
 from __future__ import annotations
 
-from engine import Fault, always, argument, assign, drop, omit, replace, rewrite
+from engine import Fault, always, argument, assign, drop, omit, replace, returns, rewrite
 
 FAULTS = [
     Fault(
         "types are not checked",
-        "test_structuring.py",
-        {"_structuring:_Structurer.structure": always("self.fits(value)")},
+        "test_structuring.py::test_wrong_types",
+        {"_structuring:_Structurer.read": always("self._fits(members)")},
     ),
     Fault(
         "nested types are not checked",
-        "test_structuring.py",
-        {"_structuring:_Field.test_of": assign("inside", '"True"')},
+        "test_structuring.py::test_wrong_values_inside",
+        {"_structuring:_Structurer.nested_test": returns("count", 'f"({count})"')},
     ),
     Fault(
         "infinity is accepted",
-        "test_structuring.py",
+        "test_structuring.py::test_wrong_values_inside",
         {
             "_structuring:": replace(
                 '"({}).__class__ is float and v * 0.0 == 0.0 or v.__class__ is int"',
@@ -27,42 +27,46 @@ FAULTS = [
     ),
     Fault(
         "unknown members are dropped",
-        "test_structuring.py",
-        {"_structuring:_Structurer._remembered_plan": drop("_keeping_extra(...)")},
+        "test_structuring.py::test_round_trip",
+        {"_structuring:_Structurer.build": drop("freeze(...)")},
     ),
     Fault(
         "a value of a wrong type is dropped",
-        "test_structuring.py",
-        {"_structuring:_Structurer.keep": rewrite("_kept(item)", "_, remark = _kept(item)")},
+        "test_structuring.py::test_a_wrong_value_is_kept",
+        {
+            "_structuring:_Structurer.read_members": rewrite(
+                "_kept(value)", "_, remark = _kept(value)"
+            )
+        },
     ),
     Fault(
         "problems are not reported",
-        "test_structuring.py",
-        {"_structuring:": argument("problems", "()")},
+        "test_structuring.py::test_a_wrong_value_is_kept",
+        {"_structuring:participant_keeping": argument("problems", "()")},
     ),
     Fault(
         "a next link of a wrong type is taken for the end",
-        "test_structuring.py",
-        {"_structuring:page_meta": omit("link is None")},
+        "test_structuring.py::test_wrong_members_of_page_meta",
+        {"_structuring:page_meta": omit('problem.path == ".next_page_url"')},
     ),
     Fault(
         "what is made by hand is not checked",
-        "test_structuring.py",
-        {"_structuring:_on_demand.put_checked": replace("check(value)", "value")},
+        "test_structuring.py::test_wrong_values_by_hand",
+        {"_on_demand:_OnDemand.__init__.write": replace("check(...)", "value")},
     ),
     Fault(
         "names in paths are not escaped",
-        "test_structuring.py",
-        {"_structuring:_member": always("name.isprintable()")},
+        "test_structuring.py::test_names_in_paths_are_printable",
+        {"_json_values:member_path": always("name.isprintable()")},
     ),
     Fault(
         "a label is shown",
-        "test_models.py",
+        "test_models.py::test_repr_masks_personal_data",
         {"models:Participant": assign("label", "attrs.field(default=None)")},
     ),
     Fault(
         "a gateway's 5xx is final",
-        "test_errors.py",
+        "test_errors.py::test_statuses",
         {
             "errors:": replace(
                 "StatusRule(ServerError, _SERVER, transient=True)",
@@ -72,7 +76,7 @@ FAULTS = [
     ),
     Fault(
         "a copy of an error loses its cause",
-        "test_errors.py",
+        "test_errors.py::test_copies_keep_their_cause",
         {"errors:copied": drop("error.__cause__")},
     ),
 ]
