@@ -15,6 +15,8 @@ import pytest
 from aioparticipants import (
     APIStatusError,
     AuthenticationError,
+    BadRequestError,
+    CursorExpiredError,
     DeadlineExceededError,
     InsightsSession,
     InvalidRequestError,
@@ -708,6 +710,33 @@ async def test_a_page_that_changed(fake, session, how, count):
     await rest.aclose()
     fake.add_conference(records, conference_sid=sid)
     assert len(await session.participants(sid, resume=stream.cursor)) == 8 - count
+
+
+async def test_a_page_token_that_is_refused(fake, session):
+    """Only the page token of a cursor expires. Any other page that is refused is a bad request."""
+    sid = fake.add_conference(participants=9)
+    async with session.participants(sid, page_size=2) as stream:
+        await anext(stream)
+        on_first_page = stream.cursor
+        await anext(stream)
+        await anext(stream)
+        on_second_page = stream.cursor
+
+    for cursor, error in [
+        (on_first_page, BadRequestError),
+        (on_second_page, CursorExpiredError),
+    ]:
+        fake.fail_next(400)
+        with pytest.raises(BadRequestError) as raised:
+            await session.participants(sid, resume=cursor)
+        assert type(raised.value) is error
+    async with session.participants(sid, resume=on_second_page) as stream:
+        await anext(stream)
+        fake.fail_next(400)  # a later page
+        with pytest.raises(BadRequestError) as raised:
+            while True:
+                await anext(stream)
+    assert type(raised.value) is BadRequestError
 
 
 async def test_a_loop_is_found_after_resuming():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
+import aiohttp
 import attrs
 import pytest
 
@@ -204,3 +206,38 @@ def test_a_deadline_is_never_another_timeout(new_loop):
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())
+
+
+class EarlyLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers are early. Those of uvloop can be, by part of a millisecond."""
+
+    def call_at(self, when, *args, **options):
+        return super().call_at(when - 1, *args, **options)
+
+
+def test_an_early_timer():
+    """What a deadline has cut off is a DeadlineExceededError, also if the timer was early."""
+    trace = aiohttp.TraceConfig()
+
+    async def fail(*_):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise OSError
+
+    trace.on_request_start.append(fail)
+
+    async def use():
+        async with (
+            raw(...) as server,
+            InsightsSession(
+                ("AC1", "x"),
+                base_url=server.base_url,
+                retry=RetryPolicy(max_attempts=1),
+                trace_configs=[trace],
+            ) as session,
+        ):
+            with pytest.raises(DeadlineExceededError):
+                await session.participants(SID, deadline=1.2)
+
+    with asyncio.Runner(loop_factory=EarlyLoop) as runner:
+        runner.run(use())

@@ -527,6 +527,28 @@ async def test_a_long_conference_is_decoded_while_its_next_page_is_fetched(fake)
         assert len((await waiting).participants) == 16
 
 
+async def test_a_conference_that_waits_for_a_page_lets_others_be_decoded(fake, session):
+    """While long conferences wait for further pages, the others are decoded and delivered."""
+    sids = add(fake, 12, 12, 1, 1, 1)
+    long, short = sids[:2], sids[2:]
+    late = [fake.hold(each, 5) for each in long]
+    first = [fake.hold(each) for each in short]
+    found = []
+    async with session.fan_out(sids, page_size=2) as fan_out:
+        taking = asyncio.create_task(collect(fan_out, found))
+        await until(lambda: all((each, 5) in fake.asked for each in long))
+        await stillness()
+        for gate in first:
+            gate.set()
+        await until(lambda: len(found) == 3)
+        for gate in late:
+            gate.set()
+        await taking
+
+    assert {each.conference_sid for each in found[:3]} == {*short}
+    assert [len(each.participants) for each in found[3:]] == [12, 12]
+
+
 async def test_a_slow_consumer_of_records_stops_the_source(fake, session):
     """A slow consumer of merged records stops the source as well."""
     sids = add(fake, *[2] * 12)
