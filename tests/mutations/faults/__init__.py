@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from . import (
+    call,
     cli,
     cursors,
     decoding,
+    fan_out,
     limiter,
+    paging,
     prefetching,
+    retrying,
     session,
     stream,
     structuring,
@@ -21,6 +25,10 @@ FAULTS = [
     for part in (
         stream,
         prefetching,
+        fan_out,
+        paging,
+        call,
+        retrying,
         session,
         cursors,
         decoding,

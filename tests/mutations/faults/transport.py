@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from engine import Fault, argument, body, drop, never, replace, returns
+from engine import Fault, argument, body, drop, insert_after, never, replace, returns
 
 FAULTS = [
+    Fault(
+        "a request counts as sent before it has a connection",
+        "test_session.py::test_next_request_is_sent_before_the_delivery",
+        {"_transport:Transport._session": insert_after("_sent.set(sent)", "sent.set()")},
+    ),
+    Fault(
+        "aiohttp's errors are chained to ours",
+        "test_security.py::test_transport_chains_nothing",
+        {"_transport:Transport.send": insert_after("translated(...)", "raise failure from error")},
+    ),
     Fault(
         "redirects are followed",
         "test_security.py::test_redirects_are_not_followed",
