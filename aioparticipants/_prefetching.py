@@ -70,8 +70,8 @@ class PagesAhead:
 
     @property
     def all_fetched(self) -> bool:
-        """Whether no further page will be fetched."""
-        return not isinstance(self._following, Request)
+        """Whether the last page has been fetched."""
+        return isinstance(self._following, End)
 
     def check_loop(self) -> None:
         """Raise InvalidRequestError if a page is being fetched on another event loop."""

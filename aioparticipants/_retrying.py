@@ -196,6 +196,8 @@ class RetryRun:
         self._delay = 0.0
         #: Whether a retry of the latest attempt takes one from the quota.
         self._takes_quota = False
+        #: Why no other attempt may follow the latest one; None if one may.
+        self._stopped_by: _StopReason | None = None
         self.attempts: list[Attempt] = []
         #: Whether the quota had no retry left for the latest attempt.
         self.denied: bool = False
@@ -257,6 +259,7 @@ class RetryRun:
             self._takes_quota = error.transient and not isinstance(error, RateLimitError)
             if self._takes_quota:
                 self._quota.failed(self._created, self._clock())
+            self._stopped_by = self._stop_reason()
 
     def _backoff(self) -> float:
         failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
@@ -272,7 +275,7 @@ class RetryRun:
         return self._delay
 
     def _should_stop(self, _state: tenacity.RetryCallState) -> bool:
-        return self._stop_reason() is not None
+        return self._stopped_by is not None
 
     def _is_retryable(self, error: BaseException | None) -> bool:
         """Return whether an error can be retried; a cancellation, misuse or defect cannot."""
@@ -298,7 +301,7 @@ class RetryRun:
 
     def final_error(self, error: InsightsError) -> InsightsError:
         """Return what the page fails with, where its last attempt failed with `error`."""
-        reason = self._stop_reason() if self._is_retryable(error) else None
+        reason = self._stopped_by if self._is_retryable(error) else None
         if reason is _StopReason.DEADLINE:
             return self.deadline_exceeded()
         if reason is _StopReason.QUOTA:
