@@ -105,6 +105,7 @@ def _path(package: Path, module: str) -> Path:
 
 
 def _check_anchors(faults: list[Fault]) -> int:
+    """Print the faults that do not fit the package, and the tests that there are not."""
     missing = 0
     for fault in faults:
         try:
@@ -113,14 +114,19 @@ def _check_anchors(faults: list[Fault]) -> int:
             missing += 1
             print(f"NOT FOUND {fault.name}: {error}")
     print(f"{len(faults) - missing} of {len(faults)} faults fit the package")
-    return 1 if missing else 0
+    tests = _node_ids(faults, whole_files=False)
+    code, output = _pytest("--collect-only", *tests, path=str(ROOT), seconds=LONGEST)
+    for line in output.splitlines():
+        if line.startswith("ERROR"):
+            print(line)
+    return 1 if missing or code != PASSED else 0
 
 
 def main() -> int:
     """Run the faults, two at a time."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--only", default="", help="faults whose name contains this")
-    parser.add_argument("--anchors", action="store_true", help="only see whether the faults fit")
+    parser.add_argument("--anchors", action="store_true", help="only see that all fit")
     parser.add_argument("--whole-files", action="store_true", help="run the files, show the test")
     options = parser.parse_args()
     chosen = [fault for fault in FAULTS if options.only in fault.name]

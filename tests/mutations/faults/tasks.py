@@ -36,7 +36,7 @@ FAULTS = [
     ),
     Fault(
         "closing waits without a limit",
-        "test_tasks.py::test_what_does_not_end",
+        "test_tasks.py::test_a_task_that_does_not_end",
         {_WAIT: assign("left", "1e9")},
     ),
     Fault(
@@ -66,12 +66,12 @@ FAULTS = [
     ),
     Fault(
         "a release is left running by a closed session",
-        "test_tasks.py::test_a_release_begins_while_all_is_closed",
+        "test_tasks.py::test_a_release_starts_while_the_session_closes",
         {"_tasks:SessionTasks.aclose": omit("self._releases")},
     ),
     Fault(
         "a release is cancelled half-way",
-        "test_shared_limiter.py::test_shared_release_runs_to_its_end",
+        "test_shared_limiter.py::test_shared_release_completes",
         {"_shared_limiter:_Pair.__aexit__": replace("wait_ignoring_cancellation(...)", "task")},
     ),
     Fault(
