@@ -57,7 +57,12 @@ DEBUGGED = (
     "test_web_services.py",
 )
 #: Files whose examples Hypothesis makes.
-RANDOM = ("test_decoding.py", "test_fan_out_properties.py", "test_properties.py")
+RANDOM = (
+    "test_decoding.py",
+    "test_fan_out_properties.py",
+    "test_properties.py",
+    "test_record_properties.py",
+)
 
 #: What runs between two edits: the modules below the I/O line, and one file of each layer above.
 QUICK = (
