@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sized
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, cast
 
 import attrs
 
@@ -90,7 +90,7 @@ class Results(Delivery[ConferenceResult]):
     """Delivers one result for each conference."""
 
     # All that most conferences have, and few enough to be fetched in vain if the first is bad.
-    PAGES_AHEAD = 4
+    PAGES_AHEAD: ClassVar[int] = 4
 
     async def on_page(self, conference: Conference, page: Page[Participant]) -> None:
         """Keep its records."""
@@ -122,7 +122,7 @@ class MergedPages(Delivery[tuple[Participant, ...]]):
         rest: the records of the latest page that were not delivered yet.
     """
 
-    PAGES_AHEAD = 1
+    PAGES_AHEAD: ClassVar[int] = 1
 
     def __init__(self) -> None:
         """Begin with nothing to deliver."""

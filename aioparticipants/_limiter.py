@@ -89,11 +89,11 @@ class AdaptiveLimit:
         """Start small, and never exceed `ceiling`."""
         self._ceiling = float(ceiling)
         #: Attempts that may be in flight; below 1 it is a share of the time.
-        self.window = float(min(_INITIAL_WINDOW, ceiling))
+        self.window: float = float(min(_INITIAL_WINDOW, ceiling))
         #: The window as a whole number, at least 1.
-        self.limit = int(self.window)
+        self.limit: int = int(self.window)
         #: The number of decreases so far. An attempt belongs to the epoch in which it was admitted.
-        self.epoch = 0
+        self.epoch: int = 0
         self._successes = 0  # of this epoch, with all slots in use
         # The cubic: it rises by `_rise` to `_plateau` (W_max) in `_growth_length` successes (K).
         self._plateau = self._rise = self._growth_length = 0.0

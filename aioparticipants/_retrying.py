@@ -118,7 +118,8 @@ class RetryQuota:
 
     def __init__(self, size: int | None) -> None:
         """Begin with `size` retries; None for any number."""
-        self._size = self.left = math.inf if size is None else float(size)
+        self._size = math.inf if size is None else float(size)
+        self.left: float = self._size
         self._last_fault = -math.inf
 
     @property
@@ -154,7 +155,9 @@ class Deadline:
         Raises:
             InvalidRequestError: the number is not positive and finite.
         """
-        self.seconds = checked_seconds(seconds, "deadline", positive=True, optional=True)
+        self.seconds: float | None = checked_seconds(
+            seconds, "deadline", positive=True, optional=True
+        )
         self._clock = clock
         self._end: float | None = None
 

@@ -104,8 +104,8 @@ class Conference:
 
     def __init__(self, sid: str, *, places: asyncio.Semaphore, slots: asyncio.Semaphore) -> None:
         """Begin with a conference. One of `places` is acquired for it."""
-        self.sid = sid
-        self.slot = DecodingSlot(slots)
+        self.sid: str = sid
+        self.slot: DecodingSlot = DecodingSlot(slots)
         self.records: list[Participant] = []
         self.pages: int = 0
         self.page_delivered: asyncio.Event = asyncio.Event()

@@ -39,7 +39,7 @@ from aioparticipants import (
 )
 from aioparticipants._cursors import CursorCodec, Position
 from aioparticipants._messages import Request
-from aioparticipants._paging import Pager
+from aioparticipants._paging import End, Failed, Pager
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._structuring import (
     participant,
@@ -581,12 +581,13 @@ def test_any_object_is_a_page_or_a_response_error(body):
         return
     assert all_of(page.records) == (body["participants"] or [])
     link = body["meta"]["next_page_url"]
-    if page.following is None:
-        assert not link
-    elif isinstance(page.following, Request):
-        assert link == f"{HOST}{PATH}?{page.following.query}"
-    else:
-        assert isinstance(page.following, PaginationError)
+    match page.following:
+        case End():
+            assert not link
+        case Request(query=query):
+            assert link == f"{HOST}{PATH}?{query}"
+        case Failed(error=error):
+            assert isinstance(error, PaginationError)
 
 
 # --- Any order of events ---
