@@ -428,7 +428,7 @@ async def test_a_slow_consumer_stops_the_source(fake, session, asynchronous):
         assert source.taken <= min(delivered - 1 + 3, 20)
         await stillness()
         assert source.taken == min(delivered + 3, 20)
-        assert len(fake.asked) == source.taken
+        await until(lambda: len(fake.asked) == source.taken)
     with pytest.raises(StopAsyncIteration):
         await anext(fan_out)
 

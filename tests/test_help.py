@@ -32,7 +32,8 @@ def members(name, thing):
     yield name, thing
     if inspect.isclass(thing):
         for each, value in inspect.getmembers(thing):
-            if each != "__attrs_attrs__":  # long, and made of the class itself
+            # attrs' own description is long, and made of the class; what is inherited is Python's.
+            if each != "__attrs_attrs__" and value is not getattr(Exception, each, None):
                 yield f"{name}.{each}", value
 
 
