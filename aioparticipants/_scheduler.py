@@ -24,7 +24,17 @@ import functools
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+)
 
 from ._paging import RawPage
 from ._tasks import cancel_threadsafe, running_loop
@@ -53,11 +63,15 @@ T = TypeVar("T")
 
 #: What a failing conference does to the others.
 OnError: TypeAlias = Literal["isolate", "raise"]
-OpenList: TypeAlias = "Callable[[str], tuple[RecordStream[Participant], PagesAhead]]"
-"""Opens the list of a conference; raises InvalidRequestError if its SID is not one."""
 
 #: Conferences that are decoded at once: the one to deliver next, and the one after it.
 _DECODING_SLOTS: Final = 2
+
+
+class OpenList(Protocol):
+    """Opens the list of a conference; raises InvalidRequestError if its SID is not one."""
+
+    def __call__(self, conference_sid: str, /) -> tuple[RecordStream[Participant], PagesAhead]: ...
 
 
 class DecodingSlot:
