@@ -149,7 +149,7 @@ def quick(session: nox.Session) -> None:
 
 @nox.session(python=OTHER_PYTHONS, tags=["full"])
 def pythons(session: nox.Session) -> None:
-    """The whole suite on the Pythons that did not run nox; CI's `tests` measures coverage on each."""
+    """The whole suite on the other Pythons. The matrix of the CI measures coverage on each."""
     session.install(".", *_group("tests"))
     _pytest(session)
 
