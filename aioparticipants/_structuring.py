@@ -304,7 +304,12 @@ class _Structurer:
         self._nulls: Mapping[str, object] = dict.fromkeys(self.fields)
         self._count = len(self.fields)
         self._fits = self._compiled_test()
-        self._create = _creating_function(kind, self.fields.values())
+        usual = [field for name, field in self.fields.items() if name not in _OMITTED]
+        #: By the number of members: what creates a record of all members, or of the usual ones.
+        self._create = {
+            len(usual): _creating_function(kind, usual),
+            self._count: _creating_function(kind, self.fields.values()),
+        }
 
     def _compiled_test(self) -> Callable[[dict[str, Any]], bool]:
         """Return a function that says whether all values of a complete object fit.
@@ -352,12 +357,18 @@ class _Structurer:
             MismatchError: it does not fit all the same: a string is not a time, or an unknown
                 member cannot be made immutable.
         """
+        members = raw
         if raw.__class__ is not dict:
             if isinstance(raw, self.kind):
                 return raw
-            raw = struct_members[raw.__class__](raw)
-        members = raw if len(raw) == self._count else {**self._nulls, **raw}
-        record = self._create(members, self.kind)
+            members = struct_members[raw.__class__](raw)
+        create = self._create.get(len(members))
+        if create is not None:  # an object that fits and has as many members has the usual ones
+            record = create(members, self.kind)
+            record.__class__ = self.kind
+            return record
+        members = {**self._nulls, **members}
+        record = self._create[self._count](members, self.kind)
         if len(members) > self._count:
             unknown = [name for name in members if name not in self._nulls]
             record.extra = FrozenMapping({name: freeze(members[name]) for name in unknown})
@@ -393,7 +404,7 @@ class _Structurer:
             if problem is not None:
                 place = path + member_path(name) + problem.path
                 problems.append(MismatchError(problem.fault, place, remark))
-        record = self._create(fitting, self.kind)
+        record = self._create[self._count](fitting, self.kind)
         record.extra = FrozenMapping(kept)
         record.__class__ = self.kind
         return record
@@ -460,17 +471,17 @@ def _creating_function(kind: type, fields: Collection[_Field]) -> Callable[[Any,
     slots |= {
         each.name: attrs.field(default=each.default)
         for each in attrs.fields(kind)
-        if each.name in _OURS
+        if each.name not in slots
     }
     twin = attrs.make_class(kind.__name__, slots, slots=True, weakref_slot=False, eq=False)
+    # Any, as pyright would else try an override on each of the function's own options.
+    overrides: dict[str, Any] = {each.name: override(rename=each.wire_name) for each in fields}
     # To cattrs each attribute has a converter, as it then passes the value on without a hook.
     attributes = [
         each.evolve(converter=attrs.converters.pipe())
         for each in attrs.fields(twin)
-        if each.name not in _OURS
+        if each.name in overrides
     ]
-    # Any, as pyright would else try an override on each of the function's own options.
-    overrides: dict[str, Any] = {each.name: override(rename=each.wire_name) for each in fields}
     generate = cast("Callable[..., Callable[[Any, type], Any]]", make_dict_structure_fn_from_attrs)
     return generate(
         attributes,
