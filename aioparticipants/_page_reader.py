@@ -148,11 +148,12 @@ class PageReader(Generic[T]):
         """
         resource, records, buffer = self.resource, self.page.records, self.buffer
         structure = resource.structure_keeping if self.keep_invalid else resource.structure
+        key, record_at = resource.key, records.at
         for index in range(self._next, min(self._next + _STRIDE, self._stop)):
             if index == records.count:
                 break
             try:
-                buffer.append(structure(records.at(index), resource.key, index))
+                buffer.append(structure(record_at(index), key, index))
             except ResponseError as error:
                 if not self._passes(error, index):
                     self._blocked = True

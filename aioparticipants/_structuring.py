@@ -306,10 +306,9 @@ class _Structurer:
         self._fits = self._compiled_test()
         usual = [field for name, field in self.fields.items() if name not in _OMITTED]
         #: By the number of members: what creates a record of all members, or of the usual ones.
-        self._create = {
-            len(usual): _creating_function(kind, usual),
-            self._count: _creating_function(kind, self.fields.values()),
-        }
+        self._create = {self._count: _creating_function(kind, self.fields.values())}
+        if len(usual) < self._count:
+            self._create[len(usual)] = _creating_function(kind, usual)
 
     def _compiled_test(self) -> Callable[[dict[str, Any]], bool]:
         """Return a function that says whether all values of a complete object fit.
@@ -357,11 +356,12 @@ class _Structurer:
             MismatchError: it does not fit all the same: a string is not a time, or an unknown
                 member cannot be made immutable.
         """
-        members = raw
-        if raw.__class__ is not dict:
-            if isinstance(raw, self.kind):
-                return raw
-            members = struct_members[raw.__class__](raw)
+        if raw.__class__ is dict:
+            members = raw
+        elif (members_of := struct_members.get(raw.__class__)) is not None:
+            members = members_of(raw)
+        else:
+            return raw
         create = self._create.get(len(members))
         if create is not None:  # an object that fits and has as many members has the usual ones
             record = create(members, self.kind)
