@@ -83,5 +83,5 @@ class _OnDemand(property):
         self._name = name
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override] # read from the source when asked
         return field_docs(self._owner).get(self._name)

@@ -89,7 +89,7 @@ def prism(*arguments):
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
-                time.sleep(0.1)
+                time.sleep(0.1)  # no event loop runs yet, and Prism tells nobody that it is ready
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
