@@ -24,15 +24,20 @@ __all__ = [
     "LATEST",
     "MismatchError",
     "OpenEnum",
+    "OpenEnums",
+    "are_integers",
     "are_texts",
     "are_times_in_milliseconds",
     "events_of",
     "events_to_json",
     "finite",
     "freeze",
+    "integers_by_name",
     "json_given",
     "json_text",
     "member_path",
+    "object_from_json",
+    "strings_by_name",
     "strings_from_json",
     "time_from_json",
     "time_to_json",
@@ -148,6 +153,42 @@ def strings_from_json(value: list[object] | None) -> tuple[object, ...] | None:
     return tuple(value)
 
 
+class OpenEnums:
+    """Converts an array of words to members of an enum; unknown words stand for themselves."""
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        """Look the members up once."""
+        self._words = OpenEnum(kind)
+
+    def __call__(self, value: list[object] | None) -> tuple[str | None, ...] | None:
+        """Return the members as a tuple."""
+        words = cast("tuple[str, ...] | None", strings_from_json(value))
+        return None if words is None else tuple(map(self._words.__getitem__, words))
+
+
+def object_from_json(value: dict[str, object] | None) -> object:
+    """Return any object, immutable at all levels."""
+    return None if value is None else freeze(value)
+
+
+def integers_by_name(value: dict[str, object] | None) -> FrozenMapping[object] | None:
+    """Return an object whose members are integers."""
+    return _members_of_type(int, value)
+
+
+def strings_by_name(value: dict[str, object] | None) -> FrozenMapping[object] | None:
+    """Return an object whose members are strings."""
+    return _members_of_type(str, value)
+
+
+def _members_of_type(kind: type, value: dict[str, object] | None) -> FrozenMapping[object] | None:
+    if value is None:
+        return None
+    for name, item in value.items():
+        _require(kind, item, member_path(name))
+    return FrozenMapping(value)
+
+
 def events_of(value: object) -> Mapping[str, tuple[datetime, ...]] | None:
     """Return the times of events: milliseconds since 1970 in JSON, a user can give datetimes."""
     if value is None:
@@ -191,9 +232,14 @@ def _time_of_milliseconds(milliseconds: int, path: str) -> datetime:
     raise MismatchError(fault, path)
 
 
-def are_texts(values: list[object]) -> bool:
+def are_texts(values: Iterable[object]) -> bool:
     """Tell whether all values are strings."""
     return _TEXTS.issuperset(map(type, values))
+
+
+def are_integers(values: Iterable[object]) -> bool:
+    """Tell whether all values are integers."""
+    return _INTEGERS.issuperset(map(type, values))
 
 
 def are_times_in_milliseconds(lists: Iterable[list[int]]) -> bool:

@@ -1,4 +1,4 @@
-"""Participants decoded by msgspec, with the extra `speed`: several at once, their types checked.
+"""Records decoded by msgspec, with the extra `speed`: several at once, their types checked.
 
 1. msgspec decodes an object to a Struct: a class with the fields of the record, and for each the
    JSON types that `_structuring` accepts. It is as strict: `1.0` is no int, 0 no bool.
@@ -7,7 +7,7 @@
 3. msgspec refuses some JSON that `json` accepts: lone surrogates, numbers out of range. Then `json`
    decides. Whatever msgspec accepts, it decodes to the same values as `json`.
 4. Users never see a Struct: cattrs builds the record from its members, as from those of a dict.
-5. Without msgspec, `decode_participants` is None.
+5. Without msgspec, `decode_participants` and `decode_conferences` are None.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import attrs
 
 from . import _structuring
 from ._json_values import EARLIEST, LATEST
-from .models import Participant
+from .models import Conference, Participant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ else:
     with suppress(ImportError):
         import msgspec
 
-__all__ = ["chunk_decoder", "decode_participants"]
+__all__ = ["chunk_decoder", "decode_conferences", "decode_participants"]
 
 _NONE: Final = type(None)
 
@@ -60,12 +60,19 @@ def _json_type(annotation: Any) -> Any:
     if attrs.has(origin):
         return _struct(origin)
     if origin is Mapping:
-        return dict[str, list[Annotated[int, msgspec.Meta(ge=EARLIEST, le=LATEST)]]]
+        return GenericAlias(dict, (str, _json_type_of_members(get_args(kind)[1])))
     if origin is tuple:
         return list[str]
     if origin is float:
         return int | float
     return str if issubclass(origin, (StrEnum, datetime)) else origin
+
+
+def _json_type_of_members(kind: Any) -> Any:
+    """Return the type in JSON of the members of a field that is a mapping."""
+    if get_origin(kind) is tuple:  # the times of events
+        return list[Annotated[int, msgspec.Meta(ge=EARLIEST, le=LATEST)]]
+    return Any if kind is object else kind
 
 
 def chunk_decoder(*kinds: Any) -> ChunkDecoder:
@@ -87,6 +94,9 @@ def chunk_decoder(*kinds: Any) -> ChunkDecoder:
     return decode_chunk
 
 
-decode_participants: ChunkDecoder | None = (
-    chunk_decoder(_struct(Participant), Any) if sys.modules.get("msgspec") else None
-)
+def _decoder_of(kind: type) -> ChunkDecoder | None:
+    return chunk_decoder(_struct(kind), Any) if sys.modules.get("msgspec") else None
+
+
+decode_participants: ChunkDecoder | None = _decoder_of(Participant)
+decode_conferences: ChunkDecoder | None = _decoder_of(Conference)

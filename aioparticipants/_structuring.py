@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, cast, get_args, get_origin
+from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -34,15 +34,20 @@ from cattrs.gen import (
 from ._json_values import (
     MismatchError,
     OpenEnum,
+    OpenEnums,
+    are_integers,
     are_texts,
     are_times_in_milliseconds,
     events_of,
     events_to_json,
     finite,
     freeze,
+    integers_by_name,
     json_given,
     json_text,
     member_path,
+    object_from_json,
+    strings_by_name,
     strings_from_json,
     time_from_json,
     time_to_json,
@@ -53,6 +58,8 @@ from ._on_demand import builders
 from .errors import InvalidRequestError, ResponseError
 from .models import (
     AvgMax,
+    Conference,
+    ConferenceTag,
     FrozenMapping,
     MediaMetrics,
     PageMeta,
@@ -62,6 +69,8 @@ from .models import (
 )
 
 __all__ = [
+    "conference",
+    "conference_keeping",
     "page_meta",
     "participant",
     "participant_keeping",
@@ -72,6 +81,8 @@ __all__ = [
     "wire_name",
 ]
 
+T = TypeVar("T")
+
 #: The classes of msgspec's Structs, and for each the function that returns the members of one.
 struct_members: Final[dict[type, Callable[[Any], dict[str, Any]]]] = {}
 
@@ -80,49 +91,11 @@ _Problems = Sequence[MismatchError]
 _NONE: Final = type(None)
 #: Fields of ours that are not members of the API's JSON.
 _OURS: Final = frozenset({"extra", "problems"})
-#: Members that the API leaves out where other members would be null.
-_OMITTED: Final = frozenset({"tags", "play_early_media", "early_media"})
-
-
-def participant(raw: object, path: str, index: int | None = None) -> Participant:
-    """Return the record for a decoded JSON object.
-
-    Args:
-        raw: the object, as `json` or `_msgspec` decodes it.
-        path: its path in the body, or that of its array, such as `participants`.
-        index: its index, if that is an array.
-
-    Raises:
-        ResponseError: a value is of the wrong type; its `path` says where.
-    """
-    record, problems = _participants.read(raw)
-    if problems:
-        raise _response_error(problems[0], path if index is None else f"{path}[{index}]")
-    return cast("Participant", record)
-
-
-def participant_keeping(raw: object, path: str, index: int | None = None) -> Participant:
-    """Return the record for a decoded JSON object, whatever is wrong with its values.
-
-    A field whose value does not fit is None. The value is kept in `extra` of the record that the
-    field belongs to, under the field's name in JSON, and `problems` says what is wrong. A value
-    that cannot be made immutable (an infinite number, or too many levels) is kept as its JSON text.
-
-    Args:
-        raw: the object, as `json` or `_msgspec` decodes it.
-        path: its path in the body, or that of its array, such as `participants`.
-        index: its index, if that is an array.
-
-    Raises:
-        ResponseError: it is not an object.
-    """
-    record, problems = cast("tuple[Participant | None, _Problems]", _participants.read(raw))
-    if record is None:
-        raise _response_error(problems[0], path if index is None else f"{path}[{index}]")
-    if not problems:
-        return record
-    words = tuple(f"{each.path[1:]}: {each.fault}{each.remark}" for each in problems)
-    return attrs.evolve(record, problems=words)
+#: Members of each class that the API leaves out where other members would be null.
+_OMITTED: Final[Mapping[type, frozenset[str]]] = {
+    MediaMetrics: frozenset({"tags"}),
+    ParticipantProperties: frozenset({"play_early_media", "early_media"}),
+}
 
 
 def page_meta(raw: object) -> PageMeta:
@@ -188,6 +161,10 @@ class _Kind:
     """The way back."""
 
 
+def _words_to_json(words: Sequence[str] | None) -> list[str] | None:
+    return None if words is None else [*map(str, words)]
+
+
 _TEXT: Final[frozenset[type]] = frozenset({str, _NONE})
 _IS_TEXT: Final = "({}).__class__ is str"
 _KINDS: Final[Mapping[Any, _Kind]] = {
@@ -207,11 +184,32 @@ _KINDS: Final[Mapping[Any, _Kind]] = {
         strings_from_json,
         to_plain,
     ),
-    Mapping: _Kind(
+    tuple[ConferenceTag | str, ...]: _Kind(
+        frozenset({list, _NONE}),
+        "({}).__class__ is list and are_texts(v)",
+        OpenEnums(ConferenceTag),
+        _words_to_json,
+    ),
+    Mapping[str, tuple[datetime, ...]]: _Kind(
         frozenset({dict, _NONE}),
         "({}).__class__ is dict and are_times(v.values())",
         events_of,
         events_to_json,
+    ),
+    Mapping[str, int]: _Kind(
+        frozenset({dict, _NONE}),
+        "({}).__class__ is dict and are_integers(v.values())",
+        integers_by_name,
+        to_plain,
+    ),
+    Mapping[str, str]: _Kind(
+        frozenset({dict, _NONE}),
+        "({}).__class__ is dict and are_texts(v.values())",
+        strings_by_name,
+        to_plain,
+    ),
+    Mapping[str, object]: _Kind(
+        frozenset({dict, _NONE}), "({}).__class__ is dict", object_from_json, to_plain
     ),
 }
 _NESTED: Final = _Kind(frozenset({dict, _NONE}), "({}).__class__ is dict")
@@ -228,11 +226,13 @@ class _Field:
     name: str
     wire_name: str
     kind: _Kind
-    nested: _Structurer | None
+    nested: _Structurer[Any] | None
     """Structures the nested object that the field holds; None for other fields."""
+    omitted: bool
+    """Whether the API leaves the member out where others would be null."""
 
     @classmethod
-    def of(cls, attribute: attrs.Attribute[Any]) -> _Field:
+    def of(cls, attribute: attrs.Attribute[Any], omitted: Collection[str]) -> _Field:
         """Read a field's rules from its annotation, `X | None`."""
         types = [each for each in get_args(attribute.type) if each is not _NONE]
         held = get_origin(types[0]) or types[0]
@@ -242,8 +242,9 @@ class _Field:
         elif issubclass(held, StrEnum):
             kind = _Kind(_TEXT, _IS_TEXT, OpenEnum(held).__getitem__, _word_to_json)
         else:
-            kind = _KINDS[held]
-        return cls(attribute.name, wire_name(attribute), kind, nested)
+            kind = _KINDS.get(types[0]) or _KINDS[held]
+        name = wire_name(attribute)
+        return cls(attribute.name, name, kind, nested, name in omitted)
 
     @property
     def converter(self) -> Callable[[Any], object] | None:
@@ -255,7 +256,7 @@ class _Field:
     def test(self, holder: str) -> str:
         """Return an expression that says whether this member of the object `holder` fits."""
         value = f"{holder}[{self.wire_name!r}]"
-        if self.wire_name in _OMITTED:
+        if self.omitted:
             value = f"{holder}.get({self.wire_name!r})"
         if self.nested is None:
             return f"({self.kind.test.format(f'v := {value}')} or v is None)"
@@ -294,21 +295,63 @@ def wire_fields(kind: type) -> list[attrs.Attribute[Any]]:
 # --- Records ---
 
 
-class _Structurer:
+class _Structurer(Generic[T]):
     """Builds the records of one class."""
 
-    def __init__(self, kind: type) -> None:
-        attrs.resolve_types(kind)
+    def __init__(self, kind: type[T]) -> None:
+        attrs.resolve_types(cast("type", kind))
         self.kind: Any = kind
-        self.fields = {field.wire_name: field for field in map(_Field.of, wire_fields(kind))}
+        omitted = _OMITTED.get(kind, frozenset())
+        fields = [_Field.of(each, omitted) for each in wire_fields(kind)]
+        self.fields = {field.wire_name: field for field in fields}
         self._nulls: Mapping[str, object] = dict.fromkeys(self.fields)
         self._count = len(self.fields)
         self._fits = self._compiled_test()
-        usual = [field for name, field in self.fields.items() if name not in _OMITTED]
+        usual = [field for field in fields if not field.omitted]
         #: By the number of members: what creates a record of all members, or of the usual ones.
         self._create = {self._count: _creating_function(kind, self.fields.values())}
         if len(usual) < self._count:
             self._create[len(usual)] = _creating_function(kind, usual)
+
+    def record(self, raw: object, path: str, index: int | None = None) -> T:
+        """Return the record for a decoded JSON object.
+
+        Args:
+            raw: the object, as `json` or `_msgspec` decodes it.
+            path: its path in the body, or that of its array, such as `participants`.
+            index: its index, if that is an array.
+
+        Raises:
+            ResponseError: a value is of the wrong type; its `path` says where.
+        """
+        record, problems = self.read(raw)
+        if problems:
+            raise _response_error(problems[0], path if index is None else f"{path}[{index}]")
+        return cast("T", record)
+
+    def record_keeping(self, raw: object, path: str, index: int | None = None) -> T:
+        """Return the record for a decoded JSON object, whatever is wrong with its values.
+
+        A field whose value does not fit is None. The value is kept in `extra` of the record that
+        the field belongs to, under the field's name in JSON, and `problems` says what is wrong. A
+        value that cannot be made immutable (an infinite number, or too many levels) is kept as its
+        JSON text.
+
+        Args:
+            raw: the object, as `json` or `_msgspec` decodes it.
+            path: its path in the body, or that of its array, such as `participants`.
+            index: its index, if that is an array.
+
+        Raises:
+            ResponseError: it is not an object.
+        """
+        record, problems = self.read(raw)
+        if record is None:
+            raise _response_error(problems[0], path if index is None else f"{path}[{index}]")
+        if not problems:
+            return cast("T", record)
+        words = tuple(f"{each.path[1:]}: {each.fault}{each.remark}" for each in problems)
+        return cast("T", attrs.evolve(record, problems=words))
 
     def _compiled_test(self) -> Callable[[dict[str, Any]], bool]:
         """Return a function that says whether all values of a complete object fit.
@@ -317,7 +360,11 @@ class _Structurer:
         for each of the fifty values of a participant would take several times as long. All names in
         the expression are from this file and the classes of records, none from the API.
         """
-        names = {"are_texts": are_texts, "are_times": are_times_in_milliseconds}
+        names = {
+            "are_integers": are_integers,
+            "are_texts": are_texts,
+            "are_times": are_times_in_milliseconds,
+        }
         compiled = eval(f"lambda o: {self._test('o')}", names)  # noqa: S307 - see above
         return cast("Callable[[dict[str, Any]], bool]", compiled)
 
@@ -329,7 +376,7 @@ class _Structurer:
 
         It raises KeyError where the object has as many members as usual, but others.
         """
-        omitted = _OMITTED.intersection(self.fields)
+        omitted = [name for name, field in self.fields.items() if field.omitted]
         present = "".join(f" + ({name!r} in {holder})" for name in sorted(omitted))
         count = f"len({holder}) == {len(self.fields) - len(omitted)}{present}"
         return f"({count} and {self._test(holder)})"
@@ -496,11 +543,11 @@ def _creating_function(kind: type, fields: Collection[_Field]) -> Callable[[Any,
 # --- The converter ---
 
 
-def _unstructuring_function(structurer: _Structurer) -> Callable[[Any], dict[str, object]]:
+def _unstructuring_function(structurer: _Structurer[Any]) -> Callable[[Any], dict[str, object]]:
     overrides: dict[str, Any] = {
         each.name: override(
             rename=each.wire_name,
-            omit_if_default=each.wire_name in _OMITTED,
+            omit_if_default=each.omitted,
             unstruct_hook=each.kind.to_json,
         )
         for each in structurer.fields.values()
@@ -517,7 +564,7 @@ def _unstructuring_function(structurer: _Structurer) -> Callable[[Any], dict[str
 
 
 _CONVERTER: Final = cattrs.Converter()
-_STRUCTURERS: Final[dict[Any, _Structurer]] = {}
+_STRUCTURERS: Final[dict[Any, _Structurer[Any]]] = {}
 # Nested classes first: the fields of the others look them up.
 for _kind in (
     AvgMax,
@@ -525,11 +572,18 @@ for _kind in (
     ParticipantMetrics,
     ParticipantProperties,
     Participant,
+    Conference,
     PageMeta,
 ):
     _structurer = _STRUCTURERS[_kind] = builders[_kind] = _Structurer(_kind)
     _CONVERTER.register_unstructure_hook(_kind, _unstructuring_function(_structurer))
 builders[FrozenMapping] = _EventsBuilder()
 
-_participants: Final = _STRUCTURERS[Participant]
+_participants: Final[_Structurer[Participant]] = _STRUCTURERS[Participant]
+_conferences: Final[_Structurer[Conference]] = _STRUCTURERS[Conference]
 _page_metas: Final = _STRUCTURERS[PageMeta]
+
+participant: Final = _participants.record
+participant_keeping: Final = _participants.record_keeping
+conference: Final = _conferences.record
+conference_keeping: Final = _conferences.record_keeping

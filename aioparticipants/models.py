@@ -1,7 +1,8 @@
 """The records that users get: frozen, as Twilio describes them.
 
-Source of every meaning and unit below, unless a field says otherwise:
+Sources of every meaning and unit below, unless a field says otherwise:
 https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summary-resource
+https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
 
 1. Every field can be None: the API promises none of them.
 2. Enums are open: a word that is not listed here yet stays a plain string.
@@ -10,8 +11,8 @@ https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summ
    record's `problems` say why. A value that cannot be made immutable (a number beyond a float's
    range, more than 64 levels of nesting) is kept as its JSON text.
 4. Everything is immutable at all levels, hashable, comparable and picklable.
-5. `repr` hides personal data (`label`, `from_`, `to`; Twilio marks them PII), the values of `extra`
-   and the queries of a page's URLs, which contain the filters.
+5. `repr` hides personal data (`label`, `from_`, `to`, `friendly_name`; Twilio marks them PII), the
+   values of `extra` and the queries of a page's URLs, which contain the filters.
 6. Users can make records themselves. A nested record or the events may then be given as a plain
    mapping: it is checked at once, like one from the API, and `InvalidRequestError` says what is
    wrong. All other fields are stored as given.
@@ -38,6 +39,10 @@ __all__ = [
     "CallDirection",
     "CallStatus",
     "CallType",
+    "Conference",
+    "ConferenceEndReason",
+    "ConferenceStatus",
+    "ConferenceTag",
     "FrozenMapping",
     "JitterBufferSize",
     "MediaMetrics",
@@ -100,6 +105,11 @@ def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
     return items if isinstance(items, FrozenMapping) else FrozenMapping(items)
 
 
+def _frozen_or_none(items: Mapping[str, V_co] | None) -> FrozenMapping[V_co] | None:
+    """Do the same for a field that can be None."""
+    return None if items is None else _frozen(items)
+
+
 def _masked(value: object) -> str:
     return "None" if value is None else "'***'"
 
@@ -109,7 +119,7 @@ def _keys_only(value: Mapping[str, object]) -> str:
 
 
 _LIST_URL: Final = re.compile(
-    r"https?://[a-zA-Z0-9.:-]+/v1/Conferences/CF[0-9a-fA-F]{32}/Participants(?=\?|$)"
+    r"https?://[a-zA-Z0-9.:-]+/v1/Conferences(/CF[0-9a-fA-F]{32}/Participants)?(?=\?|$)"
 )
 
 
@@ -146,6 +156,45 @@ class CallType(StrEnum):
     CARRIER = "carrier"
     CLIENT = "client"
     SIP = "sip"
+
+
+class ConferenceEndReason(StrEnum):
+    """Why a conference ended."""
+
+    LAST_PARTICIPANT_LEFT = "last_participant_left"
+    CONFERENCE_ENDED_VIA_API = "conference_ended_via_api"
+    PARTICIPANT_WITH_END_CONFERENCE_ON_EXIT_LEFT = "participant_with_end_conference_on_exit_left"
+    LAST_PARTICIPANT_KICKED = "last_participant_kicked"
+    PARTICIPANT_WITH_END_CONFERENCE_ON_EXIT_KICKED = (
+        "participant_with_end_conference_on_exit_kicked"
+    )
+
+
+class ConferenceStatus(StrEnum):
+    """How far a conference is."""
+
+    IN_PROGRESS = "in_progress"
+    NOT_STARTED = "not_started"
+    COMPLETED = "completed"
+    SUMMARY_TIMEOUT = "summary_timeout"
+    """Twilio learnt of no end within 24 hours."""
+
+
+class ConferenceTag(StrEnum):
+    """A condition of a conference that Twilio noticed."""
+
+    INVALID_REQUESTED_REGION = "invalid_requested_region"
+    DUPLICATE_IDENTITY = "duplicate_identity"
+    START_FAILURE = "start_failure"
+    REGION_CONFIGURATION_ISSUES = "region_configuration_issues"
+    QUALITY_WARNINGS = "quality_warnings"
+    PARTICIPANT_BEHAVIOR_ISSUES = "participant_behavior_issues"
+    HIGH_PACKET_LOSS = "high_packet_loss"
+    HIGH_JITTER = "high_jitter"
+    HIGH_LATENCY = "high_latency"
+    LOW_MOS = "low_mos"
+    DETECTED_SILENCE = "detected_silence"
+    NO_CONCURRENT_PARTICIPANTS = "no_concurrent_participants"
 
 
 class JitterBufferSize(StrEnum):
@@ -346,6 +395,67 @@ class Participant:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
+class Conference:
+    """A conference: when it was, how many took part, how it ended, and what Twilio noticed."""
+
+    conference_sid: str | None = None
+    """CF and 32 hexadecimal digits."""
+    account_sid: str | None = None
+    """AC and 32 hexadecimal digits."""
+    friendly_name: str | None = attrs.field(default=None, repr=_masked)
+    """The name that the application gave the conference, up to 64 characters. Personal data."""
+    create_time: datetime | None = None
+    """When it was created; an aware datetime in UTC."""
+    start_time: datetime | None = None
+    """When it started; an aware datetime in UTC. A conference starts when two participants have
+    joined, and one of them may start it; so it can have ended without this."""
+    end_time: datetime | None = None
+    """When it ended; an aware datetime in UTC."""
+    duration_seconds: int | None = None
+    """How long it existed, in seconds."""
+    connect_duration_seconds: int | None = None
+    """How long it was from its start to its end, in seconds."""
+    status: ConferenceStatus | str | None = None
+    """How far it is."""
+    max_participants: int | None = None
+    """The most participants at once that its configuration allows."""
+    max_concurrent_participants: int | None = None
+    """The most participants that were in it at once."""
+    unique_participants: int | None = None
+    """The number of participants, by their caller IDs."""
+    end_reason: ConferenceEndReason | str | None = None
+    """Why it ended."""
+    ended_by: str | None = None
+    """The call of the participant who ended it; CA and 32 hexadecimal digits."""
+    mixer_region: Region | str | None = None
+    """The Twilio region that mixed its audio."""
+    mixer_region_requested: Region | str | None = None
+    """The Twilio region that its configuration asked for."""
+    recording_enabled: bool | None = None
+    """Whether it was recorded at the mixer."""
+    detected_issues: Mapping[str, int] | None = attrs.field(default=None, converter=_frozen_or_none)
+    """The number of issues that Twilio noticed, by kind: `call_quality`, `region_configuration`,
+    `participant_behavior`."""
+    tags: tuple[ConferenceTag | str, ...] | None = None
+    """Conditions that Twilio noticed."""
+    tag_info: Mapping[str, object] | None = attrs.field(default=None, converter=_frozen_or_none)
+    """Details of the tags, such as their severity. Twilio does not describe its form; immutable."""
+    processing_state: ProcessingState | str | None = None
+    """Whether Twilio has finished this summary; `in_progress` is normal for up to 30 minutes."""
+    url: str | None = None
+    """The URL of this record."""
+    links: Mapping[str, str] | None = attrs.field(default=None, converter=_frozen_or_none)
+    """The URLs of its lists. This package never sends a request to them."""
+    extra: Mapping[str, object] = attrs.field(
+        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+    )
+    """Members that this class has no field for, and values that do not fit their field."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the record that the API sent; see `Participant.problems`."""
+
+
+@documented
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class PageMeta:
     """What a page says about itself."""
 
@@ -374,8 +484,8 @@ class PageMeta:
 class RecordProblem:
     """A record that could not be read at all; only with `on_invalid="keep"`."""
 
-    conference_sid: str
-    """The conference it belongs to."""
+    conference_sid: str | None
+    """The conference it belongs to; None if it is a record of a list of conferences."""
     index: int
     """Its index on its page, counted from 0."""
     cursor: str
