@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -24,7 +26,10 @@ __all__ = [
     "checked_sid",
     "checked_text",
     "checked_whole_number",
+    "checked_window",
     "origin_parts",
+    "time_after",
+    "time_before",
 ]
 
 T = TypeVar("T")
@@ -78,6 +83,44 @@ def checked_sid(value: object, name: str, prefix: str) -> str:
         return value
     message = f"{name} must be {prefix} followed by 32 hexadecimal digits."
     raise InvalidRequestError(message)
+
+
+def _checked_time(value: object, name: str) -> datetime:
+    """Return an aware datetime, in UTC."""
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:  # in UTC it is before year 1 or after 9999
+            pass
+    message = (
+        f"{name} must be an aware datetime, such as datetime(2026, 3, 2, tzinfo=UTC): "
+        "a naive one could mean any time zone."
+    )
+    raise InvalidRequestError(message)
+
+
+def time_after(value: object, name: str) -> str:
+    """Return the start of a window as Twilio writes times, rounded down to a whole second."""
+    return f"{_checked_time(value, name).replace(microsecond=0, tzinfo=None).isoformat()}Z"
+
+
+def time_before(value: object, name: str) -> str:
+    """Return the end of a window as Twilio writes times, rounded up to a whole second."""
+    time = _checked_time(value, name)
+    if time.microsecond:
+        with suppress(OverflowError):  # it is the last second of the year 9999
+            time += timedelta(seconds=1)
+        time = time.replace(microsecond=0)
+    return f"{time.replace(tzinfo=None).isoformat()}Z"
+
+
+def checked_window(after: object, before: object) -> None:
+    """Check that a window, whose ends can each be None, is not empty."""
+    if after is None or before is None:
+        return
+    if _checked_time(after, "created_after") >= _checked_time(before, "created_before"):
+        message = "created_after must be before created_before: the window is empty."
+        raise InvalidRequestError(message)
 
 
 def checked_choice(value: T, name: str, choices: tuple[T, T]) -> T:

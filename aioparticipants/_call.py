@@ -163,7 +163,9 @@ class Call:
         began = time.monotonic()
         self._session.emit(
             RequestStarted(
-                conference_sid=self._request.conference_sid, attempt=len(self._run.attempts) + 1
+                conference_sid=self._request.conference_sid,
+                attempt=len(self._run.attempts) + 1,
+                path=self._list.resource.path,
             )
         )
         try:
@@ -188,6 +190,7 @@ class Call:
                 status=None if response is None else response.status,
                 bytes=0 if response is None else len(response.body),
                 request_id=None if response is None else response.request_id,
+                path=self._list.resource.path,
             )
         )
 
@@ -202,6 +205,7 @@ class Call:
                 attempt=len(self._run.attempts),
                 reason=latest.outcome,
                 delay=latest.delay or 0.0,
+                path=self._list.resource.path,
             )
         )
 
@@ -214,6 +218,7 @@ class Call:
                     conference_sid=self._request.conference_sid,
                     attempt=len(self._run.attempts),
                     reason=self._run.attempts[-1].outcome,
+                    path=self._list.resource.path,
                 )
             )
         if (
@@ -228,7 +233,7 @@ class Call:
 def _cursor_expired(error: BadRequestError) -> CursorExpiredError:
     message = (
         f"HTTP {error.status}: Twilio does not accept the page token of the cursor any more. "
-        "Start the conference again from its first record, without resume."
+        "Start the list again from its first record, without resume."
     )
     return CursorExpiredError(
         message,

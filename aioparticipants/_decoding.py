@@ -44,7 +44,7 @@ from .errors import ResponseError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-__all__ = ["ChunkDecoder", "Envelope", "Records", "decoded", "envelope"]
+__all__ = ["ChunkDecoder", "Envelope", "Records", "decoded", "envelope", "record_envelope"]
 
 #: Members of an envelope; they are read without a pause. The API sends two.
 _MOST_MEMBERS: Final = 64
@@ -135,6 +135,29 @@ def envelope(
     reader = _Reader(body, key, window, [])
     try:
         return (yield from _envelope(reader, decode, chunk))
+    except (ValueError, RecursionError) as error:
+        fault = _fault_before_records(error)
+    raise fault.error()
+
+
+def record_envelope(body: bytes | bytearray, key: str, decode: ChunkDecoder | None) -> Envelope:
+    """Return the envelope that a page would be whose only record is the whole body.
+
+    Args:
+        body: the body of a reply that is a single record.
+        key: what errors call the record.
+        decode: as above.
+
+    Raises:
+        ResponseError: it is not JSON (transient), or not an object (final).
+    """
+    try:
+        if not isinstance(decoded(body), dict):
+            words = "is JSON, but not an object"
+            raise _NotAPageError(words)
+        page = b"".join((b"[", body.removeprefix(BOM_UTF8), b"]}"))
+        reader, close = _Reader(page, key, _WINDOW, []), len(page) - len(b"]}")
+        return Envelope({}, Records(reader, 0, close, decode or _by_json, len(page)))
     except (ValueError, RecursionError) as error:
         fault = _fault_before_records(error)
     raise fault.error()

@@ -46,31 +46,39 @@ class ListFactory(Generic[T]):
     deadline: Deadline
     keep_invalid: bool
 
-    def first_request(self, conference_sid: str, *, limit: int | None = None) -> Request:
-        """Return the request for the first page of a conference's list.
+    def first_request(self, sids: Mapping[str, object], *, limit: int | None = None) -> Request:
+        """Return the request for the first page of a list.
+
+        Args:
+            sids: the parameters of the path, by the names of their arguments.
+            limit: records in all; None for all.
 
         Raises:
-            InvalidRequestError: the API cannot accept the SID, a filter or the page size.
+            InvalidRequestError: the API cannot accept a SID, a filter or the page size.
         """
         return self.resource.first_request(
-            conference_sid, self.filters, page_size=self.page_size, limit=limit
+            sids, self.filters, page_size=self.page_size, limit=limit
         )
 
     def open(
-        self, conference_sid: str, *, limit: int | None = None, resume: str | None = None
+        self, sids: Mapping[str, object], *, limit: int | None = None, resume: str | None = None
     ) -> tuple[RecordStream[T], PagesAhead]:
-        """Return the list of a conference, and its pages.
+        """Return a list, and its pages.
 
         Raises:
             InvalidRequestError: as above, or `resume` is not a cursor of this list.
         """
-        first = self.first_request(conference_sid, limit=limit)
+        first = self.first_request(sids, limit=limit)
         codec = CursorCodec(first, self.resource.cursor_scope)
         start = Position(first)
         if resume is not None:
             start = codec.decode(resume, page_size=self.page_size)
         telemetry = ListTelemetry(
-            self.telemetry.emit, first.conference_sid, clock=time.monotonic, tracer=self.tracer
+            self.telemetry.emit,
+            self.resource,
+            first.conference_sid,
+            clock=time.monotonic,
+            tracer=self.tracer,
         )
         calls = ListContext(
             session=self.session,
@@ -94,7 +102,7 @@ class ListFactory(Generic[T]):
     def open_in_fan_out(self, conference_sid: str) -> tuple[RecordStream[T], PagesAhead]:
         """Do as `open`; if the SID is refused, emit an event, as each conference counts."""
         try:
-            return self.open(conference_sid)
+            return self.open({"conference_sid": conference_sid})
         except InvalidRequestError as error:
             self.telemetry.emit(
                 ConferenceFinished(

@@ -30,9 +30,10 @@ class Request:
     path: str
     """Absolute, already percent-encoded: `/v1/Conferences/CF…/Participants`."""
     query: str = attrs.field(repr=False)
-    """Already percent-encoded, sent byte for byte. A label in it is PII, hence not in the repr."""
-    conference_sid: str
-    """The conference that it asks for, to be named in errors."""
+    """Already percent-encoded, sent byte for byte; empty for none. A label in it is PII, hence not
+    in the repr."""
+    conference_sid: str | None
+    """The conference that it asks for, to be named in errors; None for a list of conferences."""
 
 
 @attrs.frozen(kw_only=True)

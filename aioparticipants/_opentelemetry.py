@@ -75,18 +75,18 @@ def _has_opentelemetry() -> bool:
     return True
 
 
-def start_span(tracer: Tracer, conference_sid: str, context: contextvars.Context) -> Span:
+def start_span(
+    tracer: Tracer, name: str, conference_sid: str | None, context: contextvars.Context
+) -> Span:
     """Start the span of a list, and make it the current span of `context`."""
-    return context.run(_start_current_span, tracer, conference_sid)
+    return context.run(_start_current_span, tracer, name, conference_sid)
 
 
-def _start_current_span(tracer: Tracer, conference_sid: str) -> Span:
+def _start_current_span(tracer: Tracer, name: str, conference_sid: str | None) -> Span:
     from opentelemetry import context, trace  # noqa: PLC0415 - not a dependency
 
-    span = tracer.start_span(
-        "list conference participants",
-        attributes={"aioparticipants.conference_sid": conference_sid},
-    )
+    attributes = {"aioparticipants.conference_sid": conference_sid} if conference_sid else {}
+    span = tracer.start_span(name, attributes=attributes)
     current: Any = span  # OpenTelemetry's functions want its own class, not the protocol
     context.attach(trace.set_span_in_context(current))
     return span

@@ -11,9 +11,10 @@
 4. A loop in the pagination is an error, and nothing is requested: a query that was seen before, a
    page that repeats the one before it, or too many empty pages in a row.
 5. A bad next link is reported after the records of its page.
-6. A page that names another conference is not the reply to its request: a surplus reply on a kept
-   connection shifts all later ones, and a cache can mix up two. The page's own URLs name the
-   conference, and so does the first record's `conference_sid`, where they are present.
+6. A page, or a single record, that names another conference is not the reply to its request: a
+   surplus reply on a kept connection shifts all later ones, and a cache can mix up two. The page's
+   own URLs name the conference, and so does the first record's `conference_sid`, where they are
+   present.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from . import _structuring
 from ._cursors import LONGEST_QUERY
 from ._messages import Request
 from .errors import InsightsError, PaginationError, ResponseError
+from .models import PageMeta
 
 if TYPE_CHECKING:
     from ._decoding import Envelope, Records
     from ._resources import Resource
-    from .models import PageMeta
 
 __all__ = ["End", "Failed", "Pager", "RawPage"]
 
@@ -95,8 +96,12 @@ class Pager:
             PaginationError: the page repeats the one before it.
         """
         try:
+            if self._resource.is_single:
+                return _page_of_one(request, envelope, request_id)
             records, meta = self._parts(envelope)
-            if _is_of_another(request, records, meta):
+            if request.conference_sid is not None and _is_of_another(
+                request, request.conference_sid.lower(), records, meta
+            ):
                 raise _wrong_conference()
             self._check_progress(request, records)
         except (ResponseError, PaginationError) as error:
@@ -175,6 +180,22 @@ class Pager:
         return query or None
 
 
+def _page_of_one(request: Request, envelope: Envelope, request_id: str | None) -> RawPage:
+    """Return the page for a single record.
+
+    Raises:
+        ResponseError: (transient) the record is another one than was asked for.
+    """
+    records = cast("Records", envelope.records)
+    for name in ("conference_sid", "participant_sid"):
+        found = _sid_in(records, name)
+        if found is not None and found not in request.path.lower():
+            raise _wrong_conference()
+    return RawPage(
+        request=request, records=records, meta=PageMeta(), request_id=request_id, following=End()
+    )
+
+
 def _not_a_page(*, path: str, fault: str) -> ResponseError:
     message = (
         f"The body of the reply is not a page: {path}: {fault}. "
@@ -202,9 +223,8 @@ _CONFERENCE_IN_RECORD: Final = re.compile(
 )
 
 
-def _is_of_another(request: Request, records: Records, meta: PageMeta) -> bool:
-    """Return whether a page names another conference than the one that was asked for."""
-    own = request.conference_sid.lower()
+def _is_of_another(request: Request, own: str, records: Records, meta: PageMeta) -> bool:
+    """Return whether a page names another conference than `own`, the one that was asked for."""
     for address in (meta.url, meta.first_page_url):
         if address is not None and request.path not in address:
             named = _CONFERENCE_IN_PATH.search(address.partition("?")[0])
@@ -213,22 +233,23 @@ def _is_of_another(request: Request, records: Records, meta: PageMeta) -> bool:
     found = _CONFERENCE_IN_RECORD.search(records.first_bytes())
     if found is None or found[1].decode("ascii").lower() == own:
         return False
-    return _first_conference(records) not in {own, None}
+    # What was found may belong to a nested object.
+    return _sid_in(records, "conference_sid") not in {own, None}
 
 
-def _first_conference(records: Records) -> str | None:
-    """Return the first record's own conference: what was found may belong to a nested object."""
+def _sid_in(records: Records, name: str) -> str | None:
+    """Return a SID of the first record, in lower case; None if it has none."""
     try:
         record = records.at(0)
     except ResponseError:
         return None  # raised when the consumer gets to the record
-    sid = _structuring.text_member(record, "conference_sid")
+    sid = _structuring.text_member(record, name)
     return None if sid is None else sid.lower()
 
 
 def _wrong_conference() -> ResponseError:
     message = (
-        "The reply is the page of another conference than the one that was asked for: "
+        "The reply is about another conference than the one that was asked for: "
         "a proxy or cache in between mixes up replies. "
         "Check base_url, proxy=, and what else uses the borrowed aiohttp session."
     )

@@ -17,7 +17,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from ._decoding import decoded, envelope
+from ._decoding import decoded, envelope, record_envelope
 from ._tracebacks import stripped
 from .errors import ResponseError, status_rule
 
@@ -52,6 +52,8 @@ def page_envelope(
 ) -> Generator[None, None, Envelope]:
     """Return the envelope of a page; of an unusual one it is read in steps, with a `yield` each.
 
+    A single record is returned as a page of one record.
+
     Args:
         response: the reply.
         request: the request that it answers, to be named in errors.
@@ -64,6 +66,8 @@ def page_envelope(
     """
     if response.status == _OK:
         try:
+            if resource.is_single:
+                return record_envelope(response.body, resource.key, resource.decode)
             return (yield from envelope(response.body, resource.key, resource.decode))
         except ResponseError as error:
             error.conference_sid, error.request_id = request.conference_sid, response.request_id

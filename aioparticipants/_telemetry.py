@@ -18,10 +18,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ._opentelemetry import end_span, start_span
+from ._resources import PARTICIPANTS
 from .errors import InvalidRequestError
 from .instrumentation import (
     ConferenceFinished,
     LimitChanged,
+    ListFinished,
     PageDelivered,
     RequestFinished,
     RequestStarted,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._opentelemetry import Span, Tracer
+    from ._resources import Resource
     from .errors import InsightsError
     from .instrumentation import Event
 
@@ -43,7 +46,6 @@ __all__ = ["ListTelemetry", "SessionTelemetry"]
 _LOGGER: Final = logging.getLogger("aioparticipants")
 _LOGGER.addHandler(logging.NullHandler())
 
-_PATH_TEMPLATE: Final = "/v1/Conferences/{ConferenceSid}/Participants"
 #: Events logged at INFO: they are rare, and explain a delay or a failure.
 _INFO_EVENTS: Final = (RetryScheduled, RetryDenied, LimitChanged)
 #: The statistic that counts an attempt, by its outcome; any other outcome is counted as failed.
@@ -76,7 +78,8 @@ class SessionTelemetry:
         self._count(event)
         level = logging.INFO if isinstance(event, _INFO_EVENTS) else logging.DEBUG
         if _LOGGER.isEnabledFor(level):
-            _LOGGER.log(level, "GET %s: %r", _PATH_TEMPLATE, event)
+            path = getattr(event, "path", None)
+            _LOGGER.log(level, "%s%r", "" if path is None else f"GET {path}: ", event)
         if self._on_event is not None:
             try:
                 self._on_event(event)
@@ -101,6 +104,8 @@ class SessionTelemetry:
                 self._limit = event.limit
             case PageDelivered():
                 counts["pages"] += 1
+            case ListFinished():
+                pass
             case _:  # ConferenceFinished: the type checker fails here if it could be another event
                 counts["conferences"] += 1
                 counts["conferences_failed"] += event.error is not None
@@ -120,13 +125,15 @@ class ListTelemetry:
     def __init__(
         self,
         emit: Callable[[Event], None],
-        conference_sid: str,
+        resource: Resource[object],
+        conference_sid: str | None,
         *,
         clock: Callable[[], float],
         tracer: Tracer | None,
     ) -> None:
-        """Report on the list of a conference; `clock` is monotonic, in seconds."""
+        """Report on a list, perhaps that of a conference; `clock` is monotonic, in seconds."""
         self._emit = emit
+        self._resource = resource
         self._sid = conference_sid
         self._clock = clock
         self._tracer = tracer
@@ -145,7 +152,7 @@ class ListTelemetry:
             return
         self._started_at = self._clock()
         if self._tracer is not None:
-            self._span = start_span(self._tracer, self._sid, context)
+            self._span = start_span(self._tracer, self._resource.action, self._sid, context)
 
     def page_delivered(self, number: int | None, records: int, request_id: str | None) -> None:
         """Emit that `records` records of a page were delivered, and no more of it will be."""
@@ -153,23 +160,40 @@ class ListTelemetry:
         self._records += records
         self._emit(
             PageDelivered(
-                conference_sid=self._sid, page=number, records=records, request_id=request_id
+                conference_sid=self._sid,
+                page=number,
+                records=records,
+                request_id=request_id,
+                path=self._resource.path,
             )
         )
 
     def finished(self, error: InsightsError | None = None) -> None:
         """Emit that the list is complete, or failed with `error`. Call it once."""
         self._end(error)
-        now = self._clock()
-        self._emit(
-            ConferenceFinished(
-                conference_sid=self._sid,
-                pages=self._pages,
-                records=self._records,
-                seconds=0.0 if self._started_at is None else now - self._started_at,
-                error=None if error is None else type(error).__name__,
+        seconds = 0.0 if self._started_at is None else self._clock() - self._started_at
+        failure = None if error is None else type(error).__name__
+        if self._resource is PARTICIPANTS:
+            self._emit(
+                ConferenceFinished(
+                    conference_sid=self._sid,
+                    pages=self._pages,
+                    records=self._records,
+                    seconds=seconds,
+                    error=failure,
+                )
             )
-        )
+        else:
+            self._emit(
+                ListFinished(
+                    path=self._resource.path,
+                    conference_sid=self._sid,
+                    pages=self._pages,
+                    records=self._records,
+                    seconds=seconds,
+                    error=failure,
+                )
+            )
 
     def abandoned(self) -> None:
         """End the span of a list that was closed, or dropped in any thread, before its end.

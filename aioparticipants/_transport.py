@@ -190,7 +190,8 @@ class Transport:
 
     def _url(self, request: Request) -> URL:
         """Return the URL of a request, which is always at the session's own origin."""
-        url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
+        query = f"?{request.query}" if request.query else ""
+        url = URL(f"{self._base_url}{request.path}{query}", encoded=True)
         own = (self._origin.scheme, self._origin.raw_authority, request.path)
         if (url.scheme, url.raw_authority, url.raw_path) != own:
             message = "The request would leave the session's own origin; it was not sent."
@@ -288,7 +289,7 @@ def _closer(reply: aiohttp.ClientResponse) -> Callable[[], object]:
 
 
 async def _body(
-    reply: aiohttp.ClientResponse, conference_sid: str, http: aiohttp.ClientSession
+    reply: aiohttp.ClientResponse, conference_sid: str | None, http: aiohttp.ClientSession
 ) -> bytes | bytearray:
     """Read the whole body. If that fails, a refusal still counts as one, with an empty body."""
     try:
@@ -303,7 +304,7 @@ async def _body(
     raise failure
 
 
-async def _read(reply: aiohttp.ClientResponse, conference_sid: str) -> bytearray:
+async def _read(reply: aiohttp.ClientResponse, conference_sid: str | None) -> bytearray:
     # Not joined from chunks, as that needs the memory twice.
     body, size = bytearray(_room_for(reply)), 0
     async for chunk in reply.content.iter_chunked(_PIECE):

@@ -112,7 +112,7 @@ _NOT_THE_USERS: Final = _AIOHTTP | sys.stdlib_module_names | {
 
 def translated(
     error: Exception | asyncio.CancelledError,
-    conference_sid: str,
+    conference_sid: str | None,
     *,
     closed: bool,
     replied: bool = False,
@@ -139,7 +139,7 @@ def translated(
     return _of_aiohttp(error, conference_sid, closed=closed, replied=replied)
 
 
-def closed_meanwhile(conference_sid: str) -> SessionClosedError:
+def closed_meanwhile(conference_sid: str | None) -> SessionClosedError:
     """Return the error for an aiohttp session that is closed."""
     message = "The aiohttp session was closed: give the cursor to another one."
     return SessionClosedError(message, conference_sid=conference_sid)
@@ -149,7 +149,7 @@ def closed_meanwhile(conference_sid: str) -> SessionClosedError:
 
 
 def _of_aiohttp(
-    error: Exception, conference_sid: str, *, closed: bool, replied: bool
+    error: Exception, conference_sid: str | None, *, closed: bool, replied: bool
 ) -> InsightsError:
     """Return our error for one that aiohttp or the system has raised."""
     name = type(error).__name__
@@ -271,7 +271,7 @@ def _is_defect(error: BaseException) -> bool:
     return _top(_module(_frames(error)[-1])) == _PACKAGE
 
 
-def _of_user(raised: BaseException, conference_sid: str) -> TransportError:
+def _of_user(raised: BaseException, conference_sid: str | None) -> TransportError:
     """Return our error for what the user's part raised, with that as its cause if it is theirs."""
     part = (
         "a trace hook"

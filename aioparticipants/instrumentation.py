@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -25,6 +25,7 @@ __all__ = [
     "ConferenceFinished",
     "Event",
     "LimitChanged",
+    "ListFinished",
     "PageDelivered",
     "RequestFinished",
     "RequestStarted",
@@ -33,16 +34,20 @@ __all__ = [
     "SessionStats",
 ]
 
+_PARTICIPANTS: Final = "/v1/Conferences/{ConferenceSid}/Participants"
+
 
 @documented
 @attrs.frozen(kw_only=True)
 class RequestStarted:
     """An attempt has its slot, and its request is about to be sent."""
 
-    conference_sid: str
-    """The conference whose page is requested."""
+    conference_sid: str | None
+    """The conference that is asked for; None for a list of conferences."""
     attempt: int
     """The number of the attempt at this page, from 1."""
+    path: str = attrs.field(default=_PARTICIPANTS, repr=False)
+    """The template of the request's path, as Twilio writes it. It is in the log line already."""
 
 
 @documented
@@ -50,8 +55,8 @@ class RequestStarted:
 class RequestFinished:
     """An attempt ended: its reply was read completely, or it failed, or it was cancelled."""
 
-    conference_sid: str
-    """The conference whose page was requested."""
+    conference_sid: str | None
+    """The conference that was asked for; None for a list of conferences."""
     attempt: int
     """The number of the attempt at this page, from 1."""
     outcome: str
@@ -67,6 +72,8 @@ class RequestFinished:
     """The size of the decompressed body; 0 without a complete reply."""
     request_id: str | None = None
     """Twilio's id of the request; None if the reply has none."""
+    path: str = attrs.field(default=_PARTICIPANTS, repr=False)
+    """The template of the request's path, as Twilio writes it. It is in the log line already."""
 
 
 @documented
@@ -74,14 +81,16 @@ class RequestFinished:
 class RetryScheduled:
     """An attempt failed, and is retried after a delay."""
 
-    conference_sid: str
-    """The conference whose page is requested."""
+    conference_sid: str | None
+    """The conference that is asked for; None for a list of conferences."""
     attempt: int
     """The number of the failed attempt at this page, from 1."""
     reason: str
     """Why it failed: `"HTTP 503"` (or another status), or the name of the error."""
     delay: float
     """Seconds until the next attempt asks for a slot."""
+    path: str = attrs.field(default=_PARTICIPANTS, repr=False)
+    """The template of the request's path, as Twilio writes it. It is in the log line already."""
 
 
 @documented
@@ -92,12 +101,14 @@ class RetryDenied:
     The list fails with the attempt's error. `RetryPolicy.quota` sets the number of retries.
     """
 
-    conference_sid: str
-    """The conference whose page was requested."""
+    conference_sid: str | None
+    """The conference that was asked for; None for a list of conferences."""
     attempt: int
     """The number of the failed attempt at this page, from 1."""
     reason: str
     """Why it failed: `"HTTP 503"` (or another status), or the name of the error."""
+    path: str = attrs.field(default=_PARTICIPANTS, repr=False)
+    """The template of the request's path, as Twilio writes it. It is in the log line already."""
 
 
 @documented
@@ -120,20 +131,25 @@ class PageDelivered:
     more than the page holds, or when the list ends, fails or is closed before that.
     """
 
-    conference_sid: str
-    """The conference that the page belongs to."""
+    conference_sid: str | None
+    """The conference that the page belongs to; None for a list of conferences."""
     page: int | None
     """The page's number, from 0; None if the page does not say it."""
     records: int
     """The number of records delivered."""
     request_id: str | None
     """Twilio's id of the request; None if the reply has none."""
+    path: str = attrs.field(default=_PARTICIPANTS, repr=False)
+    """The template of the request's path, as Twilio writes it. It is in the log line already."""
 
 
 @documented
 @attrs.frozen(kw_only=True)
 class ConferenceFinished:
-    """A list is complete, or it failed. It is not emitted for a list that was closed or dropped."""
+    """A list of participants is complete, or it failed.
+
+    It is not emitted for a list that was closed or dropped.
+    """
 
     conference_sid: str | None
     """The conference; None if a fan-out was given something that is not a SID."""
@@ -147,6 +163,28 @@ class ConferenceFinished:
     """The name of the error that the list failed with; None if it is complete."""
 
 
+@documented
+@attrs.frozen(kw_only=True)
+class ListFinished:
+    """Another list is complete, or it failed. It is not emitted for one that was closed or dropped.
+
+    It is a list of conferences. A single record counts as a list of one.
+    """
+
+    path: str
+    """The template of the path, as Twilio writes it: `/v1/Conferences`."""
+    conference_sid: str | None
+    """The conference that was asked for; None for a list of conferences."""
+    pages: int
+    """The number of pages delivered."""
+    records: int
+    """The number of records delivered, without those that `resume` skipped."""
+    seconds: float
+    """Seconds from the first request to the end, with the time that the consumer took."""
+    error: str | None
+    """The name of the error that it failed with; None if it is complete."""
+
+
 #: Any event that `on_event` is called with.
 Event: TypeAlias = (
     RequestStarted
@@ -156,6 +194,7 @@ Event: TypeAlias = (
     | LimitChanged
     | PageDelivered
     | ConferenceFinished
+    | ListFinished
 )
 
 
@@ -187,6 +226,6 @@ class SessionStats:
     pages: int = 0
     """Pages delivered."""
     conferences: int = 0
-    """Lists that are complete or failed."""
+    """Lists of participants that are complete or failed."""
     conferences_failed: int = 0
-    """Lists that failed."""
+    """Lists of participants that failed."""

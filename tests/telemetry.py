@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from aioparticipants import InsightsSession, RetryPolicy
+from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._telemetry import ListTelemetry
 
 #: A page survives four attempts, but the session has two retries.
@@ -31,7 +32,7 @@ def with_sid(sid, records):
 def list_telemetry(events=None, *, clock=time.monotonic, tracer=None):
     """Return the telemetry of a list without a session; it appends its events to `events`."""
     emit = (lambda _: None) if events is None else events.append
-    return ListTelemetry(emit, "CF", clock=clock, tracer=tracer)
+    return ListTelemetry(emit, PARTICIPANTS, "CF", clock=clock, tracer=tracer)
 
 
 async def until(condition):

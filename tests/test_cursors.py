@@ -52,7 +52,7 @@ TOKEN = "PT%2Fa%2bb==&x=a+b"
 
 
 def first_page(sid, page_size=None, **filters):
-    return PARTICIPANTS.first_request(sid, filters, page_size=page_size)
+    return PARTICIPANTS.first_request({"conference_sid": sid}, filters, page_size=page_size)
 
 
 FIRST = first_page(SID, label=LABEL, page_size=50)

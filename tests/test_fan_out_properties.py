@@ -111,7 +111,7 @@ class Server:
 
     def open_list(self, sid):
         self.begun += 1
-        first = PARTICIPANTS.first_request(sid, {})
+        first = PARTICIPANTS.first_request({"conference_sid": sid}, {})
         pager = Pager(first, first, resource=PARTICIPANTS)
 
         async def fetch(request, sent):

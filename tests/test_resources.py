@@ -12,7 +12,9 @@ SID = "CF" + "aB3" * 10 + "00"
 
 
 def first_request(conference_sid, *, page_size=None, limit=None, **filters):
-    return PARTICIPANTS.first_request(conference_sid, filters, page_size=page_size, limit=limit)
+    return PARTICIPANTS.first_request(
+        {"conference_sid": conference_sid}, filters, page_size=page_size, limit=limit
+    )
 
 
 def test_first_request():

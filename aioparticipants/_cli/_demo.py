@@ -69,7 +69,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _say_retry(event: Event) -> None:
     if isinstance(event, RetryScheduled):
-        say(f"  {event.conference_sid[:10]}… {event.reason}: retry in {event.delay:.1f} s")
+        say(f"  {str(event.conference_sid)[:10]}… {event.reason}: retry in {event.delay:.1f} s")
 
 
 async def _read_one(
