@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from aioparticipants._decoding import envelope
-from aioparticipants._msgspec import chunk_decoder, decode_participants
+from aioparticipants._msgspec import chunk_decoder, decode_conferences, decode_participants
 
 #: Decodes any records by msgspec, to the values that `json` would give.
 decode_records = chunk_decoder(Any)
@@ -15,6 +15,8 @@ decode_records = chunk_decoder(Any)
 WAYS = {"json": None, "msgspec": decode_records}
 #: The decoders of participants.
 PARTICIPANTS = {"json": None, "msgspec": decode_participants}
+#: The decoders of conferences.
+CONFERENCES = {"json": None, "msgspec": decode_conferences}
 
 
 def steps(reading):

@@ -69,6 +69,19 @@ RECORD = {
     ),
     "metrics": members("inbound outbound", MEDIA),
 }
+#: The 23 members of a conference.
+CONFERENCE = {
+    **members("conference_sid account_sid friendly_name ended_by url", text),
+    **members("create_time start_time end_time", times),
+    **members("duration_seconds connect_duration_seconds max_participants", integers),
+    **members("max_concurrent_participants unique_participants", integers),
+    **members("status end_reason mixer_region mixer_region_requested processing_state", words),
+    "recording_enabled": st.booleans(),
+    "detected_issues": st.dictionaries(text, integers, max_size=2),
+    "tags": st.lists(words | st.sampled_from(["low_mos", "high_jitter"]), max_size=2),
+    "tag_info": st.dictionaries(text, unknown_values, max_size=2),
+    "links": st.dictionaries(text, text, max_size=2),
+}
 #: Members that come back absent where they were null; all others come back null where absent.
 OMITTED = {"tags", "play_early_media", "early_media"}
 
@@ -87,6 +100,7 @@ def objects(draw, known):
 
 
 RECORDS = objects(RECORD)
+CONFERENCES = objects(CONFERENCE)
 
 
 def completed(raw, known):
@@ -95,7 +109,7 @@ def completed(raw, known):
     for name, values in known.items():
         if raw.get(name) is None:
             found[name] = None
-            if name in OMITTED:
+            if name in OMITTED and known is not CONFERENCE:
                 del found[name]
         elif isinstance(values, dict) and isinstance(raw[name], dict):
             found[name] = completed(raw[name], values)
@@ -214,6 +228,11 @@ RULES = {
     **members("is_moderator is_coach", lambda value: type(value) is bool),
     **dict.fromkeys(RECORD["properties"], lambda value: type(value) is bool),
     **members("duration_seconds outbound_queue_length outbound_time_in_queue", is_integer),
+    **members("connect_duration_seconds max_participants unique_participants", is_integer),
+    "max_concurrent_participants": is_integer,
+    "recording_enabled": lambda value: type(value) is bool,
+    **members("create_time start_time end_time", lambda each: is_text(each) and _is_time(each)),
+    "tag_info": lambda value: type(value) is dict and _can_be_kept(value),
     **members("total_packets_lost total_packets_received", is_integer),
     **members("packet_loss_percentage mos avg max", is_number),
     **members("join_time leave_time", lambda value: is_text(value) and _is_time(value)),
@@ -240,6 +259,8 @@ def faults(raw, path="participants[3]", known=RECORD):
             yield from faults(value, here, known[name])
         elif name == "events":
             yield from _faults_of_events(value, here)
+        elif name in {"detected_issues", "links"}:
+            yield from _faults_of_members(value, here, is_text if name == "links" else is_integer)
         elif name in {"tags", "coached_participants"}:
             yield from _faults_of_items(value, here, is_text)
         elif not RULES.get(name, is_text)(value):
@@ -256,6 +277,13 @@ def _faults_of_events(value, path):
             f"{path}.{shown(name)}",
             lambda each: is_integer(each) and EARLIEST <= each <= LATEST,
         )
+
+
+def _faults_of_members(value, path, fits):
+    if type(value) is not dict:
+        yield path
+        return
+    yield from (f"{path}.{shown(name)}" for name, item in value.items() if not fits(item))
 
 
 def _faults_of_items(value, path, fits):

@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from aioparticipants import ResponseError
 from aioparticipants._decoding import decoded, envelope
 from aioparticipants._structuring import (
+    conference,
+    conference_keeping,
     participant,
     participant_keeping,
     unstructure_participant,
 )
 
+from . import bodies
 from .bodies import PARTICIPANTS, WAYS, all_of, decode_records, page_of, read, steps
 from .profiles import examples
-from .records import ANYTHING, RECORDS, broken, read_all
+from .records import ANYTHING, CONFERENCES, RECORDS, broken, read_all
 
 META = {"next_page_url": None}
 ways = pytest.mark.parametrize("decode", WAYS.values(), ids=WAYS)
@@ -764,8 +767,8 @@ def test_a_fault_behind_the_last_record_is_final(tail, decode):
 # --- Participants ---
 
 
-def participant_of(body, decode, structure):
-    """Return what comes of the only participant in a body."""
+def only_record_of(body, decode, structure):
+    """Return what comes of the only record in a body."""
     records = read(body, decode=decode).records
     try:
         record = structure(records.at(0), "participants", 0)
@@ -780,21 +783,33 @@ def participant_of(body, decode, structure):
 def same_participant(body):
     """Assert that both decoders give the same participant, strict or keeping."""
     for structure in (participant, participant_keeping):
-        plain, fast = (participant_of(body, decode, structure) for decode in PARTICIPANTS.values())
+        plain, fast = (only_record_of(body, decode, structure) for decode in PARTICIPANTS.values())
         assert plain == fast
 
 
+def same_conference(body):
+    """Assert that both decoders give the same conference, strict or keeping."""
+    for structure in (conference, conference_keeping):
+        plain, fast = (
+            only_record_of(body, decode, structure) for decode in bodies.CONFERENCES.values()
+        )
+        assert plain == fast
+
+
+@pytest.mark.parametrize("records", [RECORDS, CONFERENCES], ids=["participant", "conference"])
 @examples(100)
-@given(RECORDS, st.data())
-def test_both_decoders_give_the_same_participant(raw, data):
-    """Both decoders give the same participant, good or broken."""
-    same_participant(page_of([raw], META))
+@given(st.data())
+def test_both_decoders_give_the_same_record(records, data):
+    """Both decoders give the same record, good or broken."""
+    same = same_participant if records is RECORDS else same_conference
+    raw = data.draw(records)
+    same(page_of([raw], META))
     try:
         body = page_of([broken(data.draw, raw, 2)], META)
     except (ValueError, RecursionError):  # too many digits to be written, or too deep
         return
     if not re.search(r"NaN|Infinity", body):
-        same_participant(body)
+        same(body)
 
 
 @pytest.mark.parametrize(

@@ -5,44 +5,83 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioparticipants import ResponseError
-from aioparticipants._structuring import participant, participant_keeping, unstructure_participant
+from aioparticipants import Conference, Participant, ResponseError
+from aioparticipants._structuring import (
+    conference,
+    conference_keeping,
+    participant,
+    participant_keeping,
+)
+from aioparticipants._structuring import unstructure_participant as unstructured
 
 from .profiles import examples
-from .records import RECORD, RECORDS, broken, broken_fields, completed, exact, faults, read_all
+from .records import CONFERENCE as CONFERENCE_MEMBERS
+from .records import (
+    CONFERENCES,
+    RECORD,
+    RECORDS,
+    broken,
+    broken_fields,
+    completed,
+    exact,
+    faults,
+    read_all,
+)
 
 
-def structured(raw, structure=participant):
+@attrs.frozen
+class Kind:
+    """A class of records: its members, random records, and the functions that build one."""
+
+    record_class: type
+    members: dict
+    records: st.SearchStrategy
+    structure: Callable
+    keeping: Callable
+
+
+PARTICIPANT = Kind(Participant, RECORD, RECORDS, participant, participant_keeping)
+CONFERENCE = Kind(Conference, CONFERENCE_MEMBERS, CONFERENCES, conference, conference_keeping)
+kinds = pytest.mark.parametrize(
+    "kind", [PARTICIPANT, CONFERENCE], ids=["participant", "conference"]
+)
+
+
+def structured(raw, kind, *, keeping=False):
     """Return a record of which every value was read; its JSON must not have changed."""
     before = copy.deepcopy(raw)
-    record = structure(raw, "participants", 3)
-    assert read_all(record) >= 28
+    record = (kind.keeping if keeping else kind.structure)(raw, "participants", 3)
+    assert read_all(record) > len(kind.members)
     assert exact(raw) == exact(before)
-    assert repr(record).startswith("Participant(")
+    assert repr(record).startswith(f"{kind.record_class.__name__}(")
     return record
 
 
-def check_structuring(raw):
+def check_structuring(raw, kind):
     """Structure an object, compare the record with its copies, and return its JSON."""
-    record, unread = structured(raw), participant(raw, "")
-    assert exact(unstructure_participant(record)) == exact(unstructure_participant(unread))
-    assert hash(record) == hash(participant(raw, ""))
-    assert record == participant(raw, "") == pickle.loads(pickle.dumps(record))
-    assert record == participant_keeping(raw, "participants", 3)
-    return unstructure_participant(record)
+    record, unread = structured(raw, kind), kind.structure(raw, "")
+    assert exact(unstructured(record)) == exact(unstructured(unread))
+    assert hash(record) == hash(kind.structure(raw, ""))
+    assert record == kind.structure(raw, "") == pickle.loads(pickle.dumps(record))
+    assert record == kind.keeping(raw, "participants", 3)
+    return unstructured(record)
 
 
+@kinds
 @examples(250)
-@given(RECORDS)
-def test_every_valid_record_comes_back(raw):
+@given(st.data())
+def test_every_valid_record_comes_back(kind, data):
     """A record unstructures to the same JSON, whatever is null, absent or unknown."""
-    assert exact(check_structuring(raw)) == exact(completed(raw, RECORD))
+    raw = data.draw(kind.records)
+    assert exact(check_structuring(raw, kind)) == exact(completed(raw, kind.members))
 
 
 @examples(100)
@@ -66,35 +105,38 @@ def test_every_offset_is_converted_to_utc(time, minutes, precision, between):
     assert found.tzinfo is UTC
 
 
+@kinds
 @examples(350)
-@given(RECORDS, st.data())
-def test_a_wrong_value_is_named_by_its_path(raw, data):
+@given(st.data())
+def test_a_wrong_value_is_named_by_its_path(kind, data):
     """A record with any other value somewhere comes back, or the error has the path of a fault."""
-    raw = broken(data.draw, raw, 2)
-    wrong = {*faults(raw)}
+    raw = broken(data.draw, data.draw(kind.records), 2)
+    wrong = {*faults(raw, known=kind.members)}
     if not wrong:
-        check_structuring(raw)
+        check_structuring(raw, kind)
         return
     for _ in range(2):  # the second time it is the same
         with pytest.raises(ResponseError) as caught:
-            participant(raw, "participants", 3)
+            kind.structure(raw, "participants", 3)
         assert caught.value.path in wrong
         assert caught.value.__context__ is None
         assert not caught.value.transient
 
 
+@kinds
 @examples(350)
-@given(RECORDS, st.data())
-def test_nothing_of_a_broken_record_is_lost(raw, data):
+@given(st.data())
+def test_nothing_of_a_broken_record_is_lost(kind, data):
     """A broken record is kept: all of it comes back, and each fault is among its problems."""
+    raw = data.draw(kind.records)
     changed = broken(data.draw, raw, 3)
     raw = changed if type(changed) is dict else raw
-    record = structured(raw, participant_keeping)
+    record = structured(raw, kind, keeping=True)
     named = {f"participants[3].{each.partition(': ')[0]}" for each in record.problems}
 
-    assert {*faults(raw)} >= named or any(": " in name for name in raw)
-    assert len(record.problems) == broken_fields(raw)
+    assert {*faults(raw, known=kind.members)} >= named or any(": " in name for name in raw)
+    assert len(record.problems) == broken_fields(raw, kind.members)
     assert hash(record) == hash(pickle.loads(pickle.dumps(record)))
     if not any("its JSON text is kept" in each for each in record.problems):
-        assert exact(unstructure_participant(record)) == exact(completed(raw, RECORD))
-    json.dumps(unstructure_participant(record), allow_nan=False)
+        assert exact(unstructured(record)) == exact(completed(raw, kind.members))
+    json.dumps(unstructured(record), allow_nan=False)

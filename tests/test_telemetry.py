@@ -34,6 +34,7 @@ from aioparticipants._telemetry import SessionTelemetry
 from aioparticipants.instrumentation import (
     ConferenceFinished,
     LimitChanged,
+    ListFinished,
     PageDelivered,
     RequestFinished,
     RequestStarted,
@@ -422,6 +423,8 @@ async def storm(fake, session):
     fake.fail_next(503, times=3)
     with pytest.raises(ServerError):
         await session.participants(sids[0])
+    with pytest.raises(NotFoundError):
+        await session.conference(SID)
     fake.latency = 3600
     async with session.participants(sids[0]) as stream:
         waiting = asyncio.ensure_future(anext(stream))
@@ -472,7 +475,7 @@ async def test_statistics_are_counted_from_the_events(fake):
     assert stats.requests == len(fake.requests)
     assert (stats.succeeded, stats.cancelled) == (24, 1)
     assert (stats.retries, stats.retries_denied) == (5, 1)
-    assert (stats.rate_limited, stats.failed) == (1, 6)
+    assert (stats.rate_limited, stats.failed) == (1, 7)
     assert (stats.conferences, stats.conferences_failed) == (15, 3)
 
 
@@ -515,7 +518,7 @@ async def test_no_secrets(caplog):
             await session.participants(SID, label=LABEL)
 
     assert any(LABEL in head for head in server.heads)
-    assert set(types_of(events)) == ALL_TYPES - {LimitChanged}
+    assert set(types_of(events)) == ALL_TYPES - {LimitChanged, ListFinished}
     texts = [repr(events), *(pickle.dumps(e, protocol=0).decode("latin-1") for e in events)]
     for secret in (*OF_CREDENTIALS, *PERSONAL, "PageSize", "Label=", "Page="):
         assert not any(secret in text for text in texts)
@@ -630,7 +633,7 @@ async def test_log_lines(fake, caplog):
         (
             "aioparticipants",
             "INFO" if type(each) in notable else "DEBUG",
-            f"GET /v1/Conferences/{{ConferenceSid}}/Participants: {each!r}",
+            f"GET {each.path}: {each!r}" if hasattr(each, "path") else repr(each),
         )
         for each in events
     ]
