@@ -14,12 +14,12 @@
    array's own bracket. The separator may also occur within a record. But if a chunk in brackets is
    an array, it consists of whole records. If it is not, its records are decoded one by one. The
    records of a small page are one chunk.
-5. A record counts only once the comma or bracket behind it is found. So a body can turn out to be
+5. A record counts only once the comma or bracket after it is found. So a body can turn out to be
    malformed in the middle: the records before that are good, then comes an error with the path of
    the malformed one. It is final, as the body is complete, and would come again.
 6. Where only words inside a record are malformed (a NaN, a raw control character, broken UTF-8),
-   its brackets still show where it ends, and reading can go on behind it. One pass over the bytes
-   finds the end. It counts only if all brackets and strings match: behind a missing quote or comma,
+   its brackets still show where it ends, and reading can go on after it. One pass over the bytes
+   finds the end. It counts only if all brackets and strings match: after a missing quote or comma,
    good records could be skipped otherwise.
 7. Of a repeated member the last one counts, as for `json`. But an envelope that repeats `meta` or
    the records is an error, as the first one is in use by then. Other members are decoded and
@@ -77,7 +77,7 @@ _COMMA, _COLON, _BRACKET = b",:]"
 #: The body to read where the records are null: an empty array, and the end of the envelope.
 _NO_RECORDS: Final = b"[]}"
 #: A number ends only before one of these: `1` may be the beginning of `1e5`.
-_BEHIND_VALUES: Final = frozenset(" \t\n\r,:]}")
+_AFTER_VALUES: Final = frozenset(" \t\n\r,:]}")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -189,9 +189,9 @@ def _envelope(
         yield from ahead.scan()
         if ahead.end is None:
             raise ValueError
-        behind = reader.copy()
-        behind.read_members(_skip(body, ahead.end + 1))
-        members = {**members, **behind.members}
+        rest = reader.copy()
+        rest.read_members(_skip(body, ahead.end + 1))
+        members = {**members, **rest.members}
     return Envelope(members, records)
 
 
@@ -222,7 +222,7 @@ def _trailing_meta(reader: _Reader) -> tuple[object, int] | None:
 
 
 def _skip(body: bytes | bytearray, at: int) -> int:
-    """Return the position behind the white space at a position."""
+    """Return the position after the white space at a position."""
     found = _SPACES.match(body, at)
     return found.end() if found else at
 
@@ -264,10 +264,10 @@ def _fault_before_records(error: ValueError | RecursionError) -> Fault:
     return Fault("was cut off, or is not JSON in UTF-8")
 
 
-def _fault_behind_records(error: ValueError | RecursionError) -> Fault:
-    """Return what is wrong with a body, found behind its last record."""
+def _fault_after_records(error: ValueError | RecursionError) -> Fault:
+    """Return what is wrong with a body, found after its last record."""
     fault = _fault_before_records(error)
-    return attrs.evolve(fault, words=f"{fault.words}, behind its last record", transient=False)
+    return attrs.evolve(fault, words=f"{fault.words}, after its last record", transient=False)
 
 
 def _fault_in_record(error: ValueError | RecursionError, path: str) -> Fault:
@@ -281,7 +281,7 @@ def _fault_in_record(error: ValueError | RecursionError, path: str) -> Fault:
 
 
 class _Reader:
-    """Reads the members of an envelope, first up to the records, later those behind them."""
+    """Reads the members of an envelope, first up to the records, later those after them."""
 
     def __init__(self, body: bytes | bytearray, key: str, window: int, names: list[str]) -> None:
         self.body = body
@@ -296,7 +296,7 @@ class _Reader:
         return _Reader(self.body, self.key, self._window, [*self._names])
 
     def value(self, at: int) -> tuple[Any, int]:
-        """Decode the value at a position; return it, and the position behind it."""
+        """Decode the value at a position; return it, and the position after it."""
         size = self._window
         while (found := self._value_within(at, size)) is None:
             size *= _GROWTH
@@ -317,7 +317,7 @@ class _Reader:
             if rest:
                 raise
             return None
-        if rest or text[end : end + 1] in _BEHIND_VALUES:
+        if rest or text[end : end + 1] in _AFTER_VALUES:
             return value, at + (end if text.isascii() else len(text[:end].encode()))
         return None
 
@@ -331,7 +331,7 @@ class _Reader:
         return self.read_members(at, b"{")
 
     def read_members(self, at: int, expected: bytes = b",") -> int | None:
-        """Read the members behind an `expected` mark, or the end; return the same."""
+        """Read the members after an `expected` mark, or the end; return the same."""
         body = self.body
         while body.startswith(expected, at):
             at = _skip(body, at + 1)
@@ -396,22 +396,22 @@ class Records:
     def __init__(
         self, reader: _Reader, start: int, close: int, decode: ChunkDecoder, chunk: int
     ) -> None:
-        """Read the records behind the mark at `start`; the array probably ends at `close`."""
+        """Read the records after the mark at `start`; the array probably ends at `close`."""
         self.known: int = 0
         """The number of records found so far, by decoding or by scanning ahead."""
         self.count: int | None = None
         """The number of all records; None until the last one is found."""
         self.end: int | None = None
-        """The position of the bracket behind the last record; None until it is reached."""
+        """The position of the bracket after the last record; None until it is reached."""
         self._reader = reader
         self._body = reader.body
         self._start = start
         self._close = close
         self._decode = decode
         self._chunk = chunk
-        #: What is wrong with the record behind the batch, or behind the last one.
+        #: What is wrong with the record after the batch, or after the last one.
         self._fault: Fault | None = None
-        # The decoded records, the index of the first, and the position of the mark behind the last.
+        # The decoded records, the index of the first, and the position of the mark after the last.
         self._batch: list[object] = []
         self._first, self._mark = 0, start
         #: The separator of two records with their braces; as the API writes it, until one is found.
@@ -423,20 +423,20 @@ class Records:
             self._finish(first)
 
     def at(self, index: int) -> object:
-        """Return the decoded record at `index`, which is in the batch or behind it.
+        """Return the decoded record at `index`, which is in the batch or after it.
 
         Records of earlier chunks are released.
 
         Raises:
             ResponseError: it is malformed, or one before it is that was not skipped, or the
-                envelope behind the last record. It is final.
+                envelope after the last record. It is final.
             IndexError: it was released, or there are fewer records.
         """
-        place = index - self._first
-        if 0 <= place < len(self._batch):
-            return self._batch[place]
+        at = index - self._first
+        if 0 <= at < len(self._batch):
+            return self._batch[at]
         fault = self._fault
-        if place < 0 or (fault is None and self.end is not None):
+        if at < 0 or (fault is None and self.end is not None):
             raise IndexError(index)
         if fault is None:
             try:
@@ -455,7 +455,7 @@ class Records:
         """
         if self._fault is None or self.end is not None or index != self._next:
             return False
-        mark = _mark_behind(self._body, _skip(self._body, self._mark + 1))
+        mark = _mark_after(self._body, _skip(self._body, self._mark + 1))
         if mark is None:
             return False
         self._fault = None
@@ -493,7 +493,7 @@ class Records:
     def scan_ahead(self, count: int) -> Iterator[None]:
         """Find out whether there are `count` records, and update `known`; yields as a pause.
 
-        The batch stays where it is. Records behind it are decoded again later.
+        The batch stays where it is. Records after it are decoded again later.
         """
         if not self._batch and self.end is None:
             with suppress(ResponseError):  # it is raised when the consumer reaches it
@@ -508,11 +508,11 @@ class Records:
 
     @property
     def _next(self) -> int:
-        """The index of the record behind the batch."""
+        """The index of the record after the batch."""
         return self._first + len(self._batch)
 
     def _decode_next(self) -> None:
-        """Replace the batch by the records behind it."""
+        """Replace the batch by the records after it."""
         self._first, self._batch = self._next, []  # released before more is decoded
         at = _skip(self._body, self._mark + 1)
         self._batch, self._mark = self._chunk_at(at) or self._record_at(at)
@@ -525,7 +525,7 @@ class Records:
             self._finish(self._mark)
 
     def _chunk_at(self, at: int) -> tuple[list[object], int] | None:
-        """Return a chunk of records, and the position of the mark behind it; None if it is none."""
+        """Return a chunk of records, and the position of the mark after it; None if it is none."""
         if at in self._no_chunk_in:
             return None
         end = at + self._chunk
@@ -544,7 +544,7 @@ class Records:
         return found, _skip(self._body, stop)
 
     def _record_at(self, at: int) -> tuple[list[object], int]:
-        """Return a single record, and the position of the mark behind it."""
+        """Return a single record, and the position of the mark after it."""
         body = self._body
         record, end = self._reader.short_value(at) or self._long_record(at)
         mark = _skip(body, end)
@@ -557,29 +557,29 @@ class Records:
         return [record], mark
 
     def _long_record(self, at: int) -> tuple[Any, int]:
-        """Return a record that is malformed or longer than a few windows, and the position behind.
+        """Return a record that is malformed or longer than a few windows, and the position after.
 
         Its end is searched for first: to decode larger and larger windows for each malformed record
         would be quadratic work.
         """
-        mark = _mark_behind(self._body, at)
+        mark = _mark_after(self._body, at)
         if mark is None:
             return self._reader.value(at)
         text = self._body[at:mark].rstrip(_WHITE)
         return _value_of(text), at + len(text)
 
     def _finish(self, at: int) -> None:
-        """Read the members behind the records; `at` raises for a fault there."""
+        """Read the members after the records; `at` raises for a fault there."""
         self.end = at
         try:
             self._reader.read_members(_skip(self._body, at + 1))
             self.count = self._next
         except (ValueError, RecursionError) as error:
-            self._fault = _fault_behind_records(error)
+            self._fault = _fault_after_records(error)
 
 
-def _mark_behind(body: bytes | bytearray, at: int) -> int | None:
-    """Return the position of the comma or bracket behind a record, by its strings and brackets.
+def _mark_after(body: bytes | bytearray, at: int) -> int | None:
+    """Return the position of the comma or bracket after a record, by its strings and brackets.
 
     None if these do not match, or the record is too long for the search: its end is then unknown.
     """

@@ -342,7 +342,7 @@ def test_scan_ahead_over_a_malformed_record(decode):
 
 
 def test_an_unusual_page_is_read_with_pauses():
-    """A page whose `meta` is behind the records, but not last, is scanned with pauses."""
+    """A page whose `meta` is after the records, but not last, is scanned with pauses."""
     body = json.dumps({"participants": [{}] * 100, "meta": META, "x": 1}).encode()
 
     assert len([*envelope(body, "participants", None, chunk=1)]) == 3
@@ -411,7 +411,7 @@ TAIL = '{"meta": {}, "participants": [1, 2], "links": [{}], "participants_": nul
 
 @pytest.mark.parametrize("body", [GOOD, LAST, TAIL])
 def test_a_body_that_is_cut_off(body):
-    """A body that is cut off anywhere is an error, behind good records at most."""
+    """A body that is cut off anywhere is an error, after good records at most."""
     _, everything, _ = both(body.encode())
     for length in range(len(body)):
         _, records, error = both(body[:length].encode())
@@ -479,7 +479,7 @@ def test_any_text_has_one_result(text):
     ],
 )
 def test_an_envelope_that_repeats_itself(decode, body, records, path):
-    """A page with its records or its `meta` twice is an error, behind the delivered records."""
+    """A page with its records or its `meta` twice is an error, after the delivered records."""
     _, found, (_, *rest) = outcome(body.encode(), decode)
 
     assert (found, rest) == ([repr(each) for each in records], [path, False, None])
@@ -500,7 +500,7 @@ def test_an_envelope_of_a_thousand_members(decode):
 
 
 def test_a_malformed_record_raises_each_time():
-    """A malformed record raises the same error each time, and so do those behind it."""
+    """A malformed record raises the same error each time, and so do those after it."""
     records = read(page_of([1, 2, 3], META, bad_at=1)).records
     assert records.at(0) == 1
     for index in (1, 2, 1):
@@ -545,7 +545,7 @@ def with_record(text, place, *, meta_first=True, between=", "):
 
 @malformed
 @pytest.mark.parametrize("meta_first", [True, False])
-def test_reading_goes_on_behind_a_malformed_record(text, meta_first):
+def test_reading_goes_on_after_a_malformed_record(text, meta_first):
     """If the end of a malformed record can be found, all others are read at their indexes."""
     for place in range(4) if len(text) < 1000 else [1]:
         for between in (", ", ",", " ,\n"):
@@ -574,7 +574,7 @@ def test_a_record_without_an_end_is_not_skipped(text):
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\x80"])
-def test_reading_goes_on_behind_broken_utf_8(bad):
+def test_reading_goes_on_after_broken_utf_8(bad):
     """Invalid UTF-8 inside a string makes one record malformed."""
     for text in ('{"a": "?"}', '{"?": 1}', '{"a": "' + "x" * 9000 + '?"}'):
         body, _ = with_record(text, 1)
@@ -642,7 +642,7 @@ def test_scan_skips_malformed_records(text):
 
 @ways
 def test_scan_stops_where_the_rest_cannot_be_read(decode):
-    """A scan stops at a record that cannot be skipped, and its error is raised behind it."""
+    """A scan stops at a record that cannot be skipped, and its error is raised after it."""
     body, _ = with_record('{"a": "x}', 1)
     records = read(body, decode=decode).records
 
@@ -755,13 +755,13 @@ def test_a_fault_before_the_first_record_is_transient(body, decode):
 
 @ways
 @pytest.mark.parametrize("tail", ["}", ', "x": ', ', "x": NaN', ', "x": ' + "[" * 10**5 + "]"])
-def test_a_fault_behind_the_last_record_is_final(tail, decode):
-    """A fault behind the last record is a final error without the path of a record."""
+def test_a_fault_after_the_last_record_is_final(tail, decode):
+    """A fault after the last record is a final error without the path of a record."""
     body = f'{{"meta": {{}}, "participants": [{{"a": 1}}]{tail}}}'
     _, found, (text, path, transient, _) = outcome(body.encode(), decode, skip=True)
 
     assert (found, path, transient) == (["{'a': 1}"], None, False)
-    assert "behind its last record" in text
+    assert "after its last record" in text
 
 
 # --- Participants ---

@@ -77,7 +77,7 @@ def sids(records):
 @pytest.mark.parametrize("by", ["record", "page"])
 @pytest.mark.parametrize("at", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("how", ["misfit", *UNREADABLE])
-async def test_resuming_behind_a_bad_record(fake, session, conference, how, at, by):
+async def test_resuming_after_a_bad_record(fake, session, conference, how, at, by):
     """The error is final and comes after all good records; `cursor_after` resumes at the rest."""
     sid, everyone = conference
     damaged(fake, everyone[at], how)
@@ -189,7 +189,7 @@ async def test_keeping_a_wrong_value(fake, session, conference, by):
 
 
 async def test_cursors_around_unreadable_records(fake, session, conference):
-    """With "keep" the cursor is exact before and behind an unreadable record."""
+    """With "keep" the cursor is exact before and after an unreadable record."""
     sid, everyone = conference
     damaged(fake, everyone[1], "not a number")
     damaged(fake, everyone[3], "null")
@@ -255,7 +255,7 @@ async def test_a_failed_await_has_no_problems(fake, session, conference):
 
 
 async def test_closing_keeps_the_problems(fake, session, conference):
-    """A closed stream keeps its `problems`, without those of records behind its position."""
+    """A closed stream keeps its `problems`, without those of records after its position."""
     sid, everyone = conference
     damaged(fake, everyone[1], "null")
     damaged(fake, everyone[5], "null")

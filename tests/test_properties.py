@@ -206,7 +206,7 @@ class Found:
     problems: list = attrs.field(factory=list)
     """The query and index of each record that was skipped."""
     after: tuple | None = None
-    """The query and index behind the bad record at its end, if the list can be resumed there."""
+    """The query and index after the bad record at its end, if the list can be resumed there."""
 
 
 def reference(pages, query=FIRST.query, offset=0, limit=None, *, keep=False):
@@ -230,7 +230,7 @@ def reference(pages, query=FIRST.query, offset=0, limit=None, *, keep=False):
             found.asked += [following] if leads_on and not (torn and limit is not None) else []
             found.ending = ResponseError
             if not is_bad(node.records[bad_at], TORN):
-                found.after = behind(node, following, query, bad_at)
+                found.after = after_record(node, following, query, bad_at)
             break
         left -= stop - offset
         found.ending = END if not left or following == END else None
@@ -273,8 +273,8 @@ def following_of(node, seen):
     return query_of(node.link)
 
 
-def behind(node, following, query, place):
-    """Return the query and index behind a record, on the next page for the last one."""
+def after_record(node, following, query, place):
+    """Return the query and index after a record, on the next page for the last one."""
     if place + 1 == len(node.records) and following not in {END, PaginationError}:
         return following, 0
     return query, place + 1
@@ -453,7 +453,7 @@ def test_a_list_in_any_pieces_is_the_list(pages, data):
 
 @examples(120)
 @given(graphs(odd_links=False, repeating=False), st.none() | st.integers(1, 4))
-def test_a_list_goes_on_behind_every_bad_record(pages, limit):
+def test_a_list_goes_on_after_every_bad_record(pages, limit):
     """Resuming at each `cursor_after` gives the records that `keep` gives: all good ones, once."""
     expected = reference(pages, keep=True)
 
@@ -501,8 +501,8 @@ async def anext_error(stream):
 
 
 @pytest.mark.parametrize("after", range(12))
-def test_cancelled_behind_a_bad_record(after):
-    """A stream goes on after a wait behind a malformed record is cancelled, in any turn."""
+def test_cancelled_after_a_bad_record(after):
+    """A stream goes on after a wait after a malformed record is cancelled, in any turn."""
     first = [(MALFORMED, "x"), *({"label": f"{number}"} for number in range(100))]
     server = GraphServer([Node(first, 1), Node([{"label": "100"}], END)])
 
@@ -682,7 +682,7 @@ class Life(RuleBasedStateMachine):
     """One list of numbers, read by streams, and any events in any order.
 
     The records are 0, 1, 2 … The model is the number of those that were delivered or passed over:
-    the next one to come must be that number, or the next good one behind bad ones.
+    the next one to come must be that number, or the next good one after bad ones.
     """
 
     def __init__(self):
@@ -1152,5 +1152,5 @@ async def _all_of(stream):
 
 
 def test_any_order_of_events():
-    """In any order of events, no record is lost or repeated, and nothing is left behind."""
+    """In any order of events, no record is lost or repeated, and nothing is left after."""
     run_state_machine_as_test(Life, settings=examples(150, stateful_step_count=30))

@@ -6,19 +6,19 @@ from engine import Fault, always, argument, drop, never, replace, reraise, retur
 
 FAULTS = [
     Fault(
-        "the members behind the records are not read",
-        "test_decoding.py::test_a_fault_behind_the_last_record_is_final",
+        "the members after the records are not read",
+        "test_decoding.py::test_a_fault_after_the_last_record_is_final",
         {"_decoding:Records._finish": drop("self._reader.read_members(...)")},
     ),
     Fault(
-        "a record counts before the mark behind it is found",
+        "a record counts before the mark after it is found",
         "test_decoding.py::test_a_body_with_something_in_it",
         {"_decoding:Records._record_at": never('body.startswith(b"]", mark)')},
     ),
     Fault(
         "a number ends where its window does",
         "test_decoding.py::test_a_number_at_the_end_of_a_window",
-        {"_decoding:_Reader._value_within": always("_BEHIND_VALUES")},
+        {"_decoding:_Reader._value_within": always("_AFTER_VALUES")},
     ),
     Fault(
         "positions are counted in characters",
@@ -48,18 +48,18 @@ FAULTS = [
     Fault(
         "a record is skipped whose strings do not match",
         "test_decoding.py::test_a_record_without_an_end_is_not_skipped",
-        {"_decoding:_mark_behind": never("ended")},
+        {"_decoding:_mark_after": never("ended")},
     ),
     Fault(
         "a record is skipped whose brackets do not match",
         "test_decoding.py::test_a_record_without_an_end_is_not_skipped",
-        {"_decoding:_mark_behind": rewrite("closing.pop() != mark", "closing.pop()")},
+        {"_decoding:_mark_after": rewrite("closing.pop() != mark", "closing.pop()")},
     ),
     Fault(
         "the search for the end of a record has no limit",
         "test_decoding.py::test_a_record_without_an_end_is_not_skipped",
         {
-            "_decoding:_mark_behind": [
+            "_decoding:_mark_after": [
                 replace("at + _LONGEST_SEARCH", "len(body)"),
                 replace("_MOST_TOKENS", "None"),
             ]

@@ -15,7 +15,7 @@ from engine import (
 )
 
 _STREAM, _READER = "_stream:RecordStream", "_page_reader:PageReader"
-_BAD_RECORDS = "test_properties.py::test_a_list_goes_on_behind_every_bad_record"
+_BAD_RECORDS = "test_properties.py::test_a_list_goes_on_after_every_bad_record"
 
 FAULTS = [
     # --- How it ends ---
@@ -120,12 +120,12 @@ FAULTS = [
         {f"{_READER}._passes": never("readable")},
     ),
     Fault(
-        "no cursor names the record behind a bad one",
+        "no cursor names the record after a bad one",
         _BAD_RECORDS,
         {f"{_READER}._passes": drop("error.cursor_after")},
     ),
     Fault(
-        "the cursor behind a bad record names the bad record",
+        "the cursor after a bad record names the bad record",
         _BAD_RECORDS,
         {f"{_READER}._passes": replace("index + 1", "index")},
     ),
