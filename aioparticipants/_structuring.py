@@ -76,6 +76,7 @@ __all__ = [
     "participant_keeping",
     "struct_members",
     "text_member",
+    "unstructure_conference",
     "unstructure_participant",
     "wire_fields",
     "wire_name",
@@ -130,6 +131,11 @@ def unstructure_participant(record: Participant) -> dict[str, object]:
     members are present, null where the field is None; nested members that the API sends only now
     and then are left out. A value that was kept in `extra` is back in its place.
     """
+    return cast("dict[str, object]", _CONVERTER.unstructure(record))
+
+
+def unstructure_conference(record: Conference) -> dict[str, object]:
+    """Return a record as the API's JSON object, as `unstructure_participant` does."""
     return cast("dict[str, object]", _CONVERTER.unstructure(record))
 
 

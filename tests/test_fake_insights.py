@@ -8,6 +8,7 @@ import base64
 import inspect
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -17,7 +18,7 @@ import threading
 import time
 import types
 from array import array
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
@@ -88,7 +89,7 @@ async def test_filters_stay_in_the_links(fake, get):
     ("path", "method", "status", "code"),
     [
         ("/v1/Conferences/CF0/Participants", "GET", 404, 20404),
-        ("/v1/Conferences", "GET", 404, 20404),
+        ("/v1/Rooms", "GET", 404, 20404),
         ("{}", "POST", 405, 20004),
         ("{}?PageSize=0", "GET", 400, 20001),
         ("{}?PageSize=1001", "GET", 400, 20001),
@@ -312,7 +313,7 @@ async def test_closing_does_not_wait():
 
 async def run_example(thing, names):
     """Run the indented code of a docstring."""
-    text, _, _ = inspect.getdoc(thing).partition("\n\nArgs:")
+    text = re.split(r"\n\n(?:Args|Raises):", inspect.getdoc(thing))[0]
     code = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
     assert code
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -331,6 +332,10 @@ async def test_examples_in_the_docstrings(fake, session):
     await session.participants(names["sid"], page_size=50)
     await run_example(SeenRequest, names)
     await run_example(FakeInsights.fail_next, names)
+    await run_example(FakeInsights.conferences, names)
+    assert names["sid"] in names["expected"]
+    await run_example(FakeInsights.reset, names)
+    await run_example(FakeInsights.now.fget, names | {"timedelta": timedelta})
     await run_example(FakeInsights, names)
 
 

@@ -35,8 +35,8 @@ class Damaged(FakeInsights):
 
     def _page(self, request):
         body = super()._page(request)
-        for records in self._conferences.values():
-            for record in records:
+        for conference in self.conferences():
+            for record in self.records(conference["conference_sid"]):
                 damage = self.damage.get(record["participant_sid"])
                 if damage is not None:
                     body = body.replace(json.dumps(record).encode(), damage)

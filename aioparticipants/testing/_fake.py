@@ -3,32 +3,50 @@
 1. It is a real HTTP server on 127.0.0.1: nothing in the client is replaced.
 2. Pages, page tokens, filters, authentication and error bodies follow the API's published
    description and Twilio's documentation. What those leave open is chosen here.
-3. It logs every request, and fails on demand: the next requests, or every request beyond a
-   maximum of concurrent ones.
+3. It logs every request, and fails on demand: the next requests, those for a conference, a page or
+   a path, or every request beyond a maximum of concurrent ones.
+4. It has a clock of its own, which stands still, so that tests are repeatable.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import itertools
+import functools
 import random
-from typing import TYPE_CHECKING, Self
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 from aiohttp import web
 
 from .._credentials import Credentials
 from ._bodies import RequestRefused, as_bytes, error_body
-from ._pages import PageQuery
-from ._records import copy_participants, make_participants, make_sid
+from ._faults import Fault, FaultQueue
+from ._fields import MadeUp
+from ._filters import Clock
+from ._given import copy_conference, copy_participants
+from ._participants import make_participants, make_sid
+from ._store import ConferenceStore, Get, StoredConference, checked_steps
+from ._summaries import make_summary
+from ._times import checked_time, parsed_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Unpack
 
-    from ..models import Participant
+    from ..models import Conference, Participant
+    from ._fields import MadeUpFields
+    from ._filters import Inclusive
+    from ._store import SummaryStep
 
 __all__ = ["FakeInsights", "SeenRequest"]
+
+#: A fixed day, so that a seed always gives the same records.
+_NOW: Final = datetime(2026, 3, 3, tzinfo=UTC)
+#: How long before the clock's time conferences are made up: all have ended by then.
+_EARLIEST: Final = timedelta(hours=15)
+_SPREAD: Final = timedelta(hours=8)
 
 
 @attrs.frozen(kw_only=True)
@@ -52,14 +70,6 @@ class SeenRequest:
     """The status of the reply; 0 if the connection was dropped instead."""
 
 
-@attrs.frozen(kw_only=True)
-class _Fault:
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-    disconnect: bool
-
-
 class FakeInsights:
     """A server on 127.0.0.1 that behaves as Voice Insights does, for tests.
 
@@ -80,7 +90,24 @@ class FakeInsights:
         concurrency: the maximum of concurrent requests. Beyond it, the reply is 429 with Twilio's
             error code 20429. None for no maximum.
         port: the port to listen on; 0 for a free one.
+        now: the time of the server's clock, an aware datetime. Conferences are made up in the 15
+            hours before it. By default it is a fixed time, 2026-03-03 00:00 UTC. For code that
+            asks for recent conferences by the real clock, give `datetime.now(UTC)`.
+
+    Raises:
+        TypeError: `now` is not a datetime.
+        ValueError: `now` has no time zone.
     """
+
+    latency: float
+    """Seconds before each reply."""
+    concurrency: int | None
+    """The maximum of concurrent requests; None for none."""
+    inclusive: Inclusive
+    """Whether `CreatedAfter` (left) and `CreatedBefore` (right) list a conference that was created
+    exactly then: `neither`, `left`, `right` or `both`. Twilio does not say what it does."""
+    requests: list[SeenRequest]
+    """The requests that were answered, in the order of the replies."""
 
     def __init__(
         self,
@@ -89,27 +116,70 @@ class FakeInsights:
         latency: float = 0.0,
         concurrency: int | None = None,
         port: int = 0,
+        now: datetime | None = None,
     ) -> None:
         """See the class."""
-        self.latency = latency
-        self.concurrency = concurrency
-        self.requests: list[SeenRequest] = []
-        """The requests that were answered, in the order of the replies."""
+        self._restore = functools.partial(
+            self._begin,
+            seed=seed,
+            latency=latency,
+            concurrency=concurrency,
+            now=_NOW if now is None else checked_time(now, "now"),
+        )
+        self._restore()
         self._port = port
+        self._authorization = Credentials(*self.credentials).authorization()
+        self._in_flight = 0
+        self._runner: web.AppRunner | None = None
+        self._base_url = ""
+        self._last_base_url = ""
+
+    def _begin(self, *, seed: int, latency: float, concurrency: int | None, now: datetime) -> None:
+        """Set what `reset` sets again."""
+        self._seed = seed
         self._rng = random.Random(seed)  # noqa: S311 - made-up data, not secrets
+        self._request_ids = random.Random(seed)  # noqa: S311 - request ids, not secrets
         self.credentials: tuple[str, str] = (
             make_sid(self._rng, "AC"),
             f"{self._rng.getrandbits(128):032x}",
         )
         """The made-up Account SID and Auth Token that the server accepts."""
-        self._authorization = Credentials(*self.credentials).authorization()
-        self._conferences: dict[str, list[dict[str, object]]] = {}
-        self._pages: dict[tuple[str, str], bytes] = {}
-        self._faults: list[_Fault] = []
-        self._in_flight = 0
-        self._runner: web.AppRunner | None = None
-        self._base_url = ""
-        self._last_base_url = ""
+        self.latency = latency
+        self.concurrency = concurrency
+        self.inclusive = "neither"
+        self._now = now
+        self._store = ConferenceStore(self.credentials[0])
+        self._faults = FaultQueue()
+        self.requests = []
+
+    def reset(self) -> None:
+        """Forget the conferences, the faults and the requests, and undo all settings.
+
+        The address and the credentials stay, so that one server can serve all tests of a session.
+        Conferences that are added now are the same as after the start. For example:
+
+            fake.reset()
+            assert fake.conferences() == fake.requests == []
+        """
+        self._restore()
+
+    @property
+    def now(self) -> datetime:
+        """The time of the server's clock, which stands still; assign another to move it.
+
+        A list of conferences without dates has those of the 24 hours before. For example:
+
+            fake.now += timedelta(days=2)
+
+        Raises:
+            TypeError: the time is not a datetime.
+            ValueError: the time has no time zone.
+        """
+        return self._now
+
+    @now.setter
+    def now(self, time: datetime) -> None:
+        self._now = checked_time(time, "now")
 
     @property
     def base_url(self) -> str:
@@ -124,12 +194,17 @@ class FakeInsights:
         participants: int | Iterable[Participant | Mapping[str, object]] = 130,
         *,
         conference_sid: str | None = None,
+        conference: Conference | Mapping[str, object] | None = None,
+        summary: Sequence[SummaryStep] = ("complete",),
+        **fields: Unpack[MadeUpFields],
     ) -> str:
         """Add a conference, and return its SID.
 
         For example:
 
             sid = fake.add_conference(participants=3)
+            sid = fake.add_conference(5, label="agent", mos=1.2, friendly_name="Support")
+            sid = fake.add_conference(2, summary=[404, "in_progress", "complete"])
             sid = fake.add_conference([{"participant_sid": "CP1", "label": "agent"}])
 
         Args:
@@ -137,34 +212,104 @@ class FakeInsights:
                 `Participant`s or as JSON that is served unchanged. They are copied.
             conference_sid: the SID of the conference, instead of a made-up one. An existing
                 conference with this SID is replaced.
+            conference: the conference itself, as a `Conference` or as JSON that is served
+                unchanged; None to make it up, to fit the participants.
+            summary: what a GET of the conference finds, one step for each GET: 404, `in_progress`
+                (without what Twilio aggregates, and with half of the participants), `complete` or
+                `timeout`. The last step stays. The participants and the list of conferences show
+                the step that was served last.
+            **fields: fields of the `Conference` and of each `Participant` that are made up, such
+                as `status`, `create_time` or `label`; and metrics of each participant, under the
+                names of its flat row: `inbound_mos`, or `mos` for both directions. A field that
+                both records have changes both. Values are not checked, and can be wrong.
 
         Raises:
-            TypeError: `participants` has another type, or one of them cannot be encoded as JSON.
-            ValueError: the number is negative, or a participant cannot be encoded as JSON.
+            TypeError: an argument has another type, or cannot be encoded as JSON; a field is
+                unknown, or belongs to a record that is given.
+            ValueError: the number is negative, a value cannot be encoded as JSON, a datetime has
+                no time zone, or a step is unknown.
         """
-        sid = conference_sid or make_sid(self._rng, "CF")
+        wanted = MadeUp.of(fields)
+        steps = checked_steps(summary)
+        given = None if conference is None else copy_conference(conference)
+        sid = conference_sid or _sid_of(given) or make_sid(self._rng, "CF")
+        created = self._creation_time(wanted)
         if isinstance(participants, int) and not isinstance(participants, bool):
-            records = make_participants(
-                self._rng,
-                participants,
-                base_url=self.base_url,
-                account_sid=self.credentials[0],
-                conference_sid=sid,
-            )
+            records = self._made_up_participants(participants, sid, created, wanted)
         else:
+            _check_unused(wanted.only_for_participants(), "participants")
             records = copy_participants(participants)
-        self._conferences[sid] = records
-        self._pages.clear()
+        if given is None:
+            make = functools.partial(self._made_up_summary, records, sid, created, wanted)
+        else:
+            _check_unused([*wanted.conference], "the conference")
+            make = functools.partial(dict, given)
+        self._store.put(sid, StoredConference(participants=records, make_summary=make, steps=steps))
         return sid
 
+    def _creation_time(self, wanted: MadeUp) -> datetime:
+        """Return when a conference is created: as the test says, or some hours ago."""
+        ago = _EARLIEST - timedelta(seconds=self._rng.randrange(int(_SPREAD.total_seconds())))
+        return parsed_time(wanted.conference.get("create_time")) or self._now - ago
+
+    def _made_up_participants(
+        self, count: int, sid: str, created: datetime, wanted: MadeUp
+    ) -> list[dict[str, object]]:
+        region = wanted.conference.get("mixer_region")
+        records = make_participants(
+            self._rng,
+            count,
+            created=created,
+            region=region if isinstance(region, str) else None,
+            base_url=self.base_url,
+            account_sid=self.credentials[0],
+            conference_sid=sid,
+        )
+        for record in records:
+            wanted.apply_to(record)
+        return records
+
+    def _made_up_summary(
+        self,
+        participants: Sequence[Mapping[str, object]],
+        sid: str,
+        created: datetime,
+        wanted: MadeUp,
+    ) -> dict[str, object]:
+        # Its own generator: it is called later, and must not change what is made up meanwhile.
+        rng = random.Random(f"{self._seed} {sid}")  # noqa: S311 - made-up data, not secrets
+        made = make_summary(
+            rng,
+            participants,
+            created=created,
+            base_url=self.base_url,
+            account_sid=self.credentials[0],
+            conference_sid=sid,
+        )
+        return {**made, **wanted.conference}
+
+    def conferences(self) -> list[Mapping[str, object]]:
+        """Return copies of all conferences, as the JSON that is served in the end.
+
+        They come in the order in which they were added, with the last step of their `summary`.
+        For example:
+
+            expected = {each["conference_sid"] for each in fake.conferences()}
+        """
+        return [*copy.deepcopy(self._store.in_the_end())]
+
     def records(self, conference_sid: str) -> list[Mapping[str, object]]:
-        """Return a copy of a conference's participants, as the JSON that is served.
+        """Return a copy of a conference's participants, as the JSON that is served in the end.
 
         For example:
 
             expected = [record["participant_sid"] for record in fake.records(sid)]
+
+        Raises:
+            KeyError: there is no such conference.
         """
-        return [*copy.deepcopy(self._conferences[conference_sid])]
+        conference = self._store[conference_sid]
+        return [*copy.deepcopy(conference.shown_participants(conference.steps[-1]))]
 
     def fail_next(
         self,
@@ -175,13 +320,18 @@ class FakeInsights:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         disconnect: bool = False,
+        conference_sid: str | None = None,
+        page: int | None = None,
+        path: str | None = None,
     ) -> None:
-        """Let the next requests fail. Faults are queued: each request takes one.
+        """Let the next requests fail. Faults are queued: each request takes the first for it.
 
         For example:
 
             fake.fail_next(503)
             fake.fail_next(429, retry_after=1)
+            fake.fail_next(500, conference_sid=sid, page=2)
+            fake.fail_next(404, path="/v1/Conferences/*", times=3)
 
         Args:
             status: the HTTP status.
@@ -192,18 +342,32 @@ class FakeInsights:
             headers: further headers.
             disconnect: drop the connection instead of replying. aiohttp's client then sends a GET
                 a second time by itself, so one attempt of a session takes two faults.
+            conference_sid: only requests for this conference or its participants.
+            page: only requests for this page of a list, counted from 0 as in `meta.page`.
+            path: only requests for this path. `*` stands for any one segment:
+                `/v1/Conferences/*/Participants`.
 
         Raises:
             TypeError: the body is neither bytes nor can be encoded as JSON.
+            ValueError: the page is negative, or the path does not begin with `/`.
         """
+        if page is not None and page < 0:
+            message = f"page must be a whole number from 0, not {page}."
+            raise ValueError(message)
+        if path is not None and not path.startswith("/"):
+            message = "path must begin with a slash, such as /v1/Conferences/*/Participants."
+            raise ValueError(message)
         retry_header = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        fault = _Fault(
+        fault = Fault(
             status=status,
             body=error_body(status) if body is None else as_bytes(body),
             headers={**retry_header, **(headers or {})},
             disconnect=disconnect,
+            conference_sid=conference_sid,
+            page=page,
+            path=path,
         )
-        self._faults += [fault] * times
+        self._faults.add(fault, times)
 
     async def start(self) -> None:
         """Start to listen. `async with` does this."""
@@ -237,18 +401,15 @@ class FakeInsights:
         await self.aclose()
 
     def _rewrite_urls(self) -> None:
-        """Replace the base URL of an earlier start by the current one, in pages and records."""
-        self._pages.clear()
-        old = f"{self._last_base_url}/"
-        for record in itertools.chain.from_iterable(self._conferences.values()):
-            url = record.get("url")
-            if self._last_base_url and isinstance(url, str) and url.startswith(old):
-                record["url"] = f"{self._base_url}/{url.removeprefix(old)}"
+        """Replace the base URL of an earlier start by the current one in all records."""
+        if self._last_base_url:
+            self._store.move(self._last_base_url, self._base_url)
         self._last_base_url = self._base_url
 
     async def _serve(self, request: web.Request) -> web.Response:
         """Answer a request, and log it."""
         self._in_flight += 1
+        log = self.requests  # a request that is still open after `reset` is not logged in the new
         status = 0
         try:
             response = await self._answer(request)
@@ -256,7 +417,7 @@ class FakeInsights:
             return response
         finally:
             self._in_flight -= 1
-            self.requests.append(
+            log.append(
                 SeenRequest(
                     method=request.method,
                     path=request.path,
@@ -273,8 +434,8 @@ class FakeInsights:
             return self._response(429, error_body(429), concurrent)
         if self.latency:
             await asyncio.sleep(self.latency)
-        if self._faults:
-            fault = self._faults.pop(0)
+        fault = self._faults.take(request.path, request.query)
+        if fault is not None:
             if fault.disconnect and request.transport is not None:
                 request.transport.abort()
                 raise asyncio.CancelledError
@@ -292,7 +453,7 @@ class FakeInsights:
             body=body,
             headers={
                 "Content-Type": "application/json",
-                "Twilio-Request-Id": f"RQ{self._rng.getrandbits(128):032x}",
+                "Twilio-Request-Id": f"RQ{self._request_ids.getrandbits(128):032x}",
                 "Twilio-Concurrent-Requests": str(concurrent),
                 **(headers or {}),
             },
@@ -302,21 +463,29 @@ class FakeInsights:
         return request.headers.get("Authorization") == self._authorization
 
     def _page(self, request: web.Request) -> bytes:
-        """Return the page that a request asks for; raise RequestRefused if it is not valid."""
+        """Return the body that a request asks for; raise RequestRefused if it is not valid."""
         if not self._is_authorized(request):
             raise RequestRefused(401)
-        sid = self._conference_of(request.path)
+        answer = self._store.resource(request.path)
         if request.method != "GET":
             raise RequestRefused(405)
-        key = (sid, request.query_string)
-        if key not in self._pages:
-            query = PageQuery.parse(request.query)
-            self._pages[key] = query.page(self._conferences[sid], self.base_url + request.path)
-        return self._pages[key]
+        return answer(
+            Get(
+                base_url=self.base_url,
+                path=request.path,
+                query_string=request.query_string,
+                query=request.query,
+                clock=Clock(now=self._now, inclusive=self.inclusive),
+            )
+        )
 
-    def _conference_of(self, path: str) -> str:
-        match path.split("/"):
-            case ["", "v1", "Conferences", sid, "Participants"] if sid in self._conferences:
-                return sid
-            case _:
-                raise RequestRefused(404, f"The requested resource {path} was not found")
+
+def _sid_of(given: Mapping[str, object] | None) -> str | None:
+    sid = given.get("conference_sid") if given else None
+    return sid if isinstance(sid, str) else None
+
+
+def _check_unused(names: Sequence[str], given: str) -> None:
+    if names:
+        message = f"{names[0]} changes what is made up, but {given} is given."
+        raise TypeError(message)

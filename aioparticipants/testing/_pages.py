@@ -1,12 +1,13 @@
-"""Pagination: the query of a page request, and the page that answers it.
+"""Pagination: the page that a query asks for, and its links.
 
-https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-participant-summary-resource
+https://www.twilio.com/docs/usage/twilios-response#pagination
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
@@ -17,12 +18,12 @@ from ._bodies import RequestRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["PageQuery"]
+__all__ = ["PAGING", "PageQuery", "page_number"]
 
+#: The parameters of every list.
+PAGING: Final = frozenset({"PageSize", "Page", "PageToken"})
 _DEFAULT_SIZE: Final = 50
 _MAX_SIZE: Final = 1000
-#: The filters, and the member of a record that each one compares with.
-_FILTERS: Final = {"ParticipantSid": "participant_sid", "Label": "label", "Events": "events"}
 
 
 @attrs.frozen(kw_only=True)
@@ -33,24 +34,32 @@ class PageQuery:
     start: int
     """The index of the page's first record, among those that pass the filters."""
     filters: Mapping[str, str]
+    """The other parameters. The links have them too."""
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PageQuery:
         """Validate a query; raise RequestRefused where the API would answer with an error."""
-        size = query.get("PageSize", str(_DEFAULT_SIZE))
-        if not (size.isdecimal() and 1 <= int(size) <= _MAX_SIZE):
+        size = _number(query.get("PageSize", str(_DEFAULT_SIZE)))
+        if size is None or not 1 <= size <= _MAX_SIZE:
             raise RequestRefused(400, f"PageSize must be from 1 to {_MAX_SIZE}")
+        if _number(query.get("Page", "0")) is None:
+            raise RequestRefused(400, "Page must be a whole number from 0")
         token = query.get("PageToken")
         return cls(
-            size=int(size),
+            size=size,
             start=0 if token is None else _start_of(token),
-            filters={name: query[name] for name in _FILTERS if name in query},
+            filters={name: value for name, value in query.items() if name not in PAGING},
         )
 
-    def page(self, records: Sequence[Mapping[str, object]], url: str) -> bytes:
-        """Return the body of the page, of the records of a conference whose list is at `url`."""
-        matching = [record for record in records if self._matches(record)]
-        if self.start > len(matching):
+    def page(self, key: str, records: Sequence[Mapping[str, object]], url: str) -> bytes:
+        """Return the body of the page, of the records that pass the filters.
+
+        Args:
+            key: the name of the page's array.
+            records: the records of the whole list.
+            url: the URL of the list.
+        """
+        if self.start > len(records):
             raise _invalid_token()
         end = self.start + self.size
         previous = max(0, self.start - self.size)
@@ -60,18 +69,10 @@ class PageQuery:
             "first_page_url": self._link(url, 0),
             "previous_page_url": self._link(url, previous) if self.start else None,
             "url": self._link(url, self.start),
-            "next_page_url": self._link(url, end) if end < len(matching) else None,
-            "key": "participants",
+            "next_page_url": self._link(url, end) if end < len(records) else None,
+            "key": key,
         }
-        return json.dumps({"meta": meta, "participants": matching[self.start : end]}).encode()
-
-    def _matches(self, record: Mapping[str, object]) -> bool:
-        for name, wanted in self.filters.items():
-            value = record.get(_FILTERS[name])
-            # A record passes a filter for an event if it has any of that name.
-            if not (wanted in value if isinstance(value, dict) else value == wanted):
-                return False
-        return True
+        return json.dumps({"meta": meta, key: records[self.start : end]}).encode()
 
     def _link(self, url: str, start: int) -> str:
         """Return the URL of the page that begins at `start`."""
@@ -83,6 +84,19 @@ class PageQuery:
         if start:
             parameters["PageToken"] = _token(start)
         return f"{url}?{urlencode(parameters, quote_via=quote, safe='')}"
+
+
+def page_number(query: Mapping[str, str]) -> int | None:
+    """Return the number of the page that a query asks for, from 0; None if it is not valid."""
+    try:
+        asked = PageQuery.parse(query)
+    except RequestRefused:
+        return None
+    return asked.start // asked.size
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _token(start: int) -> str:

@@ -1,25 +1,20 @@
-"""Participants as JSON: made up from a seed, or given by a test."""
+"""Participants that are made up from a seed, as JSON."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, cast
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from .._structuring import unstructure_participant
-from ..models import Participant
+from ._times import epoch_milliseconds, to_iso
 
 if TYPE_CHECKING:
     import random
 
-__all__ = ["copy_participants", "make_participants", "make_sid"]
+__all__ = ["REGIONS", "make_participants", "make_sid"]
 
-#: A fixed day, so that a seed always gives the same records.
-_DAY: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-_REGIONS: Final = ("us1", "us1", "us1", "ie1", "de1", "au1", "jp1", "sg1", "br1", "in1")
+REGIONS: Final = ("us1", "us1", "us1", "ie1", "de1", "au1", "jp1", "sg1", "br1", "in1")
 _COUNTRIES: Final = {
     "us1": "US", "ie1": "IE", "de1": "DE", "au1": "AU",
     "jp1": "JP", "sg1": "SG", "br1": "BR", "in1": "IN",
@@ -28,67 +23,35 @@ _LABELS: Final = ("agent", "customer", "supervisor", None)
 _EVENTS: Final = ("mute", "hold", "unmute")
 
 
-# --- Participants that a test gives ---
-
-
-def copy_participants(given: object) -> list[dict[str, object]]:
-    """Return a copy of the given participants as JSON.
-
-    Raises:
-        TypeError: `given` is not an iterable of `Participant`s and mappings, or one of them
-            cannot be encoded as JSON.
-        ValueError: one of them cannot be encoded as JSON.
-    """
-    type_name = _type_name(given)
-    if isinstance(given, Iterable) and not isinstance(given, (Mapping, str, bytes)):
-        participants = cast("Iterable[object]", given)
-        return [_copy(each, index) for index, each in enumerate(participants)]
-    message = (
-        "participants must be the number of participants to make up, or an iterable of "
-        f"Participants and mappings, not {type_name}."
-    )
-    raise TypeError(message)
-
-
-def _copy(given: object, index: int) -> dict[str, object]:
-    if not isinstance(given, (Participant, Mapping)):
-        message = (
-            f"participants[{index}] must be a Participant or a mapping, not {_type_name(given)}."
-        )
-        raise TypeError(message)
-    try:
-        if isinstance(given, Participant):
-            given = unstructure_participant(given)
-        copied: dict[str, object] = json.loads(json.dumps(given, default=_as_dict))
-    except (TypeError, ValueError) as error:
-        message = f"participants[{index}] cannot be encoded as JSON: {error}"
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(message) from error
-    return copied
-
-
-def _as_dict(value: object) -> dict[str, object]:
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, object]", value))
-    message = f"JSON has no {_type_name(value)}."
-    raise TypeError(message)
-
-
-def _type_name(value: object) -> str:
-    return type(value).__name__
-
-
-# --- Participants that are made up ---
-
-
 def make_sid(rng: random.Random, prefix: str) -> str:
     """Return a SID: the prefix and 32 hexadecimal digits."""
     return f"{prefix}{rng.getrandbits(128):032x}"
 
 
 def make_participants(
-    rng: random.Random, count: int, *, base_url: str, account_sid: str, conference_sid: str
+    rng: random.Random,
+    count: int,
+    *,
+    created: datetime,
+    region: str | None,
+    base_url: str,
+    account_sid: str,
+    conference_sid: str,
 ) -> list[dict[str, object]]:
-    """Make up the participants of one conference, as JSON."""
+    """Make up the participants of one conference.
+
+    Args:
+        rng: the source of the values.
+        count: how many.
+        created: when the conference was created. They join in the five minutes after.
+        region: the region that mixes the conference; None for any.
+        base_url: what the URLs of the records begin with.
+        account_sid: the account of the conference.
+        conference_sid: the SID of the conference.
+
+    Raises:
+        ValueError: the number is negative.
+    """
     if count < 0:
         message = "The number of participants must be a whole number from 0."
         raise ValueError(message)
@@ -96,8 +59,8 @@ def make_participants(
         rng=rng,
         account_sid=account_sid,
         sid=conference_sid,
-        region=rng.choice(_REGIONS),
-        start=_DAY + timedelta(seconds=rng.randrange(8 * 3600)),
+        region=rng.choice(REGIONS) if region is None else region,
+        start=created,
         url=f"{base_url}/v1/Conferences/{conference_sid}/Participants",
     )
     return [conference.participant(is_first=index == 0) for index in range(count)]
@@ -117,7 +80,7 @@ class _Conference:
     def participant(self, *, is_first: bool) -> dict[str, object]:
         rng = self.rng
         sid = make_sid(rng, "CP")
-        region = rng.choice(_REGIONS)
+        region = rng.choice(REGIONS)
         is_inbound = self._happens(0.4)
         joined = self.start + timedelta(seconds=rng.randrange(300))
         seconds = rng.randrange(20, 3600)
@@ -134,8 +97,8 @@ class _Conference:
             "call_status": rng.choice(("completed", "completed", "completed", "busy", "noanswer")),
             "country_code": _COUNTRIES[region],
             "is_moderator": is_first,
-            "join_time": _iso(joined),
-            "leave_time": _iso(joined + timedelta(seconds=seconds)),
+            "join_time": to_iso(joined),
+            "leave_time": to_iso(joined + timedelta(seconds=seconds)),
             "duration_seconds": seconds,
             "outbound_queue_length": None if is_inbound else 0,
             "outbound_time_in_queue": queue_time,
@@ -192,12 +155,8 @@ class _Conference:
         rng = self.rng
         if self._happens(0.7):
             return None
-        start = int(joined.timestamp()) * 1000
+        start = epoch_milliseconds(joined)
         return {
             name: sorted(start + rng.randrange(seconds * 1000) for _ in range(rng.randrange(1, 4)))
             for name in rng.sample(_EVENTS, rng.randrange(1, 3))
         }
-
-
-def _iso(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
