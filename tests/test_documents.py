@@ -74,7 +74,7 @@ def test_readme_shows_the_demo():
     mine, terminal = os.openpty()
     demo = subprocess.Popen(
         [sys.executable, "-m", "aioparticipants", "demo", "--latency", "0.02"],
-        env={**os.environ, "COLUMNS": "80", "TERM": "dumb"},
+        env={**os.environ, "COLUMNS": "80", "TERM": "dumb", "PYTHONIOENCODING": "utf-8"},
         stdout=terminal,
         stderr=subprocess.DEVNULL,
     )

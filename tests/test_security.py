@@ -1039,7 +1039,7 @@ PROVOKED = {
         asked_after(http(last_page(RECORD)), end=read_to_its_end),
         InvalidRequestError, "used up",
     ),
-    "expired cursor": (expired_cursor, CursorExpiredError, "Start the conference again"),
+    "expired cursor": (expired_cursor, CursorExpiredError, "Start the list again"),
     "refused": (refused, TransportError, "refused or could not be made"),
     "no such name": (unresolved, TransportError, "could not be resolved"),
     "unknown authority": (unknown_authority, TransportError, "certificate was refused"),

@@ -82,7 +82,7 @@ async def test_always_the_page_of_another_conference():
     """After the last attempt it is a transient ResponseError that lists the attempts."""
     async with raw(page(A, "a", url=address(A))) as server:
         async with InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session:
-            with pytest.raises(ResponseError, match="of another conference") as caught:
+            with pytest.raises(ResponseError, match="about another conference") as caught:
                 await session.participants(B)
     assert (caught.value.transient, caught.value.conference_sid) == (True, B)
     assert [each.outcome for each in caught.value.attempts] == ["ResponseError"] * 5
