@@ -1,4 +1,4 @@
-"""Client and FakeInsights, checked with the API's published description and with Twilio's client.
+"""Client and FakeInsights, checked with the API's published description.
 
 Prism (https://github.com/stoplightio/prism) serves the description's examples to our client. As a
 proxy between our client and FakeInsights, it validates every request and every reply.
@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,42 +35,10 @@ needs_prism = pytest.mark.skipif(
 )
 
 
-def described():
-    return json.loads(DESCRIPTION.read_text(encoding="utf-8"))
-
-
-def published(name):
+def published(description, name):
     """Return the records of one of the description's examples."""
-    listing = described()["paths"][COLLECTION]["get"]["responses"]["200"]["content"]
+    listing = description["paths"][COLLECTION]["get"]["responses"]["200"]["content"]
     return listing["application/json"]["examples"][name]["value"]["participants"]
-
-
-def normalised():
-    """Return the description without what disables Prism's validator.
-
-    The validator rejects `nullable` without `type`, and then accepts every message. OpenAPI 3.0
-    ignores all members beside `$ref`, also `nullable`.
-    """
-    description = described()
-    schemas = description["components"]["schemas"]
-
-    def normalise(node):
-        if isinstance(node, list):
-            for each in node:
-                normalise(each)
-        elif isinstance(node, dict):
-            if "$ref" in node and node.get("nullable"):
-                target = schemas[node.pop("$ref").rsplit("/", 1)[1]]
-                node["type"] = target.get("type", "object")
-                if "enum" in target:
-                    node["enum"] = list(target["enum"])
-            if node.get("nullable") and "type" not in node:
-                del node["nullable"]
-            for each in node.values():
-                normalise(each)
-
-    normalise(description)
-    return description
 
 
 @contextmanager
@@ -157,19 +124,19 @@ def tupled(node):
 
 
 @needs_prism
-async def test_published_examples(mock):
+async def test_published_examples(mock, description):
     """The client's records equal the published examples, field by field."""
     async with InsightsSession(CREDENTIALS, base_url=mock) as session:
         found = await session.participants(SID, page_size=25)
 
-    raw = published("readFull")
+    raw = published(description, "readFull")
     assert len(found) == len(raw) == 2
     for record, example in zip(found, raw, strict=True):
         assert_equal_field_by_field(record, example)
 
 
 @needs_prism
-async def test_command(mock):
+async def test_command(mock, description):
     """The command `list` also gives the published examples."""
     command = [
         *(sys.executable, "-m", "aioparticipants", "list", SID),
@@ -184,15 +151,17 @@ async def test_command(mock):
         subprocess.run, command, env=environment, capture_output=True, text=True, check=True
     )
 
-    assert [json.loads(line) for line in ran.stdout.splitlines()] == published("readFull")
+    assert [json.loads(line) for line in ran.stdout.splitlines()] == published(
+        description, "readFull"
+    )
     assert ran.stderr.startswith("2 participants, 1 pages, ")
 
 
 @needs_prism
-async def test_every_request_and_reply_matches_the_description(tmp_path):
+async def test_every_request_and_reply_matches_the_description(tmp_path, normalised):
     """Prism finds no violation between client and FakeInsights, and does find a deliberate one."""
     path = tmp_path / "description.json"
-    path.write_text(json.dumps(normalised()), encoding="utf-8")
+    path.write_text(json.dumps(normalised), encoding="utf-8")
     async with FakeInsights() as fake:
         sid = fake.add_conference(participants=130)
         bad_sid = fake.add_conference(participants=1)
@@ -220,28 +189,3 @@ async def test_every_request_and_reply_matches_the_description(tmp_path):
     assert good.violations == []
     assert len(bad.violations) == 1
     assert "duration_seconds" in bad.violations[0]
-
-
-async def test_twilios_own_client_reads_the_fake():
-    """twilio-python's async client lists from FakeInsights what this package lists."""
-    with warnings.catch_warnings():
-        # twilio-python uses a deprecated part of aiohttp, and leaves its session open.
-        warnings.simplefilter("ignore")
-        from twilio.http.async_http_client import AsyncTwilioHttpClient
-        from twilio.rest import Client
-
-        async with FakeInsights() as fake:
-            sid = fake.add_conference(participants=120)
-            http_client = AsyncTwilioHttpClient()
-            async with http_client:
-                client = Client(*fake.credentials, http_client=http_client)
-                client.insights.base_url = fake.base_url
-                theirs = await client.insights.v1.conferences(
-                    sid
-                ).conference_participants.list_async(page_size=50)
-            async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
-                ours = await session.participants(sid, page_size=50)
-
-    assert [each.participant_sid for each in theirs] == [each.participant_sid for each in ours]
-    assert [each.join_time for each in theirs] == [each.join_time for each in ours]
-    assert [each.duration_seconds for each in theirs] == [each.duration_seconds for each in ours]
