@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["RequestRefused", "as_bytes", "error_body"]
 
@@ -22,6 +25,13 @@ _ERRORS: Final = {
 }
 
 
+#: Headers that HTTP wants with a status: RFC 9110, sections 11.6.1 and 15.5.6.
+_HEADERS: Final = {
+    401: {"WWW-Authenticate": 'Basic realm="Twilio API"'},
+    405: {"Allow": "GET"},
+}
+
+
 @attrs.frozen
 class RequestRefused(Exception):  # noqa: N818 - the server's normal reply to a bad request
     """The request is answered with an error reply."""
@@ -33,6 +43,10 @@ class RequestRefused(Exception):  # noqa: N818 - the server's normal reply to a 
     def body(self) -> bytes:
         """Return the body of the error reply."""
         return error_body(self.status, self.message, code=self.code)
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers that belong to the status."""
+        return _HEADERS.get(self.status, {})
 
 
 def error_body(status: int, message: str | None = None, *, code: int | None = None) -> bytes:

@@ -443,7 +443,7 @@ class FakeInsights:
         try:
             return self._response(200, self._page(request), concurrent)
         except RequestRefused as refused:
-            return self._response(refused.status, refused.body(), concurrent)
+            return self._response(refused.status, refused.body(), concurrent, refused.headers())
 
     def _response(
         self, status: int, body: bytes, concurrent: int, headers: Mapping[str, str] | None = None

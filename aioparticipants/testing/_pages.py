@@ -39,14 +39,14 @@ class PageQuery:
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> PageQuery:
         """Validate a query; raise RequestRefused where the API would answer with an error."""
-        size = _number(query.get("PageSize", str(_DEFAULT_SIZE)))
-        if size is None or not 1 <= size <= _MAX_SIZE:
+        size = query.get("PageSize", str(_DEFAULT_SIZE))
+        if not (re.fullmatch("[0-9]{1,4}", size) and 1 <= int(size) <= _MAX_SIZE):
             raise RequestRefused(400, f"PageSize must be from 1 to {_MAX_SIZE}")
-        if _number(query.get("Page", "0")) is None:
+        if not re.fullmatch("[0-9]+", query.get("Page", "0")):  # its value is of no importance
             raise RequestRefused(400, "Page must be a whole number from 0")
         token = query.get("PageToken")
         return cls(
-            size=size,
+            size=int(size),
             start=0 if token is None else _start_of(token),
             filters={name: value for name, value in query.items() if name not in PAGING},
         )
@@ -93,10 +93,6 @@ def page_number(query: Mapping[str, str]) -> int | None:
     except RequestRefused:
         return None
     return asked.start // asked.size
-
-
-def _number(text: str) -> int | None:
-    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _token(start: int) -> str:

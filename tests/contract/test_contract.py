@@ -29,6 +29,18 @@ PRISM = os.environ.get("PRISM", "")
 COLLECTION = "/v1/Conferences/{ConferenceSid}/Participants"
 SID = "CF" + "a" * 32
 CREDENTIALS = ("AC" + "0" * 32, "token")
+EVERY_FILTER = {
+    "created_after": datetime(2026, 3, 2, tzinfo=UTC),
+    "created_before": datetime(2026, 3, 3, tzinfo=UTC),
+    "conference_sid": SID,
+    "friendly_name": "a b",
+    "status": "completed",
+    "mixer_region": "au1",
+    "tags": "low_mos",
+    "subaccount": CREDENTIALS[0],
+    "detected_issues": "call_quality",
+    "end_reason": "last_participant_left",
+}
 
 needs_prism = pytest.mark.skipif(
     not (PRISM and DESCRIPTION.is_file()), reason="`nox -s contract` installs Prism and runs this"
@@ -159,21 +171,42 @@ async def test_command(mock, description):
 
 @needs_prism
 async def test_every_request_and_reply_matches_the_description(tmp_path, normalised):
-    """Prism finds no violation between client and FakeInsights, and does find a deliberate one."""
+    """Prism finds no violation between client and FakeInsights."""
     path = tmp_path / "description.json"
     path.write_text(json.dumps(normalised), encoding="utf-8")
     async with FakeInsights() as fake:
         sid = fake.add_conference(participants=130)
-        bad_sid = fake.add_conference(participants=1)
-        [record] = fake.records(bad_sid)
-        fake.add_conference([{**record, "duration_seconds": "65"}], conference_sid=bad_sid)
+        fake.add_conference(participants=1)
+        good = Validation()
         with prism("proxy", str(path), fake.base_url) as base_url:
-            good, bad = Validation(), Validation()
             async with InsightsSession(
                 fake.credentials, base_url=base_url, trace_configs=[good.trace]
             ) as session:
                 found = await session.participants(sid, page_size=50)
                 agents = await session.participants(sid, label="agent", events="mute")
+                one = await session.participant(sid, found[0].participant_sid, events="mute")
+                conferences = await session.conferences(created_after=None, page_size=1)
+                some = await session.conferences(**EVERY_FILTER)
+                conference = await session.conference(sid)
+
+    assert fake.records(fake.add_conference(found)) == fake.records(sid)
+    assert {each.label for each in agents} <= {"agent"}
+    assert one == found[0]
+    assert conference in conferences
+    assert (len(conferences), some) == (2, [])
+    assert good.replies == 3 + 1 + 1 + 2 + 1 + 1
+    assert good.violations == []
+
+
+@needs_prism
+async def test_violations_are_found(tmp_path, normalised):
+    """Prism does find a wrong value in a participant, and in a conference."""
+    path = tmp_path / "description.json"
+    path.write_text(json.dumps(normalised), encoding="utf-8")
+    async with FakeInsights() as fake:
+        sid = fake.add_conference(1, duration_seconds="65")
+        bad = Validation()
+        with prism("proxy", str(path), fake.base_url) as base_url:
             async with InsightsSession(
                 fake.credentials,
                 base_url=base_url,
@@ -181,11 +214,9 @@ async def test_every_request_and_reply_matches_the_description(tmp_path, normali
                 trace_configs=[bad.trace],
             ) as session:
                 with pytest.raises(Exception, match="duration_seconds"):
-                    await session.participants(bad_sid)
+                    await session.participants(sid)
+                with pytest.raises(Exception, match="duration_seconds"):
+                    await session.conference(sid)
 
-    assert fake.records(fake.add_conference(found)) == fake.records(sid)
-    assert {each.label for each in agents} <= {"agent"}
-    assert good.replies == 4
-    assert good.violations == []
-    assert len(bad.violations) == 1
-    assert "duration_seconds" in bad.violations[0]
+    assert len(bad.violations) == 2
+    assert all("duration_seconds" in each for each in bad.violations)
