@@ -16,13 +16,17 @@ import gc
 import itertools
 import json
 import sys
+from collections.abc import Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
+import attrs
 import pytest
 import uvloop
 
 from aioparticipants import InsightsSession, RetryPolicy
 from aioparticipants.testing import FakeInsights
+from aioparticipants.testing._faults import FaultQueue
 
 from . import watchdog
 
@@ -46,6 +50,54 @@ if sys.version_info >= (3, 12):
         return loop
 
     LOOPS.append(pytest.param(eager, id="eager"))
+
+
+@attrs.frozen
+class Listing:
+    """A list that is swept: of COUNT records, in pages of SIZE."""
+
+    key: str
+    conferences: tuple[tuple[str, int], ...]
+    """The SIDs of the conferences on the server, and the number of their participants."""
+    open: Callable
+    """Returns the list's stream, from a session and options."""
+
+    def sid_of(self, record):
+        """Return the SID of a record."""
+        return record.participant_sid if self is PARTICIPANTS else record.conference_sid
+
+    def expected(self, everyone):
+        """Return the SIDs of all records, from the participants' SIDs of each conference."""
+        return everyone[SID] if self is PARTICIPANTS else [*everyone]
+
+
+def participants(session, **options):
+    return session.participants(SID, **options)
+
+
+def conferences(session, **options):
+    return session.conferences(created_after=None, **options)
+
+
+PARTICIPANTS = Listing("participants", ((SID, COUNT),), participants)
+CONFERENCES = Listing(
+    "conferences", tuple((f"CF{number:032x}", 1) for number in range(COUNT)), conferences
+)
+
+
+def on_loops_and_lists(name, cases):
+    """Parametrise a test as `on_loops` does; and all cases with a list of conferences."""
+    mark = on_loops(name, cases)
+    names, rows = mark.args
+    return pytest.mark.parametrize(
+        (*names, "listing"),
+        [
+            pytest.param(*row.values, listing, id=f"{row.id}-{listing.key}")
+            for row in rows
+            for listing in (PARTICIPANTS, CONFERENCES)
+            if listing is PARTICIPANTS or row.id.startswith("asyncio")
+        ],
+    )
 
 
 def on_loops(name, cases):
@@ -74,10 +126,12 @@ FAULTS = [
 STYLES = ["once", "twice", "level"]
 
 
-def cut_off(fake):
+def cut_off(fake, listing):
     """Return the body of the first page up to its last record."""
-    page = {"meta": {"next_page_url": None}, "participants": fake.records(SID)[:SIZE]}
-    return json.dumps(page).encode().rsplit(b'{"participant_sid"', 1)[0]
+    records = fake.records(SID) if listing is PARTICIPANTS else fake.conferences()
+    page = {"meta": {"next_page_url": None}, listing.key: records[:SIZE]}
+    first_member = next(iter(records[0]))
+    return json.dumps(page).encode().rsplit(f'{{"{first_member}"'.encode(), 1)[0]
 
 
 class Canceller:
@@ -211,25 +265,27 @@ async def serving(conferences):
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
     async with FakeInsights() as fake:
-        for sid, count in conferences:
-            fake.add_conference(participants=count, conference_sid=sid)
+        time = datetime(2026, 3, 2, 12, tzinfo=UTC)
+        for number, (sid, count) in enumerate(conferences):
+            created = time - timedelta(minutes=number)  # in the order of a list, newest first
+            fake.add_conference(participants=count, conference_sid=sid, create_time=created)
         yield fake
     gc.collect()
     assert lost == []
 
 
-async def used(fake, work, *, options=None, **faults):
+async def used(fake, work, *, options=None, listing=PARTICIPANTS, **faults):
     """Run `work(session, everyone)` on a session with options; check that nothing is left.
 
     `everyone` has the participants' SIDs of each conference.
     """
     options = {"retry": RetryPolicy(base_delay=0.001)} | (options or {})
-    fake._faults.clear()
+    fake._faults = FaultQueue()
     if faults:
-        fake.fail_next(**faults, body=cut_off(fake) if faults["status"] == 200 else None)
+        fake.fail_next(**faults, body=cut_off(fake, listing) if faults["status"] == 200 else None)
     everyone = {
-        sid: [each["participant_sid"] for each in records]
-        for sid, records in fake._conferences.items()
+        sid: [each["participant_sid"] for each in fake.records(sid)]
+        for sid in [each["conference_sid"] for each in fake.conferences()]
     }
     async with InsightsSession(fake.credentials, base_url=fake.base_url, **options) as session:
         result = await work(session, everyone)
@@ -244,7 +300,14 @@ async def served(work, conferences=((SID, COUNT),)):
 
 
 def swept(
-    new_loop, once, *, first=1, conferences=((SID, COUNT),), new_options=lambda: None, **faults
+    new_loop,
+    once,
+    *,
+    first=1,
+    listing=PARTICIPANTS,
+    conferences=None,
+    new_options=lambda: None,
+    **faults,
 ):
     """Run `once(session, everyone, k)` for rising k until it returns False; return that k.
 
@@ -253,9 +316,9 @@ def swept(
 
     async def run(fake, k):
         work = functools.partial(once, k=k)
-        return await used(fake, work, options=new_options(), **faults)
+        return await used(fake, work, options=new_options(), listing=listing, **faults)
 
-    return swept_on(new_loop, run, first=first, conferences=conferences)
+    return swept_on(new_loop, run, first=first, conferences=conferences or listing.conferences)
 
 
 def swept_on(new_loop, once, *, first=1, conferences=((SID, COUNT),)):

@@ -33,6 +33,7 @@ from .sweeps import (
     cancelled_by,
     held,
     on_loops,
+    on_loops_and_lists,
     own_tasks,
     served,
     serving,
@@ -44,9 +45,13 @@ from .sweeps import (
 from .telemetry import until
 
 
+def sid_of(record):
+    return getattr(record, "participant_sid", None) or record.conference_sid
+
+
 async def iterated(stream, found):
     async for record in stream:
-        found.append(record.participant_sid)
+        found.append(sid_of(record))
 
 
 async def opened(stream, found):
@@ -57,7 +62,7 @@ async def opened(stream, found):
 async def broken_off(stream, found):
     async with stream:
         async for record in stream:
-            found.append(record.participant_sid)
+            found.append(sid_of(record))
             if len(found) == SIZE + 1:
                 break
 
@@ -65,37 +70,37 @@ async def broken_off(stream, found):
 async def by_page(stream, found):
     async with stream:
         async for page in stream.pages():
-            found.extend(each.participant_sid for each in page.records)
+            found.extend(map(sid_of, page.records))
 
 
 async def listed(stream, found):
-    found.extend(each.participant_sid for each in await stream)
+    found.extend(map(sid_of, await stream))
 
 
 CONSUMERS = [opened, broken_off, by_page, listed, iterated]
 
 
-@on_loops("consume", CONSUMERS)
+@on_loops_and_lists("consume", CONSUMERS)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("faults", FAULTS)
-def test_cancelled_at_every_await(new_loop, consume, style, faults):
+def test_cancelled_at_every_await(new_loop, consume, listing, style, faults):
     """Wherever and however a consumer is cancelled, it leaves no task, slot or connection."""
 
     async def once(session, everyone, k):
         found = []
-        consumer = consume(session.participants(SID, page_size=SIZE), found)
+        consumer = consume(listing.open(session, page_size=SIZE), found)
         _, was_hit = await cancelled_by(style, consumer, k)
         if consume is iterated:
             await turns(3)  # the task of a dropped stream ends within three turns of the loop
             gc.collect()
             await turns(1)
         assert held(session) == (0, 0, 0), k
-        assert found == everyone[SID][: len(found)]
+        assert found == listing.expected(everyone)[: len(found)]
         # The session can still be used.
-        assert len(await session.participants(SID)) == COUNT
+        assert len(await listing.open(session)) == COUNT
         return was_hit
 
-    assert swept(new_loop, once, **faults) > 4
+    assert swept(new_loop, once, listing=listing, **faults) > 4
 
 
 def cancel(style):
@@ -116,19 +121,19 @@ async def close_session(task, stream, session):
     await asyncio.wait([task])
 
 
-@on_loops("end", [*map(cancel, STYLES), close, close_session])
+@on_loops_and_lists("end", [*map(cancel, STYLES), close, close_session])
 @pytest.mark.parametrize("faults", FAULTS)
-def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
+def test_ended_at_every_turn_of_the_loop(new_loop, end, listing, faults):
     """Ending a stream in any turn of the loop leaves nothing, whatever its page waits for."""
 
     async def once(session, everyone, k):
-        stream = session.participants(SID, page_size=SIZE)
+        stream = listing.open(session, page_size=SIZE)
         found = []
         task = asyncio.create_task(opened(stream, found))
         done = await turns(k, task=task)
         await end(task, stream, session)
         assert held(session) == (0, 0, 0), k
-        assert found == everyone[SID][: len(found)]
+        assert found == listing.expected(everyone)[: len(found)]
         if end is close_session and not done:
             assert task.done()
             assert isinstance(task.exception(), SessionClosedError | None)
@@ -136,16 +141,16 @@ def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
             assert isinstance(task.exception(), InsightsError | None)
         return not done
 
-    assert swept(new_loop, once, first=0, **faults) > 10
+    assert swept(new_loop, once, first=0, listing=listing, **faults) > 10
 
 
-@on_loops("by", ["record", "page"])
+@on_loops_and_lists("by", ["record", "page"])
 @pytest.mark.parametrize("faults", FAULTS)
-def test_goes_on_after_every_cancellation(new_loop, by, faults):
+def test_goes_on_after_every_cancellation(new_loop, by, listing, faults):
     """Wherever a wait is cancelled, the next one continues: each record once, each page once."""
 
     async def once(session, everyone, k):
-        async with session.participants(SID, page_size=SIZE) as stream:
+        async with listing.open(session, page_size=SIZE) as stream:
             found, ended = [], False
             source = stream if by == "record" else stream.pages()
 
@@ -159,10 +164,31 @@ def test_goes_on_after_every_cancellation(new_loop, by, faults):
             assert cancelled or ended
             if not ended:
                 await read()
-        assert [each.participant_sid for each in found] == everyone[SID]
+        assert [listing.sid_of(each) for each in found] == listing.expected(everyone)
         return was_hit
 
-    assert swept(new_loop, once, **faults) > 3
+    assert swept(new_loop, once, listing=listing, **faults) > 3
+
+
+SINGLE = [
+    lambda session, _: session.conference(SID),
+    lambda session, everyone: session.participant(SID, everyone[SID][1]),
+]
+
+
+@pytest.mark.parametrize("get", SINGLE, ids=["conference", "participant"])
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("faults", FAULTS)
+def test_a_single_record_cancelled_at_every_await(get, style, faults):
+    """Wherever and however the wait for a single record is cancelled, nothing is left."""
+
+    async def once(session, everyone, k):
+        _, was_hit = await cancelled_by(style, get(session, everyone), k)
+        assert held(session) == (0, 0, 0), k
+        assert (await get(session, everyone)).conference_sid == SID
+        return was_hit
+
+    assert swept(asyncio.new_event_loop, once, **faults) > 1
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
@@ -185,13 +211,13 @@ def test_polling(new_loop):
     watchdog.run(served(poll), new_loop)
 
 
-@on_loops("what", ["stream", "session"])
+@on_loops_and_lists("what", ["stream", "session"])
 @pytest.mark.parametrize("style", STYLES)
-def test_closing_cancelled_at_every_await(new_loop, what, style):
+def test_closing_cancelled_at_every_await(new_loop, what, listing, style):
     """Closing that is itself cancelled, at any await and however often, still leaves nothing."""
 
     async def once(session, everyone, k):
-        stream = session.participants(SID, page_size=SIZE)
+        stream = listing.open(session, page_size=SIZE)
         await anext(stream)
         closed = stream if what == "stream" else session
         cancelled, was_hit = await cancelled_by(style, closed.aclose(), k)
@@ -204,7 +230,7 @@ def test_closing_cancelled_at_every_await(new_loop, what, style):
                     await anext(stream)
         return was_hit
 
-    assert swept(new_loop, once) > 1
+    assert swept(new_loop, once, listing=listing) > 1
 
 
 # --- The block of a session, the limiter, and a shared one ---
