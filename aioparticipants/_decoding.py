@@ -34,7 +34,7 @@ import json
 import re
 from codecs import BOM_UTF8
 from contextlib import suppress
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
 
 import attrs
@@ -105,7 +105,7 @@ def _value_of(text: bytes | bytearray) -> Any:
 
 
 def array_items(body: bytes) -> Iterator[object]:
-    """Yield the items of a body that is an array; a ResponseError for an item that is malformed.
+    """Yield the items of a body that is an array, and a ResponseError for a malformed item.
 
     Raises:
         ResponseError: the rest of the body cannot be read: it was cut off, or it is no array.
@@ -115,16 +115,16 @@ def array_items(body: bytes) -> Iterator[object]:
     records = Records(
         _Reader(text, "", _WINDOW, []), _skip(text, 0), len(text) - 2, _by_json, _SMALL
     )
-    for index in count():
+    index = 0
+    while index != records.count:
         try:
             item = records.at(index)
-        except IndexError:
-            break
         except ResponseError as error:
             if not records.skip(index):
                 raise
             item = error
         yield item
+        index += 1
     if records.end != len(text) - 2:  # members of an envelope are behind it
         raise _fault_behind_records(ValueError()).error()
 
