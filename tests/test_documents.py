@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
+from yarl import URL
 
 from aioparticipants import InsightsSession, RetryPolicy, errors, instrumentation
 
@@ -21,7 +26,10 @@ PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
 #: A word of each snippet, which the tests below find it by.
 SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
-    GUIDE: ["read_merged", "print_retries", "save_rest", "read_around"],
+    GUIDE: [
+        *("read_merged", "print_retries", "save_rest", "read_around", "reconcile"),
+        "RequestValidator",
+    ],
 }
 #: A time, which differs from one run to the next.
 TIME = re.compile(r"[0-9.]+ s(econds)?\b")
@@ -252,6 +260,100 @@ async def test_guide_on_bad_values(fake, session, capsys):
     *first, message, last = capsys.readouterr().out.splitlines()
     assert [*first, last] == sids_of([*records[:3], records[4]])
     assert message == "not readable: participants[3].label"
+
+
+def pushed(records, **attributes):
+    """Return the body of a push with these participants."""
+    kind = "com.twilio.voice.insights.conference-participant-summary.complete"
+    return json.dumps(
+        [
+            {
+                "specversion": "1.0",
+                "type": kind,
+                "source": "/v1/Conferences",
+                "id": f"EZ{each['participant_sid'][2:]}",
+                "data": each,
+                **attributes,
+            }
+            for each in records
+        ]
+    )
+
+
+async def test_guide_on_event_streams(fake, session, capsys):
+    """The guide's webhook stores each participant once, and reads by REST what no push brought."""
+    names, asked = run(GUIDE, "reconcile"), []
+    store = names["Store"]()
+    sid, never_pushed = fake.add_conference(participants=5), fake.add_conference(participants=2)
+    records = fake.records(sid)
+
+    def is_signed(url, body, signature):
+        asked.append((url, body))
+        return signature == "mine"
+
+    async with served(names["webhook"](store, is_signed)) as push:
+        for body in (pushed(records[:3]), pushed(records[1:3]), pushed([])):
+            assert await push(body) == 204
+        assert await push(pushed([{**records[3], "label": 7}])) == 204
+        assert await push(pushed(records)[:-9]) == 400
+        assert await push(pushed(records), signature="") == 403
+        assert await push(pushed([{"participant_sid": "CP1"}], id=None)) == 204
+    assert asked[0] == ("https://example.com/events?bodySHA256=00%2f", pushed(records[:3]))
+    described = "is not as described: "
+    bad_id = f"EZ{records[3]['participant_sid'][2:]}"
+    assert capsys.readouterr().out.splitlines() == [
+        f"event {bad_id} {described}data.label: expected a string, found an integer",
+        f"event None {described}id: required by CloudEvents, and missing",
+    ]
+    assert [key[1] for key in store.participants] == [*sids_of(records[:4]), "CP1"]
+
+    now, missing = store.unread[sid], "CF" + "0" * 32
+    store.unread = {sid: now, never_pushed: now, missing: now}
+    await names["reconcile"](session, store, now + 3599)
+    assert not fake.requests
+    for later, left in [(3600, [missing]), (90_000, [])]:
+        await names["reconcile"](session, store, now + later)
+        assert [*store.unread] == left
+    del store.participants[None, "CP1"]
+    everyone = [*await session.participants(sid), *await session.participants(never_pushed)]
+    assert sorted(store.participants.values(), key=str) == sorted(everyone, key=str)
+
+
+@asynccontextmanager
+async def served(app):
+    """Serve an application; yield a function that pushes a body to it, and returns the status."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    url = URL(f"http://{host}:{port}/events?bodySHA256=00%2f", encoded=True)
+    async with aiohttp.ClientSession() as client:
+
+        async def push(body, signature="mine"):
+            headers = {"X-Twilio-Signature": signature, "Content-Type": "application/json"}
+            async with client.post(url, data=body, headers=headers) as reply:
+                return reply.status
+
+        yield push
+    await runner.cleanup()
+
+
+def test_guide_on_signatures(monkeypatch):
+    """The guide's check accepts what Twilio has signed, and nothing else."""
+    validators = pytest.importorskip("twilio.request_validator")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "token")
+    validator = validators.RequestValidator("token")
+    is_signed = run(GUIDE, "RequestValidator")["is_signed"]
+    body = pushed([{"participant_sid": "CP1", "label": "é"}])
+    url = f"https://example.com/events?bodySHA256={validator.compute_hash(body)}"
+    signature = validator.compute_signature(url, {})
+
+    assert is_signed(url, body, signature)
+    assert not is_signed(url, body + " ", signature)
+    assert not is_signed(url + "0", body, signature)
+    assert not is_signed(url, body, "")
+    bare = "https://example.com/events"
+    assert not is_signed(bare, body, validator.compute_signature(bare, {}))
 
 
 def test_guide_names_the_defaults():

@@ -20,7 +20,7 @@ from aioparticipants.event_streams import EventType, StreamEvent, parse
 from aioparticipants.models import CallStatus, Conference, ConferenceTag, FrozenMapping, Participant
 from aioparticipants.testing import FakeInsights
 
-from . import watchdog
+from . import servers, watchdog
 from .profiles import examples
 from .records import RECORDS, broken, faults, json_values, read_all
 from .users import bad, made_up
@@ -230,6 +230,16 @@ async def test_bad_records_of_the_rest_api(fake, session):
         (),
     ]
     assert listed[1].problems == ("label: expected a string, found an integer",)
+
+
+async def test_conference_of_the_rest_api():
+    """An event with the data of a conference has the record that the REST API gives."""
+    data = {**CONFERENCE_DATA, "url": None, "links": {"participants": "x"}, "unheard_of": [1]}
+    async with servers.raw(servers.http(json.dumps(data).encode())) as server:
+        async with InsightsSession(("AC1", "token"), base_url=server.base_url) as session:
+            record = await session.conference(data["conference_sid"])
+
+    assert only([event_of(data, CONFERENCE)]).record == record
 
 
 @examples(40)
