@@ -110,7 +110,7 @@ def array_items(body: bytes) -> Iterator[object]:
     Raises:
         ResponseError: the rest of the body cannot be read: it was cut off, or it is no array.
     """
-    # With the bracket of an envelope behind the array, this is what `Records` reads.
+    # With the bracket of an envelope after the array, this is what `Records` reads.
     text = body.removeprefix(BOM_UTF8).rstrip(_WHITE) + b"}"
     records = Records(
         _Reader(text, "", _WINDOW, []), _skip(text, 0), len(text) - 2, _by_json, _SMALL
@@ -125,8 +125,8 @@ def array_items(body: bytes) -> Iterator[object]:
             item = error
         yield item
         index += 1
-    if records.end != len(text) - 2:  # members of an envelope are behind it
-        raise _fault_behind_records(ValueError()).error()
+    if records.end != len(text) - 2:  # members of an envelope come after it
+        raise _fault_after_records(ValueError()).error()
 
 
 class ChunkDecoder(Protocol):

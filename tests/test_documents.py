@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -283,8 +284,9 @@ def pushed(records, **attributes):
 async def test_guide_on_event_streams(fake, session, capsys):
     """The guide's webhook stores each participant once, and reads by REST what no push brought."""
     names, asked = run(GUIDE, "reconcile"), []
-    store = names["Store"]()
-    sid, never_pushed = fake.add_conference(participants=5), fake.add_conference(participants=2)
+    store, now = names["Store"](), datetime.now(UTC)
+    ended = now - timedelta(hours=2)
+    sid = fake.add_conference(5, create_time=ended - timedelta(hours=1), end_time=ended)
     records = fake.records(sid)
 
     def is_signed(url, body, signature):
@@ -307,16 +309,22 @@ async def test_guide_on_event_streams(fake, session, capsys):
     ]
     assert [key[1] for key in store.participants] == [*sids_of(records[:4]), "CP1"]
 
-    now, missing = store.unread[sid], "CF" + "0" * 32
-    store.unread = {sid: now, never_pushed: now, missing: now}
-    await names["reconcile"](session, store, now + 3599)
-    assert not fake.requests
-    for later, left in [(3600, [missing]), (90_000, [])]:
-        await names["reconcile"](session, store, now + later)
-        assert [*store.unread] == left
     del store.participants[None, "CP1"]
-    everyone = [*await session.participants(sid), *await session.participants(never_pushed)]
-    assert sorted(store.participants.values(), key=str) == sorted(everyone, key=str)
+    never_pushed = fake.add_conference(2, create_time=ended, end_time=ended)
+    unfinished = fake.add_conference(
+        1, create_time=ended, end_time=ended, processing_state="in_progress"
+    )
+    recent = fake.add_conference(1, create_time=ended, end_time=now - timedelta(minutes=59))
+    await names["reconcile"](session, store, now)
+    assert store.reconciled == {sid, never_pushed}
+    assert {key[0] for key in store.participants} == {sid, never_pushed, unfinished}
+    requests = len(fake.requests)
+    await names["reconcile"](session, store, now + timedelta(minutes=1))
+    assert len(fake.requests) == requests + 3  # the list, and the two that were not settled
+    assert store.reconciled == {sid, never_pushed, recent}
+    for each in (sid, never_pushed, unfinished, recent):
+        listed = await session.participants(each)
+        assert listed == [store.participants[each, one.participant_sid] for one in listed]
 
 
 @asynccontextmanager
