@@ -66,8 +66,10 @@ from .models import Conference, FrozenMapping, Participant
 
 __all__ = ["EventType", "StreamEvent", "parse"]
 
-#: Bytes of the largest body, as for a reply of the REST API.
-_LARGEST_BODY: Final = 16 * 2**20
+#: Bytes of the largest body, and the most events in it. Twilio's batches have 64 KiB, and a Kinesis
+#: record at most 1 MiB. Without a limit, whoever can send a body could keep the process busy.
+_LARGEST_BODY: Final = 4 * 2**20
+_MOST_EVENTS: Final = 10_000
 #: Levels of the deepest body that is given decoded; `json` decodes about as many.
 _DEEPEST: Final = 10_000
 #: Types of decoded JSON, besides dict and list.
@@ -175,11 +177,11 @@ def parse(
     has a complete webhook. https://www.twilio.com/docs/usage/webhooks/webhooks-security
 
     An event can come more than once: deduplicate by its `id`. Events come in any order. A batch of
-    64 KiB takes about 3 ms; parse a body of several MiB in a thread, as this does not pause.
+    64 KiB takes about 3 ms, without a pause.
 
     Args:
-        body: the body as it came, up to 16 MiB; or what `json.loads` makes of it, an array of
-            events or a single event.
+        body: the body as it came, up to 4 MiB; or what `json.loads` makes of it, an array of up to
+            10,000 events or a single event.
         on_invalid: what to do with an event that is not as CloudEvents and Twilio describe it.
             `keep` delivers it with its `problems`, and whatever of it fits. `raise` raises for the
             first one. (A list of the REST API raises by default, as it can be resumed after a bad
@@ -187,8 +189,9 @@ def parse(
             the end drops the good events in it, too.)
 
     Raises:
-        ResponseError: the body is not JSON, or is neither an array nor an object, or is larger; or,
-            with `raise`, an event is bad. `path` says where, such as `[3].data.duration_seconds`.
+        ResponseError: the body is not JSON, or is neither an array nor an object, or is too large;
+            or, with `raise`, an event is bad. `path` says where, such as
+            `[3].data.duration_seconds`.
         InvalidRequestError: `body` is of another type, or is decoded and has values of types that
             JSON does not have; or `on_invalid` is another word.
     """
@@ -197,10 +200,20 @@ def parse(
     if isinstance(value, dict):
         return [_EventReader("", keep=keep).event(cast("object", value))]
     if isinstance(value, (list, Iterator)):
-        items = enumerate(cast("Sequence[object] | Iterator[object]", value))
-        return [_EventReader(f"[{index}]", keep=keep).event(item) for index, item in items]
+        return _events(cast("Sequence[object] | Iterator[object]", value), keep=keep)
     words = "is neither an array nor an object"
     raise _body_error(words)
+
+
+def _events(items: Iterable[object], *, keep: bool) -> list[StreamEvent]:
+    events: list[StreamEvent] = []
+    for index, item in enumerate(items):
+        path = f"[{index}]"
+        if index == _MOST_EVENTS:
+            words = f"has more than {_MOST_EVENTS} events"
+            raise _body_error(words, path)
+        events.append(_EventReader(path, keep=keep).event(item))
+    return events
 
 
 # --- The body ---

@@ -526,13 +526,24 @@ def test_body_of_another_shape(body):
 
 
 def test_size_of_a_body():
-    """A body of more than 16 MiB is refused before it is decoded."""
-    largest = json.dumps([event_of("x" * (16 * 2**20 - 400), OTHER)])
-    exact = largest[:-1] + " " * (16 * 2**20 - len(largest)) + "]"
+    """A body of more than 4 MiB is refused before it is decoded."""
+    text = json.dumps([event_of("x" * (4 * 2**20 - 1000), OTHER)])
+    largest = text[:-1] + " " * (4 * 2**20 - len(text)) + "]"
 
-    assert len(parse(exact)) == 1
-    assert "larger than 16 MiB" in str(failure(exact + " "))
-    assert "larger than 16 MiB" in str(failure(b"[" * (16 * 2**20 + 1)))
+    assert len(parse(largest)) == 1
+    assert "larger than 4 MiB" in str(failure(largest + " "))
+    assert "larger than 4 MiB" in str(failure(b"[" * (4 * 2**20 + 1)))
+
+
+@pytest.mark.parametrize("item", ["{}", "x"])
+def test_number_of_events(item):
+    """A body of more than 10,000 events is refused, so that none keeps the process busy."""
+    most = ",".join([item] * 10_000)
+
+    assert len(parse(f"[{most}]")) == 10_000
+    error = failure(f"[{most},{item}]")
+    assert "more than 10000 events" in str(error)
+    assert error.path == "[10000]"
 
 
 def test_body_that_contains_itself():
