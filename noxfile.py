@@ -215,6 +215,7 @@ def docs(session: nox.Session) -> None:
     session.run(
         *("python", "-W", "error", "-m", "pdoc", "--docformat", "google"),
         *("--output-directory", "build/docs", "./aioparticipants", "./aioparticipants/testing"),
+        "./aioparticipants/event_streams.py",
     )
 
 

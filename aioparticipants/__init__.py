@@ -5,7 +5,8 @@
             print(participant.label, participant.duration_seconds)
 
 `InsightsSession` is the place to start. Records are in `models`, exceptions in `errors`, events and
-statistics in `instrumentation`, and a test server in `aioparticipants.testing`.
+statistics in `instrumentation`, and a test server in `aioparticipants.testing`. What Twilio's Event
+Streams push is decoded by `aioparticipants.event_streams`.
 """
 
 from . import errors, instrumentation, models

@@ -44,7 +44,15 @@ from .errors import ResponseError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-__all__ = ["ChunkDecoder", "Envelope", "Records", "decoded", "envelope", "record_envelope"]
+__all__ = [
+    "ChunkDecoder",
+    "Envelope",
+    "Records",
+    "array_items",
+    "decoded",
+    "envelope",
+    "record_envelope",
+]
 
 #: Members of an envelope; they are read without a pause. The API sends two.
 _MOST_MEMBERS: Final = 64
@@ -94,6 +102,31 @@ def decoded(body: bytes | bytearray) -> Any:
 
 def _value_of(text: bytes | bytearray) -> Any:
     return _DECODER.decode(text.decode("utf-8"))
+
+
+def array_items(body: bytes) -> Iterator[object]:
+    """Yield the items of a body that is an array, and a ResponseError for a malformed item.
+
+    Raises:
+        ResponseError: the rest of the body cannot be read: it was cut off, or it is no array.
+    """
+    # With the bracket of an envelope after the array, this is what `Records` reads.
+    text = body.removeprefix(BOM_UTF8).rstrip(_WHITE) + b"}"
+    records = Records(
+        _Reader(text, "", _WINDOW, []), _skip(text, 0), len(text) - 2, _by_json, _SMALL
+    )
+    index = 0
+    while index != records.count:
+        try:
+            item = records.at(index)
+        except ResponseError as error:
+            if not records.skip(index):
+                raise
+            item = error
+        yield item
+        index += 1
+    if records.end != len(text) - 2:  # members of an envelope come after it
+        raise _fault_after_records(ValueError()).error()
 
 
 class ChunkDecoder(Protocol):

@@ -232,7 +232,7 @@ class ServerError(APIStatusError):
 
 
 class ResponseError(InsightsError):
-    """A 2xx reply whose body is not what the API promises.
+    """A 2xx reply whose body is not what the API promises; or such a push (`event_streams`).
 
     Attributes:
         path: the place in the JSON body, such as `participants[3].duration_seconds`; None if the

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp import web
+from yarl import URL
 
 from aioparticipants import InsightsSession, RetryPolicy, errors, instrumentation
 
@@ -21,7 +27,10 @@ PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
 #: A word of each snippet, which the tests below find it by.
 SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
-    GUIDE: ["read_merged", "print_retries", "save_rest", "read_around"],
+    GUIDE: [
+        *("read_merged", "print_retries", "save_rest", "read_around", "reconcile"),
+        "RequestValidator",
+    ],
 }
 #: A time, which differs from one run to the next.
 TIME = re.compile(r"[0-9.]+ s(econds)?\b")
@@ -252,6 +261,107 @@ async def test_guide_on_bad_values(fake, session, capsys):
     *first, message, last = capsys.readouterr().out.splitlines()
     assert [*first, last] == sids_of([*records[:3], records[4]])
     assert message == "not readable: participants[3].label"
+
+
+def pushed(records, **attributes):
+    """Return the body of a push with these participants."""
+    kind = "com.twilio.voice.insights.conference-participant-summary.complete"
+    return json.dumps(
+        [
+            {
+                "specversion": "1.0",
+                "type": kind,
+                "source": "/v1/Conferences",
+                "id": f"EZ{each['participant_sid'][2:]}",
+                "data": each,
+                **attributes,
+            }
+            for each in records
+        ]
+    )
+
+
+async def test_guide_on_event_streams(fake, session, capsys):
+    """The guide's webhook stores each participant once, and reads by REST what no push brought."""
+    names, asked = run(GUIDE, "reconcile"), []
+    store, now = names["Store"](), datetime.now(UTC)
+    ended = now - timedelta(hours=2)
+    sid = fake.add_conference(5, create_time=ended - timedelta(hours=1), end_time=ended)
+    records = fake.records(sid)
+
+    def is_signed(url, body, signature):
+        asked.append((url, body))
+        return signature == "mine"
+
+    async with served(names["webhook"](store, is_signed)) as push:
+        for body in (pushed(records[:3]), pushed(records[1:3]), pushed([])):
+            assert await push(body) == 204
+        assert await push(pushed([{**records[3], "label": 7}])) == 204
+        assert await push(pushed(records)[:-9]) == 400
+        assert await push(pushed(records), signature="") == 403
+        assert await push(pushed([{"participant_sid": "CP1"}], id=None)) == 204
+    assert asked[0] == ("https://example.com/events?bodySHA256=00%2f", pushed(records[:3]))
+    described = "is not as described: "
+    bad_id = f"EZ{records[3]['participant_sid'][2:]}"
+    assert capsys.readouterr().out.splitlines() == [
+        f"event {bad_id} {described}data.label: expected a string, found an integer",
+        f"event None {described}id: required by CloudEvents, and missing",
+    ]
+    assert [key[1] for key in store.participants] == [*sids_of(records[:4]), "CP1"]
+
+    del store.participants[None, "CP1"]
+    never_pushed = fake.add_conference(2, create_time=ended, end_time=ended)
+    unfinished = fake.add_conference(
+        1, create_time=ended, end_time=ended, processing_state="in_progress"
+    )
+    recent = fake.add_conference(1, create_time=ended, end_time=now - timedelta(minutes=59))
+    await names["reconcile"](session, store, now)
+    assert store.reconciled == {sid, never_pushed}
+    assert {key[0] for key in store.participants} == {sid, never_pushed, unfinished}
+    requests = len(fake.requests)
+    await names["reconcile"](session, store, now + timedelta(minutes=1))
+    assert len(fake.requests) == requests + 3  # the list, and the two that were not settled
+    assert store.reconciled == {sid, never_pushed, recent}
+    for each in (sid, never_pushed, unfinished, recent):
+        listed = await session.participants(each)
+        assert listed == [store.participants[each, one.participant_sid] for one in listed]
+
+
+@asynccontextmanager
+async def served(app):
+    """Serve an application; yield a function that pushes a body to it, and returns the status."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0]
+    url = URL(f"http://{host}:{port}/events?bodySHA256=00%2f", encoded=True)
+    async with aiohttp.ClientSession() as client:
+
+        async def push(body, signature="mine"):
+            headers = {"X-Twilio-Signature": signature, "Content-Type": "application/json"}
+            async with client.post(url, data=body, headers=headers) as reply:
+                return reply.status
+
+        yield push
+    await runner.cleanup()
+
+
+def test_guide_on_signatures(monkeypatch):
+    """The guide's check accepts what Twilio has signed, and nothing else."""
+    validators = pytest.importorskip("twilio.request_validator")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "token")
+    validator = validators.RequestValidator("token")
+    is_signed = run(GUIDE, "RequestValidator")["is_signed"]
+    body = pushed([{"participant_sid": "CP1", "label": "é"}])
+    url = f"https://example.com/events?bodySHA256={validator.compute_hash(body)}"
+    signature = validator.compute_signature(url, {})
+
+    assert is_signed(url, body, signature)
+    assert not is_signed(url, body + " ", signature)
+    assert not is_signed(url + "0", body, signature)
+    assert not is_signed(url, body, "")
+    bare = "https://example.com/events"
+    assert not is_signed(bare, body, validator.compute_signature(bare, {}))
 
 
 def test_guide_names_the_defaults():

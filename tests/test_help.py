@@ -13,14 +13,14 @@ import attrs
 import pytest
 
 import aioparticipants
-from aioparticipants import Credentials, instrumentation, models
+from aioparticipants import Credentials, event_streams, instrumentation, models
 from aioparticipants._field_docs import field_docs
 
 #: Renders what `help()`, IPython and Sphinx show for each public name and its members.
 SHOW = """
 import importlib, inspect, json, pydoc
 
-PUBLIC = ("", ".errors", ".instrumentation", ".models", ".testing")
+PUBLIC = ("", ".errors", ".event_streams", ".instrumentation", ".models", ".testing")
 
 
 def help_of(thing):
@@ -88,7 +88,7 @@ def test_help_holds_no_secret():
     "kind",
     [
         kind
-        for module in (aioparticipants, instrumentation, models)
+        for module in (aioparticipants, event_streams, instrumentation, models)
         for kind in map(vars(module).get, module.__all__)
         if inspect.isclass(kind) and attrs.has(kind) and kind is not Credentials
     ],

@@ -23,7 +23,32 @@ from aioparticipants import (
     SessionStats,
     instrumentation,
 )
+from aioparticipants.event_streams import EventType, StreamEvent, parse
+from aioparticipants.models import Conference
 from aioparticipants.testing import FakeInsights
+
+
+def on_push(body: bytes, decoded: list[dict[str, object]]) -> None:
+    """Read events from each form of a body."""
+    parse(bytearray(body), on_invalid="raise")
+    parse(body.decode())
+    parse(decoded)
+    parse(decoded[0])
+    for event in parse(body):
+        assert_type(event, StreamEvent)
+        assert_type(event.id, str | None)
+        assert_type(event.type, EventType | str | None)
+        assert_type(event.time, datetime | None)
+        assert_type(event.record, Participant | Conference | None)
+        assert_type(event.participant, Participant | None)
+        assert_type(event.conference, Conference | None)
+        match event:
+            case StreamEvent(type=EventType.CONFERENCE_SUMMARY_PARTIAL, conference=conference):
+                assert_type(conference, Conference | None)
+            case StreamEvent(record=Participant() as participant):
+                assert_type(participant, Participant)
+            case _:
+                pass
 
 
 def on_event(event: instrumentation.Event) -> None:
