@@ -30,6 +30,7 @@ from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
 import attrs
+from attrs.converters import optional
 
 from ._field_docs import documented
 from ._on_demand import on_demand, with_fields_on_demand
@@ -103,11 +104,6 @@ _NO_MEMBERS: Final[FrozenMapping[object]] = FrozenMapping()
 def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
     """Return an immutable copy of a mapping that a user gave."""
     return items if isinstance(items, FrozenMapping) else FrozenMapping(items)
-
-
-def _frozen_or_none(items: Mapping[str, V_co] | None) -> FrozenMapping[V_co] | None:
-    """Do the same for a field that can be None."""
-    return None if items is None else _frozen(items)
 
 
 def _masked(value: object) -> str:
@@ -433,18 +429,20 @@ class Conference:
     """The Twilio region that its configuration asked for."""
     recording_enabled: bool | None = None
     """Whether it was recorded at the mixer."""
-    detected_issues: Mapping[str, int] | None = attrs.field(default=None, converter=_frozen_or_none)
+    detected_issues: Mapping[str, int] | None = attrs.field(
+        default=None, converter=optional(_frozen)
+    )
     """The number of issues that Twilio noticed, by kind: `call_quality`, `region_configuration`,
     `participant_behavior`."""
     tags: tuple[ConferenceTag | str, ...] | None = None
     """Conditions that Twilio noticed."""
-    tag_info: Mapping[str, object] | None = attrs.field(default=None, converter=_frozen_or_none)
+    tag_info: Mapping[str, object] | None = attrs.field(default=None, converter=optional(_frozen))
     """Details of the tags, such as their severity. Twilio does not describe its form; immutable."""
     processing_state: ProcessingState | str | None = None
     """Whether Twilio has finished this summary; `in_progress` is normal for up to 30 minutes."""
     url: str | None = None
     """The URL of this record."""
-    links: Mapping[str, str] | None = attrs.field(default=None, converter=_frozen_or_none)
+    links: Mapping[str, str] | None = attrs.field(default=None, converter=optional(_frozen))
     """The URLs of its lists. This package never sends a request to them."""
     extra: Mapping[str, object] = attrs.field(
         default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
