@@ -12,8 +12,9 @@ Streams push is decoded by `aioparticipants.event_streams`.
 from . import errors, instrumentation, models
 from ._credentials import Credentials
 from ._fan_out import ConferenceResult, FanOut, MergedParticipants
+from ._limiter_protocols import AcquireReleaseLimiter, ContextLimiter, SharedLimiter
 from ._retrying import RetryPolicy
-from ._session import InsightsSession
+from ._session import InsightsSession, SessionOptions
 from ._stream import RecordStream
 from ._version import __version__
 from .errors import (
@@ -59,6 +60,7 @@ from .models import (
 
 __all__ = [
     "APIStatusError",
+    "AcquireReleaseLimiter",
     "Attempt",
     "AuthenticationError",
     "AvgMax",
@@ -71,6 +73,7 @@ __all__ = [
     "ConferenceResult",
     "ConferenceStatus",
     "ConferenceTag",
+    "ContextLimiter",
     "Credentials",
     "CursorExpiredError",
     "DeadlineExceededError",
@@ -99,7 +102,9 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "SessionClosedError",
+    "SessionOptions",
     "SessionStats",
+    "SharedLimiter",
     "TransportError",
     "__version__",
     "errors",

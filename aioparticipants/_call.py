@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Generator
 
+    import aiohttp
     import tenacity
 
     from ._limiter import Limiter
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ._paging import Pager, RawPage
     from ._resources import Resource
     from ._retrying import Deadline, RetryPolicy, RetryQuota
-    from ._shared_limiter import SharedLimiter
+    from ._shared_limiter import PermitFactory
     from ._transport import Transport
     from .instrumentation import Event
 
@@ -51,8 +52,10 @@ class SessionContext:
     """What the calls of all lists of a session share."""
 
     transport: Transport
+    timeouts: aiohttp.ClientTimeout
+    """The time limits of one attempt."""
     limiter: Limiter
-    shared: SharedLimiter
+    shared: PermitFactory
     """Gives an async context manager for each attempt."""
     policy: RetryPolicy
     quota: RetryQuota
@@ -170,7 +173,10 @@ class Call:
         )
         try:
             response = await self._session.transport.send(
-                self._request, seconds=seconds, sent=self.sent
+                self._request,
+                timeouts=self._session.timeouts,
+                seconds=seconds,
+                sent=self.sent,
             )
         except BaseException as error:
             # GeneratorExit: the event loop was closed, and nothing runs the task any more.
@@ -190,6 +196,7 @@ class Call:
                 status=None if response is None else response.status,
                 bytes=0 if response is None else len(response.body),
                 request_id=None if response is None else response.request_id,
+                concurrent_requests=None if response is None else response.concurrent_requests,
                 path=self._list.resource.path,
             )
         )

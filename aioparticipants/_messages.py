@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["Request", "Response", "do_nothing"]
 
 _REQUEST_ID: Final = re.compile(r"RQ[0-9a-zA-Z]{1,62}")
+# `[0-9]`, as `\d` and `int` also accept other digits; and no more of them than a count can have.
+_COUNT: Final = re.compile(r"[0-9]{1,6}")
 
 
 def do_nothing() -> None:
@@ -57,3 +59,12 @@ class Response:
         named = self.headers.get("Twilio-Request-Id")
         # It is shown in errors and pages, so nothing but an id is accepted.
         return named if named is not None and _REQUEST_ID.fullmatch(named) else None
+
+    @property
+    def concurrent_requests(self) -> int | None:
+        """Twilio's count of the account's requests in flight; None without a usable one.
+
+        The header is `Twilio-Concurrent-Requests` (https://www.twilio.com/docs/api/errors/20429).
+        """
+        count = self.headers.get("Twilio-Concurrent-Requests")
+        return int(count) if count is not None and _COUNT.fullmatch(count) else None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from ._decoding import decoded, envelope, record_envelope
 from ._tracebacks import stripped
-from .errors import ResponseError, status_rule
+from .errors import ResponseError, remedy_of, status_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -117,7 +117,7 @@ def _status_error(response: Response, request: Request, now: Callable[[], float]
     code = _member(members, int, "code")
     named = f"HTTP {status}" if code is None else f"HTTP {status}, Twilio error {code}"
     return rule.kind(
-        f"{named}. {rule.remedy}",
+        f"{named}. {remedy_of(status, code)}",
         status=status,
         code=code,
         message=_member(members, str, "message", "detail", "title"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import os
 import random
 import time
 import warnings
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, Unpack
+
+import attrs
 
 from ._arguments import checked_choice, checked_whole_number, checked_window
 from ._call import SessionContext
@@ -35,10 +38,12 @@ from .errors import InsightsError, InvalidRequestError, ResponseError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
+    from ssl import SSLContext
     from types import EllipsisType
 
     import aiohttp
 
+    from ._limiter_protocols import SharedLimiter
     from ._opentelemetry import Tracer
     from ._resources import Resource
     from ._scheduler import OnError
@@ -73,21 +78,28 @@ class InsightsSession(ClosedAtEnd):
         base_url: the origin to send requests to: https, or http on a loopback host. Default
             `https://insights.twilio.com`.
         region: a Twilio region (`"ie1"`). The credentials must be of that region. It needs `edge`,
-            except for us1, the default.
+            except for us1, the default, ie1 (dublin) and au1 (sydney).
         edge: a Twilio edge (`"dublin"`). Without `region`, it is an edge of us1.
         retry: when to retry a failed request.
         timeout: seconds for one attempt in all, or an `aiohttp.ClientTimeout` with a total.
             Default: 30 in all, 10 to connect, 20 without a byte.
+        deadline: seconds for each list, single record and fan-out, where the call itself gives no
+            `deadline`; None for no bound but that of the retries.
         max_concurrency: the most attempts in flight at once, of the whole session. The session
             starts with few, sends fewer when Twilio answers 429, and more when it does not.
+        user_agent: the name of your program, such as `"call-reports/1.4"`, to be added to the
+            `User-Agent` header: at most 200 printable ASCII characters.
         http: an `aiohttp.ClientSession` to use, which is never closed here. It must have no `auth`.
             Its cookies and `trust_env` apply, as they are its owner's choice.
         proxy: the URL of an HTTP proxy; the environment's proxies are not used. With an http
             base URL it must be on a loopback host, as it sees all of each request.
+        ssl: an `ssl.SSLContext` for https, to Twilio and to an https proxy, such as
+            `ssl.create_default_context(cafile=...)` for a CA of your own. It must check
+            certificates and host names. A borrowed session has its own, in its connector.
         trace_configs: `aiohttp.TraceConfig`s for the session's own `aiohttp.ClientSession`.
-        limiter: a limiter shared with others, such as other processes: an async context manager,
-            or an object with an async `acquire` and a `release`. Each attempt acquires it, within
-            the session's own limit.
+        limiter: a limiter shared with others, such as other processes: an async context manager
+            (`ContextLimiter`), or an object with an async `acquire` and a `release`
+            (`AcquireReleaseLimiter`). Each attempt acquires it, within the session's own limit.
         on_event: called with each `instrumentation.Event` as it happens. If it raises, that is
             logged.
         tracer: an OpenTelemetry `Tracer`, for a span around each list and each single record.
@@ -105,11 +117,14 @@ class InsightsSession(ClosedAtEnd):
         edge: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: float | aiohttp.ClientTimeout | None = None,
+        deadline: float | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
+        user_agent: str | None = None,
         http: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
+        ssl: SSLContext | None = None,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
-        limiter: object = None,
+        limiter: SharedLimiter | None = None,
         on_event: Callable[[Event], object] | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -119,12 +134,17 @@ class InsightsSession(ClosedAtEnd):
             base_url=base_url_from(base_url, region=region, edge=edge),
             retry=RetryPolicy() if retry is None else retry,
             timeout=timeout,
+            deadline=deadline,
             max_concurrency=max_concurrency,
+            user_agent=user_agent,
             http=http,
             proxy=proxy,
+            ssl=ssl,
             trace_configs=trace_configs,
             tracer=tracer,
         )
+        #: The session that owns what this one uses; None if this one does.
+        self._owner: InsightsSession | None = None
         self._tasks = SessionTasks()
         adaptive = AdaptiveLimit(settings.max_concurrency)
         self._telemetry = SessionTelemetry(on_event, limit=adaptive.limit)
@@ -138,9 +158,12 @@ class InsightsSession(ClosedAtEnd):
             http=settings.http,
             proxy=settings.proxy,
             trace_configs=settings.trace_configs,
+            ssl=settings.ssl,
+            user_agent=settings.user_agent,
         )
         self._context = SessionContext(
             transport=self._transport,
+            timeouts=settings.timeout,
             limiter=self._limiter,
             shared=shared,
             policy=settings.retry,
@@ -175,6 +198,66 @@ class InsightsSession(ClosedAtEnd):
             options["base_url"] = base_url_from_env(environ)
         return cls(credentials_from_env(environ), **options)
 
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy | EllipsisType | None = ...,
+        timeout: float | aiohttp.ClientTimeout | EllipsisType | None = ...,
+        deadline: float | EllipsisType | None = ...,
+    ) -> Self:
+        """Return a session with other options, that shares everything else with this one.
+
+        For example, in a web handler that has two seconds:
+
+            found = await session.with_options(deadline=2, timeout=1).participants(sid)
+
+        Shared are connections, limits, retry quota, tasks and statistics; it costs no more than
+        the object itself. It owns nothing, so `aclose()` and `async with` leave it and the first
+        session open. Close the first one: that closes both, and all lists made from either.
+
+        Args:
+            retry: when to retry a failed request. Its `quota` has no effect: the retries are taken
+                from the quota of the first session.
+            timeout: as for the class. The time limit of a DNS lookup stays that of the first
+                session, as requests share lookups.
+            deadline: as for the class; None for none. A `deadline` of the call itself wins.
+                An option that is not given stays as it is; None is the default of the class.
+
+        Raises:
+            InvalidRequestError: an option cannot be used.
+        """
+        old = self._settings
+        settings = attrs.evolve(
+            old,
+            retry=old.retry if retry is ... else RetryPolicy() if retry is None else retry,
+            timeout=old.timeout if timeout is ... else timeout,
+            deadline=old.deadline if deadline is ... else deadline,
+        )
+        other = copy.copy(self)
+        other._adopt(settings, self._owner or self)  # noqa: SLF001 - of the same class
+        return other
+
+    def _adopt(self, settings: Settings, owner: InsightsSession) -> None:
+        """Use other settings, and what `owner` owns, the retry quota included."""
+        # Errors and `options` name the size of the quota, so they have to name that of the owner's.
+        policy = attrs.evolve(settings.retry, quota=self._settings.retry.quota)
+        self._owner = owner
+        self._settings = attrs.evolve(settings, retry=policy)
+        self._context = attrs.evolve(self._context, policy=policy, timeouts=settings.timeout)
+
+    @property
+    def options(self) -> SessionOptions:
+        """The settings that another process can use: they pickle, and hold no secret.
+
+            data = pickle.dumps(session.options)
+            InsightsSession.from_env(**pickle.loads(data))  # in the other process
+
+        Left out are the credentials, `http`, `ssl`, `trace_configs`, `limiter`, `on_event` and
+        `tracer`; and a `proxy` whose URL has a username or password, so that one is to be given
+        again. `region` and `edge` are in `base_url`.
+        """
+        return self._settings.options()
+
     def participants(
         self,
         conference_sid: str,
@@ -201,7 +284,7 @@ class InsightsSession(ClosedAtEnd):
             limit: records in all; None for all, 0 for none, which sends nothing.
             deadline: seconds for the whole list, from when the first record is asked for. All time
                 counts: queueing, attempts, waits between them, and the consumer's own. Pages that
-                arrived in time are delivered after the deadline too.
+                arrived in time are delivered after the deadline too. None for the session's own.
             resume: the `cursor` of a stream or an error, to go on exactly there. Conference and
                 filters must be the same. Leave `page_size` out to keep the cursor's own; another
                 one is accepted only if the cursor names a record of the first page.
@@ -241,7 +324,7 @@ class InsightsSession(ClosedAtEnd):
                 application or participant activity".
             metrics: sent as it is; Twilio describes it as "Object. Contains participant call
                 quality metrics".
-            deadline: seconds for the whole call; None for no bound but that of the retries.
+            deadline: seconds for the whole call; None for the session's own.
             on_invalid: as for `participants`.
 
         Raises:
@@ -353,7 +436,7 @@ class InsightsSession(ClosedAtEnd):
 
         Args:
             conference_sid: CF and 32 hexadecimal digits.
-            deadline: seconds for the whole call; None for no bound but that of the retries.
+            deadline: seconds for the whole call; None for the session's own.
             on_invalid: as for `participants`.
 
         Raises:
@@ -394,7 +477,8 @@ class InsightsSession(ClosedAtEnd):
             events: only participants with this event.
             page_size: records a request, 1 to 1000; default 1000.
             deadline: seconds for all of it, from when the first result is asked for. A conference
-                that is not complete by then is a result with a `DeadlineExceededError`.
+                that is not complete by then is a result with a `DeadlineExceededError`. None for
+                the session's own.
             on_invalid: as for `participants`; a record that cannot be read at all is in the
                 `problems` of the result, or of the fan-out if records are merged.
 
@@ -453,7 +537,9 @@ class InsightsSession(ClosedAtEnd):
             resource=resource,
             filters=filters,
             page_size=page_size,
-            deadline=Deadline(deadline, clock=time.monotonic),
+            deadline=Deadline(
+                self._settings.deadline if deadline is None else deadline, clock=time.monotonic
+            ),
             keep_invalid=on_invalid == "keep",
         )
 
@@ -467,8 +553,10 @@ class InsightsSession(ClosedAtEnd):
 
         A task that waits for a record gets `SessionClosedError` at once. Closing twice does
         nothing. If a callback of one of the session's own requests closes it, that callback is not
-        waited for, and can go on.
+        waited for, and can go on. Of a session that `with_options` returned it closes nothing.
         """
+        if self._owner is not None:
+            return
         closing = asyncio.get_running_loop().create_task(
             self._close(asyncio.current_task()), name="aioparticipants closing"
         )
@@ -496,5 +584,6 @@ class InsightsSession(ClosedAtEnd):
         """Warn if the session was used and not closed."""
         # Absent if __init__ refused its arguments.
         transport = getattr(self, "_transport", None)
-        if transport is not None and transport.in_use and not self._tasks.closed:
+        owned = transport is not None and transport.in_use and self._owner is None
+        if owned and not self._tasks.closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)

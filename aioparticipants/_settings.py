@@ -5,11 +5,15 @@
 2. Each attempt has a time limit in all, to connect, and between bytes, whatever the caller gives.
 3. A proxy sees all of a plain http request: with an http base URL it must be on a loopback host
    too. Of an https request it sees the host and the port alone (RFC 9110, 9.3.6).
+4. Certificates and host names are always checked: no `ssl.SSLContext` is accepted that does not.
+5. Settings that leave the process (`Settings.options`) hold no secret: no credentials, and no proxy
+   whose URL has any.
 """
 
 from __future__ import annotations
 
 import re
+from ssl import CERT_REQUIRED, SSLContext
 from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import aiohttp
@@ -24,6 +28,7 @@ from .errors import InvalidRequestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ._limiter_protocols import SharedLimiter
     from ._opentelemetry import Tracer
     from .instrumentation import Event
 
@@ -34,6 +39,8 @@ __all__ = [
     "base_url_from",
     "base_url_from_env",
     "checked_proxy",
+    "checked_ssl",
+    "checked_user_agent",
     "client_timeout",
 ]
 
@@ -46,25 +53,37 @@ _TOTAL, _CONNECT, _READ = 30.0, 10.0, 20.0
 
 _HOST: Final = "insights.twilio.com"
 _PUBLIC_REGION: Final = "us1"
+#: The edges of the regions that need no `edge=`, by Twilio's list of regional API domains:
+#: https://www.twilio.com/docs/global-infrastructure/edge-locations/legacy-regions
+_EDGES: Final = {"ie1": "dublin", "au1": "sydney"}
 _HOST_WORD: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 # No `%`, which some resolvers decode, and none of the other characters that a URL's host may hold.
 _HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+# RFC 9110, 10.1.5 has a grammar of products and comments. Servers do not check it, so only what
+# cannot be a header, or a reasonable one, is refused.
+_USER_AGENT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
 
 
 class SessionOptions(TypedDict, total=False):
-    """All arguments of `InsightsSession` except the credentials."""
+    """All arguments of `InsightsSession` except the credentials, for `from_env(**options)`.
+
+    `InsightsSession.options` returns those that another process can use.
+    """
 
     base_url: str | None
     region: str | None
     edge: str | None
     retry: RetryPolicy
     timeout: float | aiohttp.ClientTimeout | None
+    deadline: float | None
     max_concurrency: int
+    user_agent: str | None
     http: aiohttp.ClientSession | None
     proxy: str | None
+    ssl: SSLContext | None
     trace_configs: Sequence[aiohttp.TraceConfig]
-    limiter: object
+    limiter: SharedLimiter | None
     on_event: Callable[[Event], object] | None
     tracer: Tracer | None
 
@@ -95,7 +114,7 @@ def base_url_from(base_url: str | None, *, region: str | None, edge: str | None)
 
     A region has its own host, `insights.{edge}.{region}.twilio.com`, and its own API keys:
     https://www.twilio.com/docs/global-infrastructure/understanding-twilio-regions
-    The region us1 has the public host, so it needs no edge.
+    The region us1 has the public host, so it needs no edge; those of ie1 and au1 are known.
 
     Raises:
         InvalidRequestError: the arguments name no safe origin.
@@ -107,11 +126,15 @@ def base_url_from(base_url: str | None, *, region: str | None, edge: str | None)
         return _origin(base_url)
     if edge is None and region in (None, _PUBLIC_REGION):  # a tuple, as it may be unhashable
         return f"https://{_HOST}"
+    region_word = _host_word(_PUBLIC_REGION if region is None else region, "region")
+    edge = _EDGES.get(region_word) if edge is None else edge
     if edge is None:
         # Hosts with a region and no edge were switched off on 2026-04-28.
-        message = "A region needs its edge too: region='ie1', edge='dublin'."
+        message = (
+            "This region needs its edge too, as in region='jp1', edge='tokyo'. "
+            f"Only these need none: {', '.join([_PUBLIC_REGION, *_EDGES])}."
+        )
         raise InvalidRequestError(message)
-    region_word = _host_word(_PUBLIC_REGION if region is None else region, "region")
     return f"https://insights.{_host_word(edge, 'edge')}.{region_word}.twilio.com"
 
 
@@ -158,6 +181,45 @@ def checked_proxy(proxy: str | None, *, base_url: str) -> str | None:
     return proxy
 
 
+def checked_ssl(context: object) -> SSLContext | None:
+    """Return `context` if it is None, or if it checks certificates and host names.
+
+    Raises:
+        InvalidRequestError: it is anything else.
+    """
+    if context is None:
+        return None
+    if not isinstance(context, SSLContext):
+        message = (
+            "ssl must be an ssl.SSLContext, such as ssl.create_default_context(cafile=...), "
+            "or None."
+        )
+        raise InvalidRequestError(message)
+    if context.verify_mode != CERT_REQUIRED or not context.check_hostname:
+        message = (
+            "ssl must check the server's certificate and host name, else anyone in between could "
+            "read the credentials: use ssl.create_default_context(cafile=...), with its "
+            "verify_mode and check_hostname as they are."
+        )
+        raise InvalidRequestError(message)
+    return context
+
+
+def checked_user_agent(suffix: object) -> str | None:
+    """Return `suffix` if it is None, or text that can be added to the `User-Agent` header.
+
+    Raises:
+        InvalidRequestError: it is anything else.
+    """
+    if suffix is None or (isinstance(suffix, str) and _USER_AGENT.fullmatch(suffix)):
+        return suffix
+    message = (
+        "user_agent must be 1 to 200 printable ASCII characters with no space at either end, "
+        "such as 'call-reports/1.4', or None."
+    )
+    raise InvalidRequestError(message)
+
+
 def _origin(base_url: str) -> str:
     parts = origin_parts(base_url)
     host = None if parts is None else parts.hostname
@@ -201,15 +263,21 @@ class Settings:
     """What `base_url_from` returned."""
     retry: RetryPolicy
     timeout: aiohttp.ClientTimeout = attrs.field(converter=client_timeout)
+    deadline: float | None
     max_concurrency: int
+    user_agent: str | None
     http: aiohttp.ClientSession | None
     proxy: str | None
+    ssl: SSLContext | None
     trace_configs: Sequence[aiohttp.TraceConfig]
     tracer: Tracer | None
 
     def __attrs_post_init__(self) -> None:
         """Check the values that are used as they are given."""
+        checked_seconds(self.deadline, "deadline", positive=True, optional=True)
         checked_whole_number(self.max_concurrency, "max_concurrency", least=1)
+        checked_user_agent(self.user_agent)
+        checked_ssl(self.ssl)
         checked_proxy(self.proxy, base_url=self.base_url)
         checked_tracer(self.tracer)
         _require(self.retry, RetryPolicy, "retry must be a RetryPolicy.")
@@ -224,6 +292,26 @@ class Settings:
         if self.http is not None and self.trace_configs:
             message = "Give trace_configs to the borrowed aiohttp session itself."
             raise InvalidRequestError(message)
+        if self.http is not None and self.ssl is not None:
+            message = (
+                "Give ssl to the connector of the borrowed aiohttp session: "
+                "aiohttp.TCPConnector(ssl=...)."
+            )
+            raise InvalidRequestError(message)
+
+    def options(self) -> SessionOptions:
+        """Return the settings that another process can use, and that hold no secret."""
+        options: SessionOptions = {
+            "base_url": self.base_url,
+            "retry": self.retry,
+            "timeout": self.timeout,
+            "deadline": self.deadline,
+            "max_concurrency": self.max_concurrency,
+            "user_agent": self.user_agent,
+        }
+        if self.proxy is not None and "@" not in self.proxy:  # a username can be a secret, too
+            options["proxy"] = self.proxy
+        return options
 
 
 def _require(value: object, kind: type | tuple[type, ...], message: str) -> None:

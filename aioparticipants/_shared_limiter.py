@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from ._tasks import wait_ignoring_cancellation
 from .errors import InvalidRequestError, TransportError
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
+    from ._limiter_protocols import AcquireReleaseLimiter, ContextLimiter, SharedLimiter
     from ._tasks import SessionTasks
 
-__all__ = ["Permit", "SharedLimiter", "shared_limiter"]
+__all__ = ["Permit", "PermitFactory", "shared_limiter"]
 
 _LOGGER: Final = logging.getLogger("aioparticipants")
 
@@ -40,16 +41,11 @@ _ADVICE: Final = (
 )
 
 
-class _AcquireRelease(Protocol):
-    async def acquire(self) -> object: ...
-    def release(self) -> object: ...
-
-
-SharedLimiter: TypeAlias = "Callable[[], AbstractAsyncContextManager[object]]"
+PermitFactory: TypeAlias = "Callable[[], AbstractAsyncContextManager[object]]"
 """Returns the context manager of one attempt."""
 
 
-def shared_limiter(limiter: object, tasks: SessionTasks) -> SharedLimiter:
+def shared_limiter(limiter: SharedLimiter, tasks: SessionTasks) -> PermitFactory:
     """Return a function that returns the context manager of one attempt.
 
     Raises:
@@ -57,12 +53,12 @@ def shared_limiter(limiter: object, tasks: SessionTasks) -> SharedLimiter:
     """
     kind = type(limiter)
     if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
-        context = cast("AbstractAsyncContextManager[object]", limiter)
+        context = cast("ContextLimiter", limiter)
         return lambda: Permit(context)
     acquire, release = getattr(limiter, "acquire", None), getattr(limiter, "release", None)
     instance = not isinstance(limiter, type)
     if instance and inspect.iscoroutinefunction(acquire) and callable(release):
-        pair = _Pair(cast("_AcquireRelease", limiter), tasks)
+        pair = _Pair(cast("AcquireReleaseLimiter", limiter), tasks)
         return lambda: Permit(pair)
     raise InvalidRequestError(_ADVICE)
 
@@ -72,7 +68,7 @@ class Permit:
 
     __slots__ = ("_context",)
 
-    def __init__(self, context: AbstractAsyncContextManager[object]) -> None:
+    def __init__(self, context: ContextLimiter) -> None:
         """Enter and leave `context`."""
         self._context = context
 
@@ -104,7 +100,7 @@ class _Pair:
 
     __slots__ = ("_limiter", "_tasks")
 
-    def __init__(self, limiter: _AcquireRelease, tasks: SessionTasks) -> None:
+    def __init__(self, limiter: AcquireReleaseLimiter, tasks: SessionTasks) -> None:
         self._limiter = limiter
         self._tasks = tasks
 

@@ -67,11 +67,18 @@ class SessionTelemetry:
         self._on_event = on_event
         self._counts = Counter[str]()
         self._limit = limit
+        self._concurrent: int | None = None
+        self._most_concurrent: int | None = None
 
     @property
     def stats(self) -> SessionStats:
         """Return the statistics, counted from the events so far."""
-        return SessionStats(limit=self._limit, **self._counts)
+        return SessionStats(
+            limit=self._limit,
+            concurrent_requests=self._concurrent,
+            most_concurrent_requests=self._most_concurrent,
+            **self._counts,
+        )
 
     def emit(self, event: Event) -> None:
         """Count an event, log it, and call `on_event` with it."""
@@ -96,6 +103,7 @@ class SessionTelemetry:
                 counts["in_flight"] -= 1
                 counts["bytes"] += event.bytes
                 counts[_OUTCOMES.get(event.outcome, "failed")] += 1
+                self._note_concurrency(event.concurrent_requests)
             case RetryScheduled():
                 counts["retries"] += 1
             case RetryDenied():
@@ -109,6 +117,11 @@ class SessionTelemetry:
             case _:  # ConferenceFinished: the type checker fails here if it could be another event
                 counts["conferences"] += 1
                 counts["conferences_failed"] += event.error is not None
+
+    def _note_concurrency(self, count: int | None) -> None:
+        if count is not None:
+            self._concurrent = count
+            self._most_concurrent = max(count, self._most_concurrent or 0)
 
 
 def _is_plain_function(value: object) -> bool:

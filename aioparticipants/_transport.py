@@ -8,8 +8,9 @@
    holds a reply.
 3. Every attempt has a total, a connect and a read timeout. aiohttp's own `connect` timeout is not
    used: it includes the time in the pool's queue, and would fail healthy hosts under load. The
-   connect timeout bounds a DNS lookup, too. A borrowed session has a resolver of its own, so there
-   only the total bounds it.
+   connect timeout bounds a DNS lookup, too; always the session's own one, not that of the attempt,
+   as attempts share a lookup. A borrowed session has a resolver of its own, so there only the total
+   bounds it.
 4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
 5. The status decides: a refusal whose body cannot be read is that refusal, without details.
 """
@@ -37,6 +38,7 @@ from .errors import InsightsError, InvalidRequestError, ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from ssl import SSLContext
 
     from aiohttp.abc import ResolveResult
     from aiohttp.connector import Connection
@@ -108,6 +110,8 @@ class Transport:
         http: aiohttp.ClientSession | None,
         proxy: str | None,
         trace_configs: Sequence[aiohttp.TraceConfig],
+        ssl: SSLContext | None = None,
+        user_agent: str | None = None,
     ) -> None:
         """Send to `base_url` as `credentials`; make an aiohttp session when `http` is None."""
         self._base_url = base_url
@@ -119,10 +123,21 @@ class Transport:
         self._owned = http is None
         self._resolver: _Resolver | None = None
         self._proxy = proxy
+        self._ssl = ssl
+        self._user_agent = USER_AGENT if user_agent is None else f"{USER_AGENT} {user_agent}"
         self._trace_configs = [*trace_configs]
 
-    async def send(self, request: Request, *, seconds: float, sent: Sent) -> Response:
+    async def send(
+        self,
+        request: Request,
+        *,
+        seconds: float,
+        sent: Sent,
+        timeouts: aiohttp.ClientTimeout | None = None,
+    ) -> Response:
         """Make one attempt, of at most `seconds`, and read the whole reply.
+
+        `timeouts` are those of this attempt; None for the transport's own.
 
         `sent` is set when the request has its connection, and is about to be written. With a
         borrowed session nothing reports that moment: there it is set a few iterations of the event
@@ -136,7 +151,7 @@ class Transport:
         """
         http = self._session(sent)
         try:
-            return await self._exchange(http, request, seconds)
+            return await self._exchange(http, request, self._within(seconds, timeouts))
         except (Exception, asyncio.CancelledError) as error:
             failure = translated(error, request.conference_sid, closed=http.closed)
             if failure is error and not isinstance(error, InsightsError):
@@ -166,18 +181,18 @@ class Transport:
         return self._http
 
     async def _exchange(
-        self, http: aiohttp.ClientSession, request: Request, seconds: float
+        self, http: aiohttp.ClientSession, request: Request, timeouts: aiohttp.ClientTimeout
     ) -> Response:
         async with http.get(
             self._url(request),  # not in a variable: a traceback's frames would show the label
             headers={
                 "Accept": "application/json",
                 "Authorization": self._credentials.authorization(),
-                "User-Agent": USER_AGENT,
+                "User-Agent": self._user_agent,
             },
             allow_redirects=False,
             raise_for_status=False,
-            timeout=self._within(seconds),
+            timeout=timeouts,
             proxy=self._proxy,
         ) as reply:
             close = _closer(reply)
@@ -198,16 +213,21 @@ class Transport:
             raise InvalidRequestError(message, conference_sid=request.conference_sid)
         return url
 
-    def _within(self, seconds: float) -> aiohttp.ClientTimeout:
+    def _within(
+        self, seconds: float, timeouts: aiohttp.ClientTimeout | None = None
+    ) -> aiohttp.ClientTimeout:
+        timeouts = timeouts or self._timeout
         # client_timeout() has made sure that there is a total.
-        if seconds >= (self._timeout.total or seconds):
-            return self._timeout
-        return attrs.evolve(self._timeout, total=seconds)
+        if seconds >= (timeouts.total or seconds):
+            return timeouts
+        return attrs.evolve(timeouts, total=seconds)
 
     def _new_session(self) -> aiohttp.ClientSession:
         self._resolver = _Resolver(self._timeout.sock_connect)
         return aiohttp.ClientSession(
-            connector=_Connector(limit=self._connections, resolver=self._resolver),
+            connector=_Connector(
+                limit=self._connections, resolver=self._resolver, ssl=self._ssl or True
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),  # no reply adds to the next request
             trust_env=False,  # a netrc entry for the host would clash with our Authorization
             trace_configs=self._trace_configs,

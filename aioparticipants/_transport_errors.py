@@ -173,7 +173,10 @@ def _of_aiohttp(
 def _fault(error: Exception) -> tuple[str, str, bool]:
     """Return what went wrong, what to do about it, and whether retrying may help."""
     if isinstance(error, _CERTIFICATE):
-        remedy = "Check this machine's CA certificates and clock, and who else may answer for it."
+        remedy = (
+            "Check this machine's CA certificates and clock, and who else may answer for it; "
+            "a CA of your own goes into ssl=, an ssl.SSLContext."
+        )
         return "the server's certificate was refused", remedy, False
     if isinstance(error, aiohttp.ClientHttpProxyError):
         status = error.status

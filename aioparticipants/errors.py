@@ -24,7 +24,8 @@ InsightsError
    (`APIStatusError.message`, `.details`) can repeat the caller's input, so it is kept in attributes
    and left out of `str` and `repr`.
 4. One table says what each HTTP status means: its class, whether a retry may help, and the remedy.
-   The errors' messages, their `transient` and the retry policy all use it.
+   The errors' messages, their `transient` and the retry policy all use it. A second table has the
+   remedies of those of Twilio's own codes that say more than the status does.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ __all__ = [
     "StatusRule",
     "TransportError",
     "copied",
+    "remedy_of",
     "status_rule",
 ]
 
@@ -203,7 +205,11 @@ class CursorExpiredError(BadRequestError):
 
 
 class AuthenticationError(APIStatusError):
-    """401: wrong credentials, or Voice Insights Advanced Features are off for the account."""
+    """401: wrong credentials, or Voice Insights Advanced Features are off for the account.
+
+    `code` tells them apart: 20003 for wrong credentials; 17000 and 17007 for Advanced Features. A
+    `PermissionDeniedError` or `NotFoundError` can have these codes, too.
+    """
 
 
 class PermissionDeniedError(APIStatusError):
@@ -370,7 +376,40 @@ _NOT_FINAL: Final = StatusRule(
 )
 
 
+#: Remedies by Twilio's code, each from Twilio's page about it.
+#: 20003 is the code of the test server, and of any Twilio API, for credentials that are refused.
+_CODES: Final[Mapping[int, str]] = {
+    17000: (
+        "Voice Insights Advanced Features are off for the account, or the conference belongs to "
+        "another account: a parent account can read its subaccounts, but a subaccount neither its "
+        "parent nor another subaccount. Turn Advanced Features on, which makes later calls "
+        "readable, or use the credentials of the account that made the call "
+        "(https://www.twilio.com/docs/api/errors/17000)."
+    ),
+    17007: (
+        "The call ended before Voice Insights Advanced Features were turned on for the account, so "
+        "it cannot be read. Calls made while they are on can be "
+        "(https://www.twilio.com/docs/api/errors/17007)."
+    ),
+    20003: (
+        "Twilio refused the credentials: they are wrong, deleted, or of another region than "
+        "base_url. Check the Account SID and its Auth Token, or the API key and its secret, for "
+        "the region, and whether the account is active "
+        "(https://www.twilio.com/docs/api/errors/20003)."
+    ),
+}
+_CLIENT_ERRORS: Final = range(400, 500)
+
+
 def status_rule(status: int) -> StatusRule:
     """Return what an HTTP status that is not success means."""
     of_class = (rule for first, rule in _CLASSES if status >= first)
     return _RULES.get(status) or next(of_class, _NOT_FINAL)
+
+
+def remedy_of(status: int, code: int | None) -> str:
+    """Return what to do about a status, where Twilio's own code, if there is one, may say more."""
+    rule = status_rule(status)
+    if code is None or status not in _CLIENT_ERRORS or rule.transient:
+        return rule.remedy
+    return _CODES.get(code, rule.remedy)

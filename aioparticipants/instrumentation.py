@@ -72,6 +72,9 @@ class RequestFinished:
     """The size of the decompressed body; 0 without a complete reply."""
     request_id: str | None = None
     """Twilio's id of the request; None if the reply has none."""
+    concurrent_requests: int | None = None
+    """The account's requests in flight, by Twilio's count (`Twilio-Concurrent-Requests`), those of
+    other programs included. None if the reply does not say it."""
     path: str = attrs.field(default=_PARTICIPANTS, repr=False)
     """The template of the request's path, as Twilio writes it. It is in the log line already."""
 
@@ -229,3 +232,7 @@ class SessionStats:
     """Lists of participants that are complete or failed."""
     conferences_failed: int = 0
     """Lists of participants that failed."""
+    concurrent_requests: int | None = None
+    """The account's requests in flight, as the latest reply that says it has counted them."""
+    most_concurrent_requests: int | None = None
+    """The highest such count of any reply so far."""
