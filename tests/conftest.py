@@ -72,7 +72,8 @@ def held(monkeypatch):
     @functools.wraps(close_session)
     async def watched_session(session):
         await close_session(session)
-        found.append(("slots", session._limiter.in_flight))
+        if session._tasks.closed:  # else it is one of `with_options`, which closes nothing
+            found.append(("slots", session._limiter.in_flight))
 
     # Both still do what they did.
     monkeypatch.setattr(Transport, "aclose", watched)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import re
 import socket
 import ssl
 import struct
 import threading
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from urllib.parse import urlsplit
 
 
 def http(body=b"", status="200 OK", *headers, length=None):
@@ -144,6 +147,13 @@ class Raw:
 async def raw(*replies, keep_alive=True, greeting=None, ssl=None):
     """Run a `Raw` server on a free port of 127.0.0.1."""
     handler = Raw(*replies, keep_alive=keep_alive, greeting=greeting)
+    async with serving(handler, ssl=ssl) as handler.base_url:
+        yield handler
+
+
+@asynccontextmanager
+async def serving(handler, *, ssl=None):
+    """Call `handler` with each connection to a free port of 127.0.0.1; yield the URL of that."""
     running: set[asyncio.Task] = set()
 
     async def serve(reader, writer):
@@ -154,15 +164,91 @@ async def raw(*replies, keep_alive=True, greeting=None, ssl=None):
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ssl)
     scheme = "http" if ssl is None else "https"
-    handler.base_url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield handler
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await server.wait_closed()
+
+
+class ForwardProxy:
+    """A forward proxy: opens tunnels (CONNECT), and forwards requests in absolute form.
+
+    It demands `password`, such as `"user:secret"`, if there is one (RFC 9110, 11.7). It records the
+    heads of the requests that it received, and the bytes that went through its tunnels.
+    """
+
+    def __init__(self, password=None):
+        self.password = password
+        self.heads: list[str] = []
+        self.through = b""
+        self.url = ""
+
+    async def __call__(self, reader, writer):
+        try:
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                self.heads.append(head)
+                method, target, _ = head.split("\r\n")[0].split(" ")
+                if not self._is_authorized(head):
+                    writer.write(http(b"", "407 Refused", "Proxy-Authenticate: Basic realm=here"))
+                elif method == "CONNECT":
+                    await self._tunnel(target, reader, writer)
+                    break
+                else:
+                    writer.write(await self._forwarded(head, target))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def _is_authorized(self, head):
+        if self.password is None:
+            return True
+        encoded = base64.b64encode(self.password.encode()).decode()
+        return f"\r\nProxy-Authorization: Basic {encoded}\r\n" in head
+
+    async def _tunnel(self, authority, reader, writer):
+        host, _, port = authority.rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def copied(source, target):
+            with suppress(ConnectionError):
+                while data := await source.read(65536):
+                    self.through += data
+                    target.write(data)
+            target.close()
+
+        try:
+            await asyncio.gather(copied(reader, far_writer), copied(far_reader, writer))
+        finally:
+            far_writer.close()
+
+    async def _forwarded(self, head, target):
+        """Return the reply to a GET whose target is an absolute URL."""
+        url = urlsplit(target)
+        lines = [each for each in head.split("\r\n") if not each.lower().startswith("proxy-")]
+        lines[0] = f"GET {url.path}?{url.query} HTTP/1.1"
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        try:
+            writer.write("\r\n".join(lines).encode())
+            reply = await reader.readuntil(b"\r\n\r\n")
+            [length] = re.findall(rb"Content-Length: (\d+)", reply)
+            return reply + await reader.readexactly(int(length))
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def forward_proxy(password=None, *, ssl=None):
+    """Run a `ForwardProxy` on a free port of 127.0.0.1."""
+    proxy = ForwardProxy(password)
+    async with serving(proxy, ssl=ssl) as proxy.url:
+        yield proxy
 
 
 @contextmanager

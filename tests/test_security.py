@@ -51,7 +51,7 @@ from aioparticipants._messages import Request, Response
 from aioparticipants._settings import client_timeout
 from aioparticipants._transport import LARGEST_BODY, Sent, Transport
 
-from .servers import Raw, http, last_page, raw
+from .servers import Raw, forward_proxy, http, last_page, raw
 from .test_errors import CLASSES
 from .test_paging import HOSTILE, PATH, SID
 
@@ -1373,40 +1373,13 @@ async def test_proxies_of_the_environment_are_not_used(guard, proxies_everywhere
     assert len(own.heads) == 1
 
 
-class Tunnel:
-    """A proxy that opens tunnels, and records what it receives and what goes through."""
-
-    def __init__(self):
-        self.head = ""
-        self.through = b""
-
-    async def __call__(self, reader, writer):
-        self.head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        host, _, port = self.head.split()[1].rpartition(":")
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-
-        async def copied(source, target):
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
-                    self.through += data
-                    target.write(data)
-            target.close()
-
-        try:
-            await asyncio.gather(copied(reader, far_writer), copied(far_reader, writer))
-        finally:
-            far_writer.close()
-            writer.close()
-
-
 async def test_a_proxy_of_https_sees_no_credentials(guard):
     """A proxy of https sees a host, a port and its own password, which the server does not see."""
     serving, asking = tls_contexts("127.0.0.1")
-    own, tunnel = Raw(http(last_page(RECORD))), Tunnel()
-    async with listening(own, serving) as port, listening(tunnel) as proxy_port:
+    own = Raw(http(last_page(RECORD)))
+    async with listening(own, serving) as port, forward_proxy(f"user:{PROXY_PASSWORD}") as tunnel:
         base_url = f"https://127.0.0.1:{port}"
-        proxy = f"http://user:{PROXY_PASSWORD}@127.0.0.1:{proxy_port}"
+        proxy = tunnel.url.replace("//", f"//user:{PROXY_PASSWORD}@")
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=asking), trace_configs=[guard.trace(base_url)]
         ) as lender:
@@ -1414,9 +1387,10 @@ async def test_a_proxy_of_https_sees_no_credentials(guard):
                 (record,) = await session.participants(SID, label=LABEL)
 
     assert record.label == LABEL
-    assert tunnel.head.startswith(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n")
-    assert aiohttp.encode_basic_auth("user", PROXY_PASSWORD) in tunnel.head
-    seen = tunnel.head + tunnel.through.decode("latin-1")
+    [head] = tunnel.heads
+    assert head.startswith(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n")
+    assert aiohttp.encode_basic_auth("user", PROXY_PASSWORD) in head
+    seen = head + tunnel.through.decode("latin-1")
     for secret in (*forms(PASSWORD), AUTHORIZATION, LABEL, PHONE, SID, "\r\nAuthorization"):
         assert secret not in seen
     assert f"Authorization: {AUTHORIZATION}\r\n" in own.heads[0]
