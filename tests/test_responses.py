@@ -18,6 +18,7 @@ from aioparticipants import (
 from aioparticipants._messages import Request, Response
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._responses import page_envelope, retry_after
+from aioparticipants.errors import status_rule
 
 from .bodies import decode_records, steps
 
@@ -175,6 +176,55 @@ def test_remedies(status, words):
     assert PHONE not in shown
     assert f"HTTP {status}, Twilio error 1." in shown
     assert PHONE in caught.value.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (17000, "Advanced Features are off .* subaccount neither its parent .*/errors/17000"),
+        (17007, "call ended before .* Advanced Features were turned on .*/errors/17007"),
+        (20003, "refused the credentials: .* of another region .*/errors/20003"),
+    ],
+)
+def test_remedies_of_codes(status, code, words):
+    """Where Twilio's code says more than the status, the message has its cause and its page."""
+    with pytest.raises(APIStatusError, match=words) as caught:
+        read({"code": code, "message": f"no number {PHONE}"}, status)
+
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert type(caught.value) is status_rule(status).kind
+    assert str(caught.value).startswith(f"HTTP {status}, Twilio error {code}. ")
+    assert PHONE not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, 17000), (429, 17007), (302, 20003), (401, 1)])
+def test_remedies_of_statuses(status, code):
+    """A code says nothing more where the status is transient or no refusal, or it is unknown."""
+    with pytest.raises(APIStatusError) as caught:
+        read({"code": code}, status)
+
+    assert str(caught.value).endswith(f". {status_rule(status).remedy}")
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (None, None),
+        ("0", 0),
+        ("7", 7),
+        ("999999", 999999),
+        *(
+            (bad, None)
+            for bad in ("", "-1", "+1", " 7", "7.0", "1e3", "٣", "1, 2", "9" * 7, "many")
+        ),
+    ],
+)
+def test_concurrent_requests(value, count):
+    """Twilio's count of requests in flight is a whole number of at most six digits, or None."""
+    headers = {} if value is None else {"Twilio-Concurrent-Requests": value}
+
+    assert reply(**headers).concurrent_requests == count
 
 
 def test_retry_after_is_on_the_error():

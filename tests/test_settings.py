@@ -6,10 +6,19 @@ import aiohttp
 import pytest
 
 from aioparticipants import InsightsSession, InvalidRequestError
-from aioparticipants._settings import base_url_from, checked_proxy, client_timeout
+from aioparticipants._settings import (
+    base_url_from,
+    base_url_from_env,
+    checked_proxy,
+    checked_user_agent,
+    client_timeout,
+)
 
 CREDENTIALS = ("AC" + "0" * 32, "s3cret-t0ken")
 NOWHERE = {"base_url": None, "region": None, "edge": None}
+BAD_USER_AGENTS = (
+    "", " ", " a", "a ", "a\r\nCookie: b", "a\n", "a\tb", "a\0b", "caf\xe9", "x" * 201, 5, b"a",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -17,6 +26,9 @@ NOWHERE = {"base_url": None, "region": None, "edge": None}
     [
         ({}, "https://insights.twilio.com"),
         ({"region": "us1"}, "https://insights.twilio.com"),
+        ({"region": "ie1"}, "https://insights.dublin.ie1.twilio.com"),
+        ({"region": "au1"}, "https://insights.sydney.au1.twilio.com"),
+        ({"region": "ie1", "edge": "frankfurt"}, "https://insights.frankfurt.ie1.twilio.com"),
         ({"edge": "sydney"}, "https://insights.sydney.us1.twilio.com"),
         ({"edge": "dublin", "region": "ie1"}, "https://insights.dublin.ie1.twilio.com"),
         ({"base_url": "https://Proxy.example:8443/"}, "https://proxy.example:8443"),
@@ -33,7 +45,8 @@ def test_origins(arguments, url):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"region": "ie1"},
+        {"region": "jp1"},
+        {"region": "IE1"},
         {"region": ["us1"]},
         {"region": "x@evil.example/", "edge": "dublin"},
         {"edge": "evil.example/"},
@@ -61,6 +74,24 @@ def test_unsafe_origins(arguments):
 
     assert "pw" not in repr(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("region", ["us1", "ie1", "au1"])
+def test_regions_of_the_environment(region):
+    """TWILIO_REGION alone is enough for the regions whose edge is known, and for no other."""
+    assert base_url_from_env({"TWILIO_REGION": region}) == base_url_from(
+        None, region=region, edge=None
+    )
+    with pytest.raises(
+        InvalidRequestError, match=r"us1, ie1, au1\. It was read from TWILIO_REGION"
+    ):
+        base_url_from_env({"TWILIO_REGION": "jp1"})
+
+
+@pytest.mark.parametrize("suffix", [None, "a", "call-reports/1.4 (+https://a.example)", "~" * 200])
+def test_user_agents(suffix):
+    """Up to 200 printable ASCII characters can be added to the User-Agent."""
+    assert checked_user_agent(suffix) == suffix
 
 
 @pytest.mark.parametrize(
@@ -108,7 +139,9 @@ def test_bad_proxies(proxy, base_url, words):
         *({"timeout": each} for each in (0, -1, float("nan"), float("inf"), True, "30")),
         {"timeout": aiohttp.ClientTimeout(total=None)},
         {"base_url": "http://insights.twilio.com"},
-        {"region": "ie1"},
+        {"region": "jp1"},
+        *({"user_agent": each} for each in BAD_USER_AGENTS),
+        {"ssl": False},
         {"proxy": "proxy.example"},
         {"limiter": 5},
         {"on_event": 5},

@@ -7,9 +7,10 @@ import contextlib
 import logging
 import threading
 
+import anyio
 import pytest
 
-from aioparticipants import InvalidRequestError, TransportError
+from aioparticipants import ContextLimiter, InsightsSession, InvalidRequestError, TransportError
 from aioparticipants._shared_limiter import shared_limiter
 from aioparticipants._tasks import SessionTasks
 
@@ -201,6 +202,33 @@ async def test_shared_release_that_fails_after_the_attempt(caplog):
     assert [each.getMessage() for each in caplog.records] == [
         "The shared limiter failed to release: ConnectionResetError"
     ]
+
+
+@pytest.mark.parametrize(
+    "limiter",
+    [
+        pytest.param(lambda: asyncio.Semaphore(1), id="asyncio.Semaphore"),
+        pytest.param(lambda: asyncio.BoundedSemaphore(1), id="asyncio.BoundedSemaphore"),
+        pytest.param(lambda: anyio.CapacityLimiter(1), id="anyio.CapacityLimiter"),
+        pytest.param(lambda: anyio.Semaphore(1), id="anyio.Semaphore"),
+        pytest.param(asyncio.Lock, id="asyncio.Lock"),
+    ],
+)
+async def test_known_limiters(fake, limiter):
+    """The limiters of asyncio and anyio bound the attempts of two sessions together."""
+    fake.concurrency = 1
+    sid, limiter = fake.add_conference(participants=4), limiter()
+    assert isinstance(limiter, ContextLimiter)
+    async with (
+        InsightsSession(fake.credentials, base_url=fake.base_url, limiter=limiter) as one,
+        InsightsSession(fake.credentials, base_url=fake.base_url, limiter=limiter) as two,
+    ):
+        lists = await asyncio.gather(
+            *(each.participants(sid, page_size=1) for each in (one, two, one, two))
+        )
+
+    assert [len(each) for each in lists] == [4] * 4
+    assert {seen.status for seen in fake.requests} == {200}
 
 
 @contextlib.asynccontextmanager

@@ -76,7 +76,13 @@ async def test_events_of_a_list(fake):
     order = {RequestStarted: 0, RequestFinished: 1}
     events.sort(key=lambda each: order.get(type(each), 2))
     finished = RequestFinished(
-        conference_sid=sid, attempt=1, outcome="HTTP 200", status=200, seconds=0, request_id=first
+        conference_sid=sid,
+        attempt=1,
+        outcome="HTTP 200",
+        status=200,
+        seconds=0,
+        request_id=first,
+        concurrent_requests=1,
     )
     assert [without_measures(each) for each in events] == [
         RequestStarted(conference_sid=sid, attempt=1),
@@ -440,6 +446,9 @@ def counted(events):
     statuses = Counter(each.status for each in finished)
     cancelled = sum(each.outcome == "cancelled" for each in finished)
     lists = of_type(ConferenceFinished, events)
+    concurrent = [
+        each.concurrent_requests for each in finished if each.concurrent_requests is not None
+    ]
     return SessionStats(
         limit=[4, *(each.limit for each in of_type(LimitChanged, events))][-1],
         in_flight=len(of_type(RequestStarted, events)) - len(finished),
@@ -454,6 +463,8 @@ def counted(events):
         pages=len(of_type(PageDelivered, events)),
         conferences=len(lists),
         conferences_failed=sum(each.error is not None for each in lists),
+        concurrent_requests=[None, *concurrent][-1],
+        most_concurrent_requests=max(concurrent, default=None),
     )
 
 
@@ -477,6 +488,28 @@ async def test_statistics_are_counted_from_the_events(fake):
     assert (stats.retries, stats.retries_denied) == (5, 1)
     assert (stats.rate_limited, stats.failed) == (1, 7)
     assert (stats.conferences, stats.conferences_failed) == (15, 3)
+
+
+async def test_twilios_count_of_requests_in_flight():
+    """An event has the count of its reply; the statistics have the latest and the highest one."""
+    header = "Twilio-Concurrent-Requests: {}".format
+    replies = [
+        http(b"", "503 Busy", header(9)),
+        http(last_page(), "200 OK", header("many")),
+        http(last_page(), "200 OK", header(4)),
+        http(last_page()),
+        http(last_page(), "200 OK", header(0)),
+    ]
+    events, stats = [], []
+    async with raw(*replies) as server, observed(server, events) as session:
+        for _ in range(4):
+            await session.participants(SID)
+            stats.append(session.stats)
+
+    finished = of_type(RequestFinished, events)
+    assert [each.concurrent_requests for each in finished] == [9, None, 4, None, 0]
+    assert [each.concurrent_requests for each in stats] == [9, 4, 4, 0]
+    assert [each.most_concurrent_requests for each in stats] == [9, 9, 9, 9]
 
 
 async def test_events_are_values(fake):

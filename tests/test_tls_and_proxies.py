@@ -87,7 +87,7 @@ async def test_certificate_that_is_refused(context):
     context.sni_callback = lambda _socket, name, _context: handshakes.append(name)
     async with raw(SECOND, ssl=context) as server:
         async with client(server.base_url, ssl=trusting()) as session:
-            with pytest.raises(TransportError, match="certificate was refused.* ssl=") as caught:
+            with pytest.raises(TransportError, match=r"certificate was refused.* ssl=") as caught:
                 await session.participants(SID)
 
     assert not caught.value.transient
@@ -188,10 +188,10 @@ async def test_a_proxy_that_refuses_its_password(password):
     ):
         url = proxy.url if password is None else with_password(proxy, password)
         async with client(server.base_url, ssl=trusting(), proxy=url) as session:
-            with pytest.raises(TransportError, match="HTTP 407.*user:password@host") as tunnelled:
+            with pytest.raises(TransportError, match=r"HTTP 407.*user:password@host") as tunnelled:
                 await session.participants(SID)
         async with client(plain.base_url, proxy=url) as session:
-            with pytest.raises(APIStatusError, match="HTTP 407.*user:password@host") as forwarded:
+            with pytest.raises(APIStatusError, match=r"HTTP 407.*user:password@host") as forwarded:
                 await session.participants(SID)
 
     for error in (tunnelled.value, forwarded.value):
@@ -234,9 +234,7 @@ async def test_traces_of_tunnelled_requests():
     async with (
         raw(FIRST, SECOND, ssl=served("127.0.0.1")) as server,
         forward_proxy() as proxy,
-        client(
-            server.base_url, ssl=trusting(), proxy=proxy.url, trace_configs=[trace]
-        ) as session,
+        client(server.base_url, ssl=trusting(), proxy=proxy.url, trace_configs=[trace]) as session,
     ):
         assert await labels(session) == ["a", "b"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from datetime import datetime
+from types import TracebackType
 from typing import assert_type
 
 import aiohttp
+import anyio
 from opentelemetry import trace
 
 from aioparticipants import (
@@ -20,7 +23,9 @@ from aioparticipants import (
     Participant,
     Region,
     RetryPolicy,
+    SessionOptions,
     SessionStats,
+    SharedLimiter,
     instrumentation,
 )
 from aioparticipants.event_streams import EventType, StreamEvent, parse
@@ -49,6 +54,73 @@ def on_push(body: bytes, decoded: list[dict[str, object]]) -> None:
                 assert_type(participant, Participant)
             case _:
                 pass
+
+
+class Rate:
+    """A limiter as aiolimiter's: an async context manager with `acquire` and no `release`."""
+
+    async def acquire(self, amount: float = 1) -> None:
+        """Wait."""
+
+    async def __aenter__(self) -> None:
+        """Wait."""
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Release nothing."""
+
+
+class Slots:
+    """A limiter as one of Redis: an async `acquire` and an async `release`."""
+
+    async def acquire(self) -> bool:
+        """Wait."""
+        return True
+
+    async def release(self) -> None:
+        """Give it back."""
+
+
+class NoLimiter:
+    """A limiter whose `acquire` would block the loop, and that has no `release`."""
+
+    def acquire(self) -> None:
+        """Block."""
+
+
+def limiters() -> list[SharedLimiter]:
+    """Return limiters of each kind."""
+    InsightsSession(("AC", "token"), limiter=NoLimiter())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    return [
+        asyncio.Semaphore(4),
+        asyncio.BoundedSemaphore(4),
+        anyio.CapacityLimiter(4),
+        anyio.Semaphore(4),
+        Rate(),
+        Slots(),
+    ]
+
+
+async def options(session: InsightsSession) -> None:
+    """Make sessions with other options, and of other sessions' options."""
+    assert_type(session.options, SessionOptions)
+    InsightsSession(("AC", "token"), **session.options)
+    assert_type(InsightsSession.from_env(**session.options), InsightsSession)
+    assert_type(session.with_options(deadline=2, timeout=1), InsightsSession)
+    again = session.with_options(deadline=None, timeout=None, retry=None)
+    assert_type(await again.participants("CF"), list[Participant])
+    for limiter in limiters():
+        InsightsSession(
+            ("AC", "token"),
+            limiter=limiter,
+            ssl=ssl.create_default_context(),
+            user_agent="reports/1",
+            deadline=60,
+        )
 
 
 def on_event(event: instrumentation.Event) -> None:
