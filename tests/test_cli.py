@@ -241,7 +241,7 @@ def test_flags(served, capsys):
         (["--max-concurrency", "0"], "max_concurrency must be"),
         (["--timeout", "0"], "timeout (one attempt in all) must be"),
         (["--participant-sid", "CP1"], "participant_sid must be CP"),
-        (["--region", "ie1"], "A region needs its edge too"),
+        (["--region", "jp1"], "This region needs its edge too"),
         (["--edge", "x/y"], "edge must be a word"),
         (["--proxy", "socks5://127.0.0.1:9"], "proxy must be the URL of an HTTP proxy"),
         (["--base-url", "http://a.example"], "base_url must be an origin"),
@@ -374,6 +374,7 @@ def proxy_that_refuses():
     [
         ([], "insights.twilio.com:443"),
         (["--region", "us1"], "insights.twilio.com:443"),
+        (["--region", "au1"], "insights.sydney.au1.twilio.com:443"),
         (["--edge", "sydney"], "insights.sydney.us1.twilio.com:443"),
         (["--region", "ie1", "--edge", "dublin"], "insights.dublin.ie1.twilio.com:443"),
         (["--base-url", "https://a.example:8443"], "a.example:8443"),

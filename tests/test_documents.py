@@ -28,8 +28,8 @@ PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
 SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
     GUIDE: [
-        *("read_merged", "print_retries", "save_rest", "read_around", "reconcile"),
-        "RequestValidator",
+        *("count_in_time", "session_in_worker", "read_merged", "RedisSlots", "print_retries"),
+        *("save_rest", "read_around", "reconcile", "RequestValidator"),
     ],
 }
 #: A time, which differs from one run to the next.
@@ -222,6 +222,58 @@ async def test_guide_on_many_conferences(fake, session, capsys):
     assert set(merged) == agents
     assert len(merged) == len(agents)
     assert failures == "1 conferences failed"
+
+
+async def test_guide_on_other_options(fake, session):
+    """The guide's handler counts participants, and returns None where there is no time."""
+    count_in_time = run(GUIDE, "count_in_time")["count_in_time"]
+    sid = fake.add_conference(participants=3)
+    assert await count_in_time(session, sid) == 3
+
+    fake.latency = 3600
+    assert await count_in_time(session.with_options(deadline=0.01), sid) is None
+
+
+async def test_guide_on_other_processes(account, fake):
+    """The guide's worker has a session with the options of the first one."""
+    names = run(GUIDE, "session_in_worker")
+    session = InsightsSession(fake.credentials, base_url=fake.base_url, deadline=60)
+
+    worker = names["session_in_worker"](names["message_for_worker"](session))
+    assert worker.options == session.options
+
+
+class Redis:
+    """The two commands of a Redis that the guide uses, on one list."""
+
+    def __init__(self, *items):
+        self.items = asyncio.Queue()
+        self.calls = []
+        for each in items:
+            self.items.put_nowait(each)
+
+    async def blpop(self, key):
+        self.calls.append(("blpop", key))
+        return key, await self.items.get()
+
+    async def rpush(self, key, item):
+        self.calls.append(("rpush", key))
+        self.items.put_nowait(item)
+
+
+async def test_guide_on_shared_limiters(fake):
+    """The guide's limiter keeps the attempts of several sessions within the items of its list."""
+    fake.concurrency = 2
+    limiter = run(GUIDE, "RedisSlots")["RedisSlots"](redis := Redis(1, 1), "slots")
+    sids = [fake.add_conference(participants=2) for _ in range(6)]
+    async with (
+        InsightsSession(fake.credentials, base_url=fake.base_url, limiter=limiter) as one,
+        InsightsSession(fake.credentials, base_url=fake.base_url, limiter=limiter) as two,
+    ):
+        await asyncio.gather(*(one.participants(sid) for sid in sids[:3]), two.fan_out(sids[3:]))
+
+    assert {seen.status for seen in fake.requests} == {200}
+    assert sorted(redis.calls) == [("blpop", "slots")] * 6 + [("rpush", "slots")] * 6
 
 
 async def test_guide_on_observability(fake, account, capsys):

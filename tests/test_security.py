@@ -379,7 +379,7 @@ BAD_SESSIONS = [
     {"base_url": 7},
     {"base_url": ["https://insights.twilio.com"]},
     {"base_url": "http://127.0.0.1:{port}", "region": "ie1", "edge": "dublin"},
-    {"region": "ie1"},
+    {"region": "jp1"},
     *(
         {"region": word, "edge": "dublin"}
         for word in (

@@ -114,8 +114,8 @@ def _add_list_arguments(command: argparse.ArgumentParser) -> None:
     add("--timeout", type=float, metavar="SECONDS", help="time limit per attempt (default: 30)")
     add("--max-concurrency", type=int, metavar="N", help="concurrent requests (default: 32)")
     add = command.add_argument_group("server and proxy").add_argument
-    add("--region", help="Twilio region of the credentials, such as ie1; needs --edge")
-    add("--edge", help="Twilio edge, such as dublin")
+    add("--region", help="Twilio region of the credentials, such as ie1")
+    add("--edge", help="Twilio edge, such as dublin; needless in us1, ie1 and au1")
     add("--base-url", metavar="URL", help="another server, such as FakeInsights")
     add("--proxy", metavar="URL", help="HTTP proxy (default: HTTPS_PROXY, except for NO_PROXY)")
     command.set_defaults(command=list_participants)
