@@ -215,35 +215,30 @@ class InsightsSession(ClosedAtEnd):
         the object itself. It owns nothing, so `aclose()` and `async with` leave it and the first
         session open. Close the first one: that closes both, and all lists made from either.
 
+        An option that is not given stays as it is. None is the default of the class.
+
         Args:
             retry: when to retry a failed request. Its `quota` has no effect: the retries are taken
                 from the quota of the first session.
             timeout: as for the class. The time limit of a DNS lookup stays that of the first
                 session, as requests share lookups.
-            deadline: as for the class; None for none. A `deadline` of the call itself wins.
-                An option that is not given stays as it is; None is the default of the class.
+            deadline: as for the class. A `deadline` of the call itself wins.
 
         Raises:
             InvalidRequestError: an option cannot be used.
         """
-        old = self._settings
-        settings = attrs.evolve(
-            old,
-            retry=old.retry if retry is ... else RetryPolicy() if retry is None else retry,
-            timeout=old.timeout if timeout is ... else timeout,
-            deadline=old.deadline if deadline is ... else deadline,
-        )
+        settings = self._settings.with_options(retry=retry, timeout=timeout, deadline=deadline)
         other = copy.copy(self)
         other._adopt(settings, self._owner or self)  # noqa: SLF001 - of the same class
         return other
 
     def _adopt(self, settings: Settings, owner: InsightsSession) -> None:
-        """Use other settings, and what `owner` owns, the retry quota included."""
-        # Errors and `options` name the size of the quota, so they have to name that of the owner's.
-        policy = attrs.evolve(settings.retry, quota=self._settings.retry.quota)
+        """Use other settings, and what `owner` owns."""
         self._owner = owner
-        self._settings = attrs.evolve(settings, retry=policy)
-        self._context = attrs.evolve(self._context, policy=policy, timeouts=settings.timeout)
+        self._settings = settings
+        self._context = attrs.evolve(
+            self._context, policy=settings.retry, timeouts=settings.timeout
+        )
 
     @property
     def options(self) -> SessionOptions:

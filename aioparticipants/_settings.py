@@ -27,6 +27,7 @@ from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from types import EllipsisType
 
     from ._limiter_protocols import SharedLimiter
     from ._opentelemetry import Tracer
@@ -298,6 +299,31 @@ class Settings:
                 "aiohttp.TCPConnector(ssl=...)."
             )
             raise InvalidRequestError(message)
+
+    def with_options(
+        self,
+        *,
+        retry: RetryPolicy | EllipsisType | None,
+        timeout: float | aiohttp.ClientTimeout | EllipsisType | None,
+        deadline: float | EllipsisType | None,
+    ) -> Settings:
+        """Return settings with other options; `...` leaves one as it is.
+
+        The retry quota stays that of these settings, as it is shared: errors and `options` name it.
+
+        Raises:
+            InvalidRequestError: an option cannot be used.
+        """
+        policy = self.retry if retry is ... else RetryPolicy() if retry is None else retry
+        _require(policy, RetryPolicy, "retry must be a RetryPolicy.")
+        if policy.quota != self.retry.quota:
+            policy = attrs.evolve(policy, quota=self.retry.quota)
+        return attrs.evolve(
+            self,
+            retry=policy,
+            timeout=self.timeout if timeout is ... else timeout,
+            deadline=self.deadline if deadline is ... else deadline,
+        )
 
     def options(self) -> SessionOptions:
         """Return the settings that another process can use, and that hold no secret."""
