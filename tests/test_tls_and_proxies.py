@@ -125,7 +125,6 @@ def nameless():
         (nameless(), "must check .* certificate and host name"),
         (served("127.0.0.1"), "must check .* certificate and host name"),
     ],
-    ids=repr,
 )
 def test_checking_cannot_be_turned_off(given, words):
     """Only an SSLContext that checks certificates and host names is accepted."""
