@@ -24,15 +24,15 @@ from .._credentials import Credentials
 from ._bodies import RequestRefused, as_bytes, error_body
 from ._faults import Fault, FaultQueue
 from ._fields import MadeUp
-from ._filters import Clock
+from ._filters import Clock, checked_bounds
 from ._given import copy_conference, copy_participants
-from ._participants import make_participants, make_sid
+from ._participants import REGIONS, make_participants, make_sid
 from ._store import ConferenceStore, Get, StoredConference, checked_steps
 from ._summaries import make_summary
 from ._times import checked_time, parsed_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Unpack
 
     from ..models import Conference, Participant
@@ -103,9 +103,6 @@ class FakeInsights:
     """Seconds before each reply."""
     concurrency: int | None
     """The maximum of concurrent requests; None for none."""
-    inclusive: Inclusive
-    """Whether `CreatedAfter` (left) and `CreatedBefore` (right) list a conference that was created
-    exactly then: `neither`, `left`, `right` or `both`. Twilio does not say what it does."""
     requests: list[SeenRequest]
     """The requests that were answered, in the order of the replies."""
 
@@ -146,7 +143,7 @@ class FakeInsights:
         """The made-up Account SID and Auth Token that the server accepts."""
         self.latency = latency
         self.concurrency = concurrency
-        self.inclusive = "neither"
+        self._inclusive: Inclusive = "neither"
         self._now = now
         self._store = ConferenceStore(self.credentials[0])
         self._faults = FaultQueue()
@@ -180,6 +177,25 @@ class FakeInsights:
     @now.setter
     def now(self, time: datetime) -> None:
         self._now = checked_time(time, "now")
+
+    @property
+    def inclusive(self) -> Inclusive:
+        """Which bounds of a window list a conference that was created exactly then.
+
+        `neither` (the default), `left` (`CreatedAfter`), `right` (`CreatedBefore`) or `both`;
+        assign another to change it. Twilio does not say what it does, so test with each. For
+        example:
+
+            fake.inclusive = "both"
+
+        Raises:
+            ValueError: another word is assigned.
+        """
+        return self._inclusive
+
+    @inclusive.setter
+    def inclusive(self, bounds: Inclusive) -> None:
+        self._inclusive = checked_bounds(bounds)
 
     @property
     def base_url(self) -> str:
@@ -233,19 +249,26 @@ class FakeInsights:
         steps = checked_steps(summary)
         given = None if conference is None else copy_conference(conference)
         sid = conference_sid or _sid_of(given) or make_sid(self._rng, "CF")
-        created = self._creation_time(wanted)
+        region, created = self._region(wanted), self._creation_time(wanted)
         if isinstance(participants, int) and not isinstance(participants, bool):
-            records = self._made_up_participants(participants, sid, created, wanted)
+            records = self._made_up_participants(participants, sid, region, created, wanted)
         else:
             _check_unused(wanted.only_for_participants(), "participants")
             records = copy_participants(participants)
+        make: Callable[[], dict[str, object]]
         if given is None:
             make = functools.partial(self._made_up_summary, records, sid, created, wanted)
         else:
-            _check_unused([*wanted.conference], "the conference")
-            make = functools.partial(dict, given)
+            _check_unused([*wanted.conference], "conference")
+            make = given.copy
         self._store.put(sid, StoredConference(participants=records, make_summary=make, steps=steps))
         return sid
+
+    def _region(self, wanted: MadeUp) -> str:
+        """Return the region that mixes a conference: as the test says, or any."""
+        made_up = self._rng.choice(REGIONS)
+        given = wanted.conference.get("mixer_region")
+        return given if isinstance(given, str) else made_up
 
     def _creation_time(self, wanted: MadeUp) -> datetime:
         """Return when a conference is created: as the test says, or some hours ago."""
@@ -253,14 +276,13 @@ class FakeInsights:
         return parsed_time(wanted.conference.get("create_time")) or self._now - ago
 
     def _made_up_participants(
-        self, count: int, sid: str, created: datetime, wanted: MadeUp
+        self, count: int, sid: str, region: str, created: datetime, wanted: MadeUp
     ) -> list[dict[str, object]]:
-        region = wanted.conference.get("mixer_region")
         records = make_participants(
             self._rng,
             count,
             created=created,
-            region=region if isinstance(region, str) else None,
+            region=region,
             base_url=self.base_url,
             account_sid=self.credentials[0],
             conference_sid=sid,
@@ -475,7 +497,7 @@ class FakeInsights:
                 path=request.path,
                 query_string=request.query_string,
                 query=request.query,
-                clock=Clock(now=self._now, inclusive=self.inclusive),
+                clock=Clock(now=self._now, inclusive=self._inclusive),
             )
         )
 
