@@ -26,7 +26,7 @@ from ._faults import Fault, FaultQueue
 from ._fields import MadeUp
 from ._filters import Clock
 from ._given import copy_conference, copy_participants
-from ._participants import make_participants, make_sid
+from ._participants import REGIONS, make_participants, make_sid
 from ._store import ConferenceStore, Get, StoredConference, checked_steps
 from ._summaries import make_summary
 from ._times import checked_time, parsed_time
@@ -233,9 +233,9 @@ class FakeInsights:
         steps = checked_steps(summary)
         given = None if conference is None else copy_conference(conference)
         sid = conference_sid or _sid_of(given) or make_sid(self._rng, "CF")
-        created = self._creation_time(wanted)
+        region, created = self._region(wanted), self._creation_time(wanted)
         if isinstance(participants, int) and not isinstance(participants, bool):
-            records = self._made_up_participants(participants, sid, created, wanted)
+            records = self._made_up_participants(participants, sid, region, created, wanted)
         else:
             _check_unused(wanted.only_for_participants(), "participants")
             records = copy_participants(participants)
@@ -247,20 +247,25 @@ class FakeInsights:
         self._store.put(sid, StoredConference(participants=records, make_summary=make, steps=steps))
         return sid
 
+    def _region(self, wanted: MadeUp) -> str:
+        """Return the region that mixes a conference: as the test says, or any."""
+        made_up = self._rng.choice(REGIONS)
+        given = wanted.conference.get("mixer_region")
+        return given if isinstance(given, str) else made_up
+
     def _creation_time(self, wanted: MadeUp) -> datetime:
         """Return when a conference is created: as the test says, or some hours ago."""
         ago = _EARLIEST - timedelta(seconds=self._rng.randrange(int(_SPREAD.total_seconds())))
         return parsed_time(wanted.conference.get("create_time")) or self._now - ago
 
     def _made_up_participants(
-        self, count: int, sid: str, created: datetime, wanted: MadeUp
+        self, count: int, sid: str, region: str, created: datetime, wanted: MadeUp
     ) -> list[dict[str, object]]:
-        region = wanted.conference.get("mixer_region")
         records = make_participants(
             self._rng,
             count,
             created=created,
-            region=region if isinstance(region, str) else None,
+            region=region,
             base_url=self.base_url,
             account_sid=self.credentials[0],
             conference_sid=sid,

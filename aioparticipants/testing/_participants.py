@@ -33,7 +33,7 @@ def make_participants(
     count: int,
     *,
     created: datetime,
-    region: str | None,
+    region: str,
     base_url: str,
     account_sid: str,
     conference_sid: str,
@@ -44,7 +44,7 @@ def make_participants(
         rng: the source of the values.
         count: how many.
         created: when the conference was created. They join in the five minutes after.
-        region: the region that mixes the conference; None for any.
+        region: the region that mixes the conference.
         base_url: what the URLs of the records begin with.
         account_sid: the account of the conference.
         conference_sid: the SID of the conference.
@@ -59,7 +59,7 @@ def make_participants(
         rng=rng,
         account_sid=account_sid,
         sid=conference_sid,
-        region=rng.choice(REGIONS) if region is None else region,
+        region=region,
         start=created,
         url=f"{base_url}/v1/Conferences/{conference_sid}/Participants",
     )
