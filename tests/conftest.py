@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import gc
+import json
 import os
 import signal
 from collections import Counter
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from aioparticipants import InsightsSession, RetryPolicy
@@ -117,3 +120,17 @@ async def session(fake):
         fake.credentials, base_url=fake.base_url, retry=RetryPolicy(base_delay=0.001)
     ) as opened:
         yield opened
+
+
+@pytest.fixture
+async def get(fake):
+    """Return a function that requests a path of the fake, and returns status, JSON and headers."""
+    pair = base64.b64encode(":".join(fake.credentials).encode()).decode()
+    async with aiohttp.ClientSession(headers={"Authorization": f"Basic {pair}"}) as client:
+
+        async def request(path, method="GET", **options):
+            url = path if path.startswith("http") else fake.base_url + path
+            async with client.request(method, url, **options) as reply:
+                return reply.status, json.loads(await reply.read()), reply.headers
+
+        yield request

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import base64
 import inspect
 import json
 import os
@@ -28,20 +27,6 @@ from aioparticipants.testing import FakeInsights, SeenRequest
 from aioparticipants.testing.__main__ import main
 
 SID = "CF" + "0" * 32
-
-
-@pytest.fixture
-async def get(fake):
-    """Return a function that requests a path, and returns status, JSON and headers."""
-    pair = base64.b64encode(":".join(fake.credentials).encode()).decode()
-    async with aiohttp.ClientSession(headers={"Authorization": f"Basic {pair}"}) as client:
-
-        async def request(path, method="GET", **options):
-            url = path if path.startswith("http") else fake.base_url + path
-            async with client.request(method, url, **options) as reply:
-                return reply.status, json.loads(await reply.read()), reply.headers
-
-        yield request
 
 
 def path_of(sid, query=""):
@@ -335,6 +320,8 @@ async def test_examples_in_the_docstrings(fake, session):
     await run_example(FakeInsights.conferences, names)
     assert names["sid"] in names["expected"]
     await run_example(FakeInsights.reset, names)
+    await run_example(FakeInsights.inclusive.fget, names)
+    assert fake.inclusive == "both"
     await run_example(FakeInsights.now.fget, names | {"timedelta": timedelta})
     await run_example(FakeInsights, names)
 
@@ -362,6 +349,10 @@ async def test_environment_for_a_shell():
         environ = {"TWILIO_API_KEY": "SK1", "TWILIO_API_SECRET": "real"} | variables
         async with InsightsSession.from_env(environ) as session:
             assert len(await session.participants(second)) == 130
+            after = datetime.fromisoformat(variables["CREATED_AFTER"])
+            found = await session.conferences(created_after=after)
+        assert {each.conference_sid for each in found} == {first, second}
+        assert all(each.create_time > datetime.now(UTC) - timedelta(days=1) for each in found)
         os.kill(int(variables["FAKE_INSIGHTS_PID"]), signal.SIGTERM)
         assert process.wait() == 0
 
@@ -391,7 +382,13 @@ def test_help_of_the_process(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--seed", "5"], ["--env"], ["--env", "--conferences", "0"]], ids=str
+    "arguments",
+    [
+        ["--seed", "5", "--now", "2026-03-03T01:00:00+01:00"],
+        ["--env", "--summary", "404,in_progress,complete"],
+        ["--env", "--conferences", "0"],
+    ],
+    ids=str,
 )
 def test_main_in_process(capsys, arguments):
     """`main` serves until SIGTERM, and leaves an ignored signal ignored."""
@@ -413,6 +410,22 @@ def test_main_in_process(capsys, arguments):
         described = json.loads(out)
         assert described["account_sid"].startswith("AC")
         assert len(described["conference_sids"]) == 1
+        assert described["created_after"] == "2026-03-02T00:00:00Z"
         return
     variables = environment_in(out.splitlines())
     assert [variables["CONFERENCE_SID"]] == (variables["CONFERENCE_SIDS"].split() or [""])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--now", "2026-03-03"], "must be ISO 8601 with a time zone"),
+        (["--summary", "404,done"], "must be a list of 404, 'in_progress'"),
+    ],
+)
+def test_wrong_arguments(capsys, arguments, words):
+    """Arguments that cannot be used end it with an error that says what can."""
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(arguments)
+
+    assert words in capsys.readouterr().err

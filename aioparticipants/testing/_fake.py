@@ -24,7 +24,7 @@ from .._credentials import Credentials
 from ._bodies import RequestRefused, as_bytes, error_body
 from ._faults import Fault, FaultQueue
 from ._fields import MadeUp
-from ._filters import Clock
+from ._filters import Clock, checked_bounds
 from ._given import copy_conference, copy_participants
 from ._participants import REGIONS, make_participants, make_sid
 from ._store import ConferenceStore, Get, StoredConference, checked_steps
@@ -103,9 +103,6 @@ class FakeInsights:
     """Seconds before each reply."""
     concurrency: int | None
     """The maximum of concurrent requests; None for none."""
-    inclusive: Inclusive
-    """Whether `CreatedAfter` (left) and `CreatedBefore` (right) list a conference that was created
-    exactly then: `neither`, `left`, `right` or `both`. Twilio does not say what it does."""
     requests: list[SeenRequest]
     """The requests that were answered, in the order of the replies."""
 
@@ -146,7 +143,7 @@ class FakeInsights:
         """The made-up Account SID and Auth Token that the server accepts."""
         self.latency = latency
         self.concurrency = concurrency
-        self.inclusive = "neither"
+        self._inclusive: Inclusive = "neither"
         self._now = now
         self._store = ConferenceStore(self.credentials[0])
         self._faults = FaultQueue()
@@ -180,6 +177,25 @@ class FakeInsights:
     @now.setter
     def now(self, time: datetime) -> None:
         self._now = checked_time(time, "now")
+
+    @property
+    def inclusive(self) -> Inclusive:
+        """Which bounds of a window list a conference that was created exactly then.
+
+        `neither` (the default), `left` (`CreatedAfter`), `right` (`CreatedBefore`) or `both`;
+        assign another to change it. Twilio does not say what it does, so test with each. For
+        example:
+
+            fake.inclusive = "both"
+
+        Raises:
+            ValueError: another word is assigned.
+        """
+        return self._inclusive
+
+    @inclusive.setter
+    def inclusive(self, bounds: Inclusive) -> None:
+        self._inclusive = checked_bounds(bounds)
 
     @property
     def base_url(self) -> str:
@@ -242,8 +258,8 @@ class FakeInsights:
         if given is None:
             make = functools.partial(self._made_up_summary, records, sid, created, wanted)
         else:
-            _check_unused([*wanted.conference], "the conference")
-            make = functools.partial(dict, given)
+            _check_unused([*wanted.conference], "conference")
+            make = given.copy
         self._store.put(sid, StoredConference(participants=records, make_summary=make, steps=steps))
         return sid
 
@@ -480,7 +496,7 @@ class FakeInsights:
                 path=request.path,
                 query_string=request.query_string,
                 query=request.query,
-                clock=Clock(now=self._now, inclusive=self.inclusive),
+                clock=Clock(now=self._now, inclusive=self._inclusive),
             )
         )
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
@@ -37,6 +37,7 @@ __all__ = [
     "Clock",
     "Inclusive",
     "Record",
+    "checked_bounds",
     "checked_query",
     "conferences_that_match",
     "participants_that_match",
@@ -86,6 +87,14 @@ _CONFERENCE_TESTS: Final[Mapping[str, Callable[[Record, str], bool]]] = {
 }
 _WINDOW: Final = ("CreatedAfter", "CreatedBefore")
 CONFERENCE_FILTERS: Final = frozenset({*_CONFERENCE_TESTS, *_WINDOW, "Subaccount"})
+
+
+def checked_bounds(bounds: Inclusive) -> Inclusive:
+    """Return which bounds a window includes; raise ValueError if it is none of the words."""
+    if bounds in (words := get_args(Inclusive)):
+        return bounds
+    message = f"inclusive must be one of {', '.join(words)}, not {bounds!r}."
+    raise ValueError(message)
 
 
 def checked_query(query: MultiMapping[str], known: Collection[str]) -> dict[str, str]:

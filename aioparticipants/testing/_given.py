@@ -20,6 +20,7 @@ def copy_participants(given: object) -> list[dict[str, object]]:
             cannot be encoded as JSON.
         ValueError: one of them cannot be encoded as JSON.
     """
+    type_name = _type_name(given)
     if isinstance(given, Iterable) and not isinstance(given, (Mapping, str, bytes)):
         participants = cast("Iterable[object]", given)
         return [
@@ -28,7 +29,7 @@ def copy_participants(given: object) -> list[dict[str, object]]:
         ]
     message = (
         "participants must be the number of participants to make up, or an iterable of "
-        f"Participants and mappings, not {_type_name(given)}."
+        f"Participants and mappings, not {type_name}."
     )
     raise TypeError(message)
 
@@ -55,13 +56,15 @@ def as_plain_json(value: object, name: str) -> object:
 
 def _copy(given: object, name: str, kind: type[Participant | Conference]) -> dict[str, object]:
     if isinstance(given, Participant) and kind is Participant:
-        given = unstructure_participant(given)
+        record = unstructure_participant(given)
     elif isinstance(given, Conference) and kind is Conference:
-        given = unstructure_conference(given)
-    elif not isinstance(given, Mapping):
+        record = unstructure_conference(given)
+    elif isinstance(given, Mapping):
+        record = dict(cast("Mapping[str, object]", given))
+    else:
         message = f"{name} must be a {kind.__name__} or a mapping, not {_type_name(given)}."
         raise TypeError(message)
-    return cast("dict[str, object]", as_plain_json(given, name))
+    return cast("dict[str, object]", as_plain_json(record, name))
 
 
 def _encoded(value: object) -> object:

@@ -99,7 +99,7 @@ class StoredConference:
         step = self.step if step is None else step
         if step in UNFINISHED:
             return unfinished_participants(self.participants, cast("str", step))
-        return self.participants
+        return [] if step == _ABSENT else self.participants
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import assert_type
@@ -175,4 +175,10 @@ async def use(http: aiohttp.ClientSession) -> None:
         assert_type(participant, Participant)
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
+        assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)
+        fake.add_conference(3, mos="bad")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        fake.add_conference(3, lable="")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        fake.inclusive = "both"
+        assert_type(fake.now, datetime)
+        assert_type(fake.conferences(), list[Mapping[str, object]])
         assert_type(fake.base_url, str)
