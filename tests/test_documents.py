@@ -29,7 +29,7 @@ SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
     GUIDE: [
         *("count_in_time", "session_in_worker", "read_merged", "RedisSlots", "print_retries"),
-        *("save_rest", "read_around", "reconcile", "RequestValidator"),
+        *("save_rest", "read_around", "reconcile", "RequestValidator", "test_find_bad_calls"),
     ],
 }
 #: A time, which differs from one run to the next.
@@ -414,6 +414,22 @@ def test_guide_on_signatures(monkeypatch):
     assert not is_signed(url, body, "")
     bare = "https://example.com/events"
     assert not is_signed(bare, body, validator.compute_signature(bare, {}))
+
+
+def test_guide_on_testing(tmp_path):
+    """The guide's test module passes under pytest-asyncio."""
+    [module] = [each for each in blocks(GUIDE, "python") if "test_find_bad_calls" in each]
+    path = tmp_path / "test_guide.py"
+    path.write_text(module, encoding="utf-8")
+    command = [
+        *(sys.executable, "-m", "pytest", path.name, "-q", "-W", "error", "-p", "no:cacheprovider"),
+        *("-o", "asyncio_default_fixture_loop_scope=function"),  # some versions warn if it is unset
+    ]
+
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "3 passed" in ran.stdout, ran.stdout
+    assert ran.returncode == 0
 
 
 def test_guide_names_the_defaults():

@@ -32,7 +32,7 @@ from ._summaries import make_summary
 from ._times import checked_time, parsed_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Unpack
 
     from ..models import Conference, Participant
@@ -255,6 +255,7 @@ class FakeInsights:
         else:
             _check_unused(wanted.only_for_participants(), "participants")
             records = copy_participants(participants)
+        make: Callable[[], dict[str, object]]
         if given is None:
             make = functools.partial(self._made_up_summary, records, sid, created, wanted)
         else:
