@@ -400,23 +400,42 @@ async def test_made_up_fields_of_the_packages_own_records(fake, session):
     assert found.properties == models.ParticipantProperties(beep_on_exit=True)
 
 
-async def test_detected_issues_follow_the_metrics(fake):
-    """A bad metric of any kind becomes an issue and its tags."""
-    for fields, tag in (
-        ({"outbound_packet_loss_percentage": 5.1}, "high_packet_loss"),
-        ({"jitter_avg": 6}, "high_jitter"),
-        ({"jitter_avg": 1, "jitter_max": 31}, "high_jitter"),
-        ({"inbound_latency_avg": 151}, "high_latency"),
-        ({"mos": 3.4}, "low_mos"),
-    ):
-        good = {"mos": 4, "packet_loss_percentage": 0, "jitter_avg": 0, "jitter_max": 0}
-        fake.add_conference(2, **(good | fields))
-        conference = fake.conferences()[-1]
-        assert {tag, "quality_warnings"} <= {*conference["tags"]}
-        assert conference["detected_issues"]["call_quality"] == 2
-        assert not {"high_packet_loss", "high_jitter", "high_latency", "low_mos"} - {tag} & {
-            *conference["tags"]
-        }
+@pytest.mark.parametrize(
+    ("fields", "tags"),
+    [
+        ({}, None),
+        ({"outbound_packet_loss_percentage": 5.1}, ["high_packet_loss", "quality_warnings"]),
+        ({"jitter_avg": 5, "jitter_max": 30}, ["high_jitter", "quality_warnings"]),
+        ({"jitter_avg": 4.9, "jitter_max": 31}, None),
+        ({"jitter_avg": 6, "jitter_max": 29}, None),
+        ({"inbound_latency_avg": 151}, ["high_latency", "quality_warnings"]),
+        ({"mos": 3.4}, ["low_mos", "quality_warnings"]),
+        (
+            {"mos": 1, "jitter_avg": 9, "jitter_max": 99},
+            ["high_jitter", "low_mos", "quality_warnings"],
+        ),
+    ],
+)
+async def test_tags_follow_the_metrics(fake, fields, tags):
+    """A bad metric of any kind becomes an issue of each participant, and tags."""
+    good = {
+        "inbound": {"mos": 4, "jitter": {"avg": 0, "max": 0}, "latency": {"avg": 150}},
+        "outbound": {"mos": None, "packet_loss_percentage": 5, "jitter": {}, "latency": {}},
+    }
+    fake.add_conference(2, metrics=good)
+    [conference] = fake.conferences()
+    assert conference["detected_issues"]["call_quality"] == 0
+    fake.reset()
+    usual = {"mos": 4, "packet_loss_percentage": 0, "jitter_avg": 0, "jitter_max": 0}
+
+    fake.add_conference(2, **(usual | fields))
+
+    [conference] = fake.conferences()
+    found = {*(conference["tags"] or ())} & {
+        "high_packet_loss", "high_jitter", "high_latency", "low_mos", "quality_warnings",
+    }  # fmt: skip
+    assert sorted(found) == (tags or [])
+    assert conference["detected_issues"]["call_quality"] == (2 if tags else 0)
 
 
 async def test_participants_join_after_the_time_of_creation(fake, session):
@@ -502,6 +521,7 @@ async def test_given_participants_make_a_conference(fake):
     assert conference["start_time"] == "2026-02-01T10:00:30Z"
     assert conference["unique_participants"] == 3
     assert conference["max_concurrent_participants"] == 1
+    assert conference["mixer_region"] is None
 
 
 # --- The clock, and a new beginning ---

@@ -2,8 +2,8 @@
 
 1. What follows from the participants is computed from them: times, counts, issues and tags. The
    rest comes from the seed.
-2. The thresholds of the tags are Twilio's:
-   https://www.twilio.com/docs/voice/voice-insights/conference-participant-summary
+2. The thresholds of the tags are those of Twilio's call tags, as it publishes none for conferences:
+   https://www.twilio.com/docs/voice/insights/api/voice-insights-call-tags
 3. `tag_info` has both forms that Twilio publishes: an object for `start_failure`, an array for
    `duplicate_identity`.
 4. While a summary is `in_progress`, the figures that Twilio aggregates are null, and only half of
@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Final
@@ -59,7 +58,7 @@ _ISSUE_TAGS: Final = {
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _LOW_MOS: Final = 3.5
 _HIGH_PACKET_LOSS: Final = 5
-_HIGH_JITTER: Final = (5, 30)  # on average, at most
+_HIGH_JITTER: Final = (5, 30)  # average and maximum, both
 _HIGH_LATENCY: Final = 150
 
 
@@ -89,7 +88,8 @@ def make_summary(
     people = [participant_keeping(dict(each), "participants") for each in participants]
     times = _times(people, created)
     started = times["start_time"] is not None
-    mixer = next((str(each.conference_region) for each in people if started), None)
+    regions = [str(each.conference_region) for each in people if each.conference_region]
+    mixer = regions[0] if regions and started else None
     requested = rng.choice((None, None, None, mixer, mixer, mixer and rng.choice(REGIONS)))
     reason = rng.choices([*_END_REASONS], [*_END_REASONS.values()])[0]
     url = f"{base_url}/v1/Conferences/{conference_sid}"
@@ -202,16 +202,17 @@ def _quality_tags(participant: Participant) -> set[str]:
         for media in _media(participant)
         for tag, is_bad in {
             "high_packet_loss": (media.packet_loss_percentage or 0) > _HIGH_PACKET_LOSS,
-            "high_jitter": _exceeds(media.jitter, *_HIGH_JITTER),
-            "high_latency": _exceeds(media.latency, _HIGH_LATENCY),
+            "high_jitter": _is_high(media.jitter),
+            "high_latency": media.latency is not None and (media.latency.avg or 0) > _HIGH_LATENCY,
             "low_mos": media.mos is not None and media.mos < _LOW_MOS,
         }.items()
         if is_bad
     }
 
 
-def _exceeds(measured: AvgMax | None, average: float, maximum: float = math.inf) -> bool:
-    return measured is not None and ((measured.avg or 0) > average or (measured.max or 0) > maximum)
+def _is_high(jitter: AvgMax | None) -> bool:
+    average, maximum = _HIGH_JITTER
+    return jitter is not None and (jitter.avg or 0) >= average and (jitter.max or 0) >= maximum
 
 
 # --- A summary that is still being aggregated ---
