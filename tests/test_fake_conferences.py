@@ -612,11 +612,13 @@ async def test_faults_for_a_conference(fake, get):
     first, second = fake.add_conference(1), fake.add_conference(1)
     fake.fail_next(500, conference_sid=second)
     fake.fail_next(502)
+    assert fake.pending_faults == 2
 
     assert (await get(f"{LIST}/{first}"))[0] == 502
     assert (await get(f"{LIST}/{first}/Participants"))[0] == 200
     assert (await get(f"{LIST}/{second}/Participants"))[0] == 500
     assert (await get(f"{LIST}/{second}"))[0] == 200
+    assert fake.pending_faults == 0
 
 
 async def test_faults_for_a_page(fake, session):

@@ -320,6 +320,7 @@ async def test_examples_in_the_docstrings(fake, session):
     await run_example(FakeInsights.conferences, names)
     assert names["sid"] in names["expected"]
     await run_example(FakeInsights.reset, names)
+    await run_example(FakeInsights.pending_faults.fget, names)
     await run_example(FakeInsights.inclusive.fget, names)
     assert fake.inclusive == "both"
     await run_example(FakeInsights.now.fget, names | {"timedelta": timedelta})

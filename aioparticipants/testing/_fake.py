@@ -70,6 +70,16 @@ class SeenRequest:
     """The status of the reply; 0 if the connection was dropped instead."""
 
 
+@attrs.frozen(kw_only=True)
+class _Settings:
+    """What a server is started with."""
+
+    seed: int
+    latency: float
+    concurrency: int | None
+    now: datetime
+
+
 class FakeInsights:
     """A server on 127.0.0.1 that behaves as Voice Insights does, for tests.
 
@@ -116,14 +126,13 @@ class FakeInsights:
         now: datetime | None = None,
     ) -> None:
         """See the class."""
-        self._restore = functools.partial(
-            self._begin,
+        self._initial = _Settings(
             seed=seed,
             latency=latency,
             concurrency=concurrency,
             now=_NOW if now is None else checked_time(now, "now"),
         )
-        self._restore()
+        self._begin()
         self._port = port
         self._authorization = Credentials(*self.credentials).authorization()
         self._in_flight = 0
@@ -131,9 +140,9 @@ class FakeInsights:
         self._base_url = ""
         self._last_base_url = ""
 
-    def _begin(self, *, seed: int, latency: float, concurrency: int | None, now: datetime) -> None:
+    def _begin(self) -> None:
         """Set what `reset` sets again."""
-        self._seed = seed
+        seed = self._initial.seed
         self._rng = random.Random(seed)  # noqa: S311 - made-up data, not secrets
         self._request_ids = random.Random(seed)  # noqa: S311 - request ids, not secrets
         self.credentials: tuple[str, str] = (
@@ -141,10 +150,10 @@ class FakeInsights:
             f"{self._rng.getrandbits(128):032x}",
         )
         """The made-up Account SID and Auth Token that the server accepts."""
-        self.latency = latency
-        self.concurrency = concurrency
+        self.latency = self._initial.latency
+        self.concurrency = self._initial.concurrency
         self._inclusive: Inclusive = "neither"
-        self._now = now
+        self._now = self._initial.now
         self._store = ConferenceStore(self.credentials[0])
         self._faults = FaultQueue()
         self.requests = []
@@ -158,7 +167,7 @@ class FakeInsights:
             fake.reset()
             assert fake.conferences() == fake.requests == []
         """
-        self._restore()
+        self._begin()
 
     @property
     def now(self) -> datetime:
@@ -299,7 +308,7 @@ class FakeInsights:
         wanted: MadeUp,
     ) -> dict[str, object]:
         # Its own generator: it is called later, and must not change what is made up meanwhile.
-        rng = random.Random(f"{self._seed} {sid}")  # noqa: S311 - made-up data, not secrets
+        rng = random.Random(f"{self._initial.seed} {sid}")  # noqa: S311 - made-up data, not secrets
         made = make_summary(
             rng,
             participants,
@@ -390,6 +399,16 @@ class FakeInsights:
             path=path,
         )
         self._faults.add(fault, times)
+
+    @property
+    def pending_faults(self) -> int:
+        """The number of faults that no request has taken yet.
+
+        At the end of a test it shows a fault that was never met, as with a wrong SID. For example:
+
+            assert not fake.pending_faults
+        """
+        return len(self._faults)
 
     async def start(self) -> None:
         """Start to listen. `async with` does this."""

@@ -49,6 +49,10 @@ class FaultQueue:
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
+    def __len__(self) -> int:
+        """Return the number of faults that no request has taken yet."""
+        return len(self._faults)
+
     def add(self, fault: Fault, times: int) -> None:
         """Let a fault happen this many times."""
         self._faults += [fault] * times
