@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, cast
 
 import attrs
 
+from . import _record_codecs  # noqa: F401 - the methods of records need it
 from ._field_docs import documented
 from ._scheduler import Delivery, Scheduler, two_at_once
 from ._tasks import ClosedAtEnd, running_loop, wait_ignoring_cancellation

@@ -27,13 +27,17 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime  # noqa: TC003 - cattrs reads the annotations at run time
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 import attrs
 from attrs.converters import optional
 
 from ._field_docs import documented
 from ._on_demand import on_demand, with_fields_on_demand
+from ._record_methods import RecordMethods
+
+if TYPE_CHECKING:
+    from ._codecs import OnInvalid
 
 __all__ = [
     "AvgMax",
@@ -229,7 +233,7 @@ class Region(StrEnum):
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class AvgMax:
+class AvgMax(RecordMethods):
     """An average and a maximum over the call, not converted: the API names no unit."""
 
     avg: float | None = None
@@ -245,7 +249,7 @@ class AvgMax:
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class MediaMetrics:
+class MediaMetrics(RecordMethods):
     """The quality of one direction of the participant's audio."""
 
     total_packets_lost: int | None = None
@@ -271,7 +275,7 @@ class MediaMetrics:
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class ParticipantMetrics:
+class ParticipantMetrics(RecordMethods):
     """The quality of the participant's audio, as Twilio measured it."""
 
     inbound: MediaMetrics | None = attrs.field(default=None, metadata=on_demand(MediaMetrics))
@@ -286,7 +290,7 @@ class ParticipantMetrics:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class ParticipantProperties:
+class ParticipantProperties(RecordMethods):
     """The options with which the participant joined."""
 
     start_conference_on_enter: bool | None = None
@@ -312,7 +316,7 @@ class ParticipantProperties:
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Participant:
+class Participant(RecordMethods):
     """One participant of a conference: who it was, when, where, and how good its audio was."""
 
     participant_sid: str | None = None
@@ -391,7 +395,7 @@ class Participant:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Conference:
+class Conference(RecordMethods):
     """A conference: when it was, how many took part, how it ended, and what Twilio noticed."""
 
     conference_sid: str | None = None
@@ -454,7 +458,7 @@ class Conference:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class PageMeta:
+class PageMeta(RecordMethods):
     """What a page says about itself."""
 
     page: int | None = None
@@ -479,7 +483,7 @@ class PageMeta:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class RecordProblem:
+class RecordProblem(RecordMethods):
     """A record that could not be read at all; only with `on_invalid="keep"`."""
 
     conference_sid: str | None
@@ -494,7 +498,7 @@ class RecordProblem:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Page(Generic[T]):
+class Page(RecordMethods, Generic[T]):
     """A page of records."""
 
     records: tuple[T, ...]
@@ -503,3 +507,32 @@ class Page(Generic[T]):
     """What the page says about itself."""
     request_id: str | None
     """Twilio's id of the request for this page; Twilio's support asks for it."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the page as the JSON object that the API sends: `meta`, and its records.
+
+        The records are in the member `participants` or `conferences`, by their class; a page
+        without records has an empty member of the name that `meta.key` says, or `participants` if
+        it says none. `request_id` is not a part of it.
+
+        Raises:
+            InvalidRequestError: it was made by hand, with records that are not this package's.
+        """
+        return super().to_dict()
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, object], *, on_invalid: OnInvalid = "raise") -> Self:
+        """Return the page for a mapping as the API or `to_dict()` gives it.
+
+        `request_id` is None: it is a header of the reply. As in a reply, only `next_page_url` of
+        `meta` has to be of the right type.
+
+        Args:
+            mapping: the JSON object, with `meta` and either `participants` or `conferences`.
+            on_invalid: what to do with a value of the wrong type in a record, as for a record.
+
+        Raises:
+            InvalidRequestError: a value is of the wrong type; the message has its path, such as
+                `participants[3].duration_seconds`, and never the value.
+        """
+        return super().from_dict(mapping, on_invalid=on_invalid)

@@ -32,11 +32,15 @@ text = st.text(st.characters(), max_size=8)  # lone surrogates are JSON, too
 words = text | st.sampled_from(
     ["inbound", "completed", "sip", "large", "complete", "us1", "de1", "unheard-of", ""]
 )
-times = (
-    st.datetimes(timezones=st.just(UTC))
-    .map(lambda time: time.isoformat().replace("+00:00", "Z"))
-    .filter(lambda time: len(time) in {20, 27})
-)
+
+
+def _api_time(time):
+    """Return a time in UTC with the fewest digits that are exact."""
+    whole, _, digits = time.isoformat().removesuffix("+00:00").partition(".")
+    return f"{whole}.{digits.rstrip('0')}Z" if digits else f"{whole}Z"
+
+
+times = st.datetimes(timezones=st.just(UTC)).map(_api_time)
 unknown_values = json_values(numbers, text)
 
 

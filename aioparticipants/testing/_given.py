@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from .._structuring import unstructure_conference, unstructure_participant
 from ..models import Conference, Participant
 
 __all__ = ["as_plain_json", "copy_conference", "copy_participants"]
@@ -54,10 +53,8 @@ def as_plain_json(value: object, name: str) -> object:
 
 
 def _copy(given: object, name: str, kind: type[Participant | Conference]) -> dict[str, object]:
-    if isinstance(given, Participant) and kind is Participant:
-        given = unstructure_participant(given)
-    elif isinstance(given, Conference) and kind is Conference:
-        given = unstructure_conference(given)
+    if isinstance(given, kind):
+        given = given.to_dict()
     elif not isinstance(given, Mapping):
         message = f"{name} must be a {kind.__name__} or a mapping, not {_type_name(given)}."
         raise TypeError(message)
