@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
 import attrs
 from cattrs.gen import make_dict_unstructure_fn, override
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from ._codecs import OnInvalid
     from ._structuring import Structurer
 
-__all__ = ["GivenMembers", "decoded", "from_dict_error", "read_records"]
+__all__ = ["FlatCodec", "GivenMembers", "decoded", "from_dict_error", "read_records"]
 
 T = TypeVar("T")
 
-_NONE: Final = type(None)
 #: The member of a page that has the records, and their class.
 _RECORDS_BY_KEY: Final[Mapping[str, type]] = {
     "participants": Participant,
@@ -63,6 +62,10 @@ class GivenMembers:
     def __contains__(self, name: str) -> bool:
         """Return whether there is a member of this name."""
         return name in self._members
+
+    def get(self, name: str) -> object:
+        """Return a member; None if it is missing."""
+        return self._members.get(name)
 
     def take(self, name: str, *kinds: type[T]) -> T:
         """Return a member of one of these types; raise MismatchError if it is of another.
@@ -99,10 +102,9 @@ def decoded(kind: type, given: object) -> object:
 def from_dict_error(kind: type, problem: MismatchError) -> InvalidRequestError:
     """Return the error to raise; outside of `except`, as a chained error could show the value."""
     place = f"{problem.path.removeprefix('.')}: " if problem.path else ""
-    keep = ', or on_invalid="keep"' if hasattr(kind, "extra") else ""
     message = (
         f"{kind.__name__}.from_dict: {place}{problem.fault}. "
-        f"Give what the API sends or to_dict() returns{keep}."
+        "Give decoded JSON, as the API sends it or to_dict() returns it."
     )
     return InvalidRequestError(message)
 
@@ -261,39 +263,55 @@ def _key_of(page: Page[object]) -> str:
     return "participants"
 
 
-class _ProblemCodec:
-    """Writes and reads `RecordProblem`s."""
+class FlatCodec:
+    """Writes and reads objects of an attrs class whose fields are strings, numbers and booleans.
 
-    def to_dict(self, problem: RecordProblem, /) -> dict[str, object]:
-        """Return it as a JSON object."""
-        return attrs.asdict(problem)
+    Members that the class has no field for are ignored.
+    """
 
-    def from_dict(self, given: object, _on_invalid: OnInvalid, /) -> RecordProblem:
-        """Return the one for a mapping."""
-        raw = decoded(RecordProblem, given)
+    def __init__(self, kind: type) -> None:
+        """Take the class; each of its fields is annotated `X` or `X | None`."""
+        self._kind = kind
+        self._types: Mapping[str, tuple[type, ...]] = {
+            each.name: _json_types(each.type) for each in attrs.fields(attrs.resolve_types(kind))
+        }
+
+    def to_dict(self, item: Any, /) -> dict[str, object]:
+        """Return an object as a JSON object."""
+        return attrs.asdict(item)
+
+    def from_dict(self, given: object, _on_invalid: OnInvalid, /) -> Any:
+        """Return the object for a mapping."""
+        raw = decoded(self._kind, given)
         try:
-            members = GivenMembers(raw)
-            return RecordProblem(
-                conference_sid=members.take("conference_sid", str, _NONE),
-                index=members.take("index", int),
-                cursor=members.take("cursor", str),
-                fault=members.take("fault", str),
-            )
+            return self.read(raw, "")
         except MismatchError as error:
             problem = MismatchError(error.fault, error.path)
-        raise from_dict_error(RecordProblem, problem)
+        raise from_dict_error(self._kind, problem)
+
+    def read(self, raw: object, path: str) -> Any:
+        """Return the object for decoded JSON; raise MismatchError if it does not fit."""
+        members = GivenMembers(raw, path)
+        return self._kind(
+            **{name: members.take(name, *types) for name, types in self._types.items()}
+        )
 
     def members(self) -> list[Member]:
         """Return what the JSON object consists of."""
-        texts = field_docs(RecordProblem)
+        texts = field_docs(self._kind)
         return [
             Member(name=each.name, annotation=each.type, text=texts.get(each.name, ""))
-            for each in attrs.fields(attrs.resolve_types(RecordProblem))
+            for each in attrs.fields(self._kind)
         ]
+
+
+def _json_types(annotation: Any) -> tuple[type, ...]:
+    types: tuple[type, ...] = get_args(annotation) or (annotation,)
+    return (*types, int) if float in types else types
 
 
 # Nested classes first: the functions of the others use theirs.
 for _kind, _structurer in STRUCTURERS.items():
     codecs[_kind] = _RecordCodec(_structurer)
 codecs[Page] = _PageCodec()
-codecs[RecordProblem] = _ProblemCodec()
+codecs[RecordProblem] = FlatCodec(RecordProblem)
