@@ -53,8 +53,8 @@ class Codec(Protocol):
         """
         ...
 
-    def members(self) -> Sequence[Member]:
-        """Return what the JSON object consists of."""
+    def members(self, arguments: Sequence[type] = (), /) -> Sequence[Member]:
+        """Return what the JSON object consists of; for a generic class, with these arguments."""
         ...
 
 

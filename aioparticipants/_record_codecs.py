@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
 import attrs
@@ -156,7 +157,7 @@ class _RecordCodec:
             raise from_dict_error(self._kind, problems[0])
         return with_problems(record, problems)
 
-    def members(self) -> list[Member]:
+    def members(self, _arguments: Sequence[type] = (), /) -> list[Member]:
         """Return what the JSON object consists of."""
         texts = field_docs(self._kind)
         return [
@@ -246,12 +247,21 @@ class _PageCodec:
         records = read_records(_RECORDS_BY_KEY[key], page.take_list(key), f".{key}", on_invalid)
         return Page(records=records, meta=cast("PageMeta", meta), request_id=None)
 
-    def members(self) -> list[Member]:
-        """Return what the JSON object consists of; records are those of no particular class."""
+    def members(self, arguments: Sequence[type] = (), /) -> list[Member]:
+        """Return what the JSON object consists of: with records of one class, or of any."""
         texts = field_docs(Page)
+        kinds = {key: kind for key, kind in _RECORDS_BY_KEY.items() if kind in arguments}
         return [
             Member(name="meta", annotation=PageMeta, text=texts.get("meta", "")),
-            Member(name="records", annotation=None, text=texts.get("records", "")),
+            *(
+                Member(
+                    name=key,
+                    annotation=GenericAlias(list, (kind,)),
+                    text=texts.get("records", ""),
+                    is_always_present=bool(kinds),
+                )
+                for key, kind in (kinds or _RECORDS_BY_KEY).items()
+            ),
         ]
 
 
@@ -296,7 +306,7 @@ class FlatCodec:
             **{name: members.take(name, *types) for name, types in self._types.items()}
         )
 
-    def members(self) -> list[Member]:
+    def members(self, _arguments: Sequence[type] = (), /) -> list[Member]:
         """Return what the JSON object consists of."""
         texts = field_docs(self._kind)
         return [

@@ -2,21 +2,27 @@
 
 1. `_codecs` does the work, and is asked when a method is called.
 2. `__slots__` is empty, so that records have no slot and no `__dict__` more than their fields.
+3. `_pydantic` imports pydantic, so it is called only by the methods that pydantic calls.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import attrs
 
+from . import _pydantic
 from ._codecs import codec_of
 from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
     from ._codecs import OnInvalid
 
@@ -100,3 +106,17 @@ class RecordMethods:
         # A class that the user derived from ours.
         kind = cast("type[attrs.AttrsInstance]", type(record))
         return cls(**{each.alias: getattr(record, each.name) for each in attrs.fields(kind)})
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler, /
+    ) -> CoreSchema:
+        """Return how pydantic validates and serialises it: as `from_dict` and `to_dict` do."""
+        return _pydantic.core_schema_of(cls, source, handler)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """Return how pydantic describes it in JSON Schema and OpenAPI."""
+        return _pydantic.json_schema_of(cls, core_schema, handler)

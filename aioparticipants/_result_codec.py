@@ -26,6 +26,8 @@ from .errors import InsightsError
 from .models import Participant, RecordProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._codecs import OnInvalid
 
 __all__ = ["ResultCodec", "ResultError"]
@@ -124,7 +126,7 @@ class ResultCodec:
             seconds=members.take("seconds", float, int),
         )
 
-    def members(self) -> list[Member]:
+    def members(self, _arguments: Sequence[type] = (), /) -> list[Member]:
         """Return what the JSON object consists of."""
         texts = field_docs(self._kind)
         annotations = {

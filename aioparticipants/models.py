@@ -376,7 +376,7 @@ class Participant(RecordMethods):
         default=None, metadata=on_demand(FrozenMapping)
     )
     """For each name of an event (`mute`, `hold`, …) the times when it happened: aware datetimes in
-    UTC, to the millisecond."""
+    UTC, to the millisecond; milliseconds since 1970 in JSON."""
     metrics: ParticipantMetrics | None = attrs.field(
         default=None, metadata=on_demand(ParticipantMetrics)
     )
