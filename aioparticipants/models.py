@@ -24,10 +24,10 @@ https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime  # noqa: TC003 - cattrs reads the annotations at run time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 import attrs
 from attrs.converters import optional
@@ -106,8 +106,18 @@ _NO_MEMBERS: Final[FrozenMapping[object]] = FrozenMapping()
 
 
 def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
-    """Return an immutable copy of a mapping that a user gave."""
-    return items if isinstance(items, FrozenMapping) else FrozenMapping(items)
+    """Return a copy of a mapping that a user gave, immutable at all levels."""
+    if isinstance(items, FrozenMapping):
+        return items
+    return FrozenMapping({key: cast("V_co", _immutable(item)) for key, item in items.items()})
+
+
+def _immutable(value: object) -> object:
+    if isinstance(value, Mapping):
+        return _frozen(cast("Mapping[str, object]", value))
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_immutable, cast("Iterable[object]", value)))
+    return value
 
 
 def _masked(value: object) -> str:

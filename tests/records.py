@@ -198,10 +198,15 @@ def broken(draw, raw, most):
     return raw
 
 
-def _can_be_kept(value):
+def can_be_written(value):
+    """Tell whether Python can write a JSON value as JSON: finite, and not too deep."""
+    return _can_be_kept(value, levels=250)
+
+
+def _can_be_kept(value, levels=66):
     """Tell whether a JSON value can be made immutable: finite, and not too deep."""
     level = [value]
-    for _ in range(66):
+    for _ in range(levels):
         if any(isinstance(each, float) and not math.isfinite(each) for each in level):
             return False
         level = [item for each in level for _, item in _items(each)]

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import uvicorn
 from aiohttp import web
 
 from aioparticipants import InsightsSession, InvalidRequestError, NotFoundError, RetryPolicy
 
+from .asgi import uvicorn_app
 from .telemetry import until
 from .users import bad, made_up, shell, sids_of
 
@@ -94,20 +94,6 @@ async def aiohttp_app(app):
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def uvicorn_app(app):
-    """Serve an ASGI application with uvicorn in this loop, and yield its address."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await until(lambda: server.started or serving.done())
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 SERVICES = {"web_aiohttp": aiohttp_app, "web_fastapi": uvicorn_app}
@@ -724,7 +710,9 @@ PRINTED = {
     "by_page": r"page 0: [0-3] of 3 bad lines\n",
     "nightly_job": r'(\{"conference_sid": "CF[0-9a-f]{32}", .*"error": null.*\}\n){2}',
     "queue_worker": r"(CF[0-9a-f]{32} 3 complete\n){2}",
-    **dict.fromkeys(SERVICES, r'(.*\n)*\[(\{"participant_sid": ?"CP.*"url": ?".*"\},? ?){3}\]\n(.*\n)*'),
+    **dict.fromkeys(
+        SERVICES, r'(.*\n)*\[(\{"participant_sid": ?"CP.*"url": ?".*"\},? ?){3}\]\n(.*\n)*'
+    ),
 }
 EXAMPLES = pytest.mark.parametrize(
     "path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem
