@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ._codecs import OnInvalid
-    from ._structuring import Structurer
+    from ._structuring import Field, Structurer
 
 __all__ = ["FlatCodec", "GivenMembers", "decoded", "from_dict_error", "read_records"]
 
@@ -137,13 +138,11 @@ class _RecordCodec:
     def __init__(self, structurer: Structurer[Any]) -> None:
         self._structurer = structurer
         self._kind: type = structurer.kind
-        self._unstructure = _unstructuring_function(structurer)
-        CONVERTER.register_unstructure_hook(self._kind, self._unstructure)
 
     def to_dict(self, record: object, /) -> dict[str, object]:
         """Return a record as a JSON object."""
         try:
-            return self._unstructure(record)
+            return _unstructuring_function(self._structurer)(record)
         except MismatchError:
             problem = next(_unwritable(self._structurer, record))
         message = f"{self._kind.__name__}{problem.path}: {problem.fault}."
@@ -171,12 +170,11 @@ class _RecordCodec:
         ]
 
 
+@cache  # generated when it is first used, so that importing the package costs less
 def _unstructuring_function(structurer: Structurer[Any]) -> Callable[[Any], dict[str, object]]:
     overrides: dict[str, Any] = {
         each.name: override(
-            rename=each.wire_name,
-            omit_if_default=each.omitted,
-            unstruct_hook=each.kind.to_json,
+            rename=each.wire_name, omit_if_default=each.omitted, unstruct_hook=_to_json(each)
         )
         for each in structurer.fields.values()
     }
@@ -193,6 +191,14 @@ def _unstructuring_function(structurer: Structurer[Any]) -> Callable[[Any], dict
         return members
 
     return unstructure
+
+
+def _to_json(field: Field) -> Callable[[Any], object] | None:
+    """Return what makes JSON of the value of a field; None if it is JSON."""
+    if field.nested is None:
+        return field.kind.to_json
+    unstructure = _unstructuring_function(field.nested)
+    return lambda record: None if record is None else unstructure(record)
 
 
 def _unwritable(structurer: Structurer[Any], record: object) -> Iterator[MismatchError]:
@@ -320,7 +326,6 @@ def _json_types(annotation: Any) -> tuple[type, ...]:
     return (*types, int) if float in types else types
 
 
-# Nested classes first: the functions of the others use theirs.
 for _kind, _structurer in STRUCTURERS.items():
     codecs[_kind] = _RecordCodec(_structurer)
 codecs[Page] = _PageCodec()
