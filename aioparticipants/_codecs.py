@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Codec", "Member", "OnInvalid", "codec_of", "codecs"]
 
-#: What to do with a value of the wrong type.
+#: What to do with a value of a wrong type: in a list, or in a mapping.
 OnInvalid: TypeAlias = Literal["raise", "keep"]
 
 
