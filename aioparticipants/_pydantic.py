@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["core_schema_of", "json_schema_of"]
 
 _NONE: Final = type(None)
-#: In the metadata of a schema: the members of its class.
-_MEMBERS: Final = "aioparticipants: members"
+#: In the metadata of a schema: the name and the members of its class.
+_ABOUT: Final = "aioparticipants"
 
 
 def core_schema_of(kind: Any, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -45,10 +45,11 @@ def core_schema_of(kind: Any, source: object, handler: GetCoreSchemaHandler) -> 
     def validated(value: object, _inner: object) -> object:
         record: Any = value if isinstance(value, kind) else kind.from_dict(value)
         if arguments and not all(isinstance(each, arguments) for each in record.records):
-            message = f"expected records that are {arguments[0].__name__}s"
+            message = f"expected a {_name(kind, *arguments)}"
             raise ValueError(message)
         return record
 
+    validated.__name__ = kind.__name__  # pydantic's errors show it
     members = codec_of(kind).members(arguments)
     fields = {
         each.name: schemas.typed_dict_field(
@@ -60,7 +61,7 @@ def core_schema_of(kind: Any, source: object, handler: GetCoreSchemaHandler) -> 
         validated,
         schemas.typed_dict_schema(fields, extra_behavior="allow"),
         ref=_reference(kind, *arguments),
-        metadata={_MEMBERS: members},
+        metadata={_ABOUT: (_name(kind, *arguments), members)},
         serialization=schemas.plain_serializer_function_ser_schema(kind.to_dict),
     )
 
@@ -69,23 +70,26 @@ def json_schema_of(
     kind: type, core_schema: CoreSchema, handler: GetJsonSchemaHandler
 ) -> JsonSchemaValue:
     """Return the description of a class for JSON Schema and OpenAPI."""
-    members: list[Member] = cast("Any", core_schema)["metadata"][_MEMBERS]
+    members: list[Member]
+    name, members = cast("Any", core_schema)["metadata"][_ABOUT]
     schema = handler.resolve_ref_schema(handler(core_schema))
     properties = schema["properties"]
     for each in members:
         properties[each.name].pop("title", None)
-        if each.text:
-            properties[each.name]["description"] = each.text
+        properties[each.name]["description"] = each.text
     is_written = handler.mode == "serialization"
     required = [
         each.name
         for each in members
         if each.is_always_present and (is_written or not _is_nullable(each.annotation))
     ]
-    schema |= {"title": kind.__name__, "required": required}
-    if text := inspect.getdoc(kind):
-        schema["description"] = text
-    return schema
+    text = inspect.getdoc(kind) or ""
+    return schema | {"title": name, "description": text, "required": required}
+
+
+def _name(kind: type, *arguments: type) -> str:
+    inner = ", ".join(each.__name__ for each in arguments)
+    return f"{kind.__name__}[{inner}]" if inner else kind.__name__
 
 
 def _is_nullable(annotation: Any) -> bool:

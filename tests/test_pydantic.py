@@ -121,8 +121,8 @@ def test_values_are_serialised(annotation, value):
         (list[Participant], [{}, {"metrics": {"inbound": {"mos": "4"}}}], "metrics.inbound.mos: "),
         (Participant, 7, "expected an object, found an integer"),
         (Participant, CONFERENCE, "expected a JSON value, found Conference"),
-        (Page[Conference], PAGE, "expected records that are Conferences"),
-        (Page[Conference], PAGE.to_dict(), "expected records that are Conferences"),
+        (Page[Conference], PAGE, r"expected a Page\[Conference\]"),
+        (Page[Conference], PAGE.to_dict(), r"expected a Page\[Conference\]"),
         (ConferenceResult, {}, "conference_sid: expected a string"),
     ],
 )
@@ -303,6 +303,7 @@ async def test_fastapi_answers_with_records(fake, session):
         mos = schemas["MediaMetrics-Output"]["properties"]["mos"]
         assert items == "#/components/schemas/Participant-Output"
         assert mos["description"] == field_docs(MediaMetrics)["mos"]
+        assert schemas["Page_Participant_"]["title"] == "Page[Participant]"
 
 
 def test_one_component_a_class():

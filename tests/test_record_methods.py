@@ -342,7 +342,9 @@ def test_a_class_of_the_users_own():
             "Participant.leave_time: expected a time",
         ),
         (
-            Participant(metrics=ParticipantMetrics(inbound=MediaMetrics(mos=float("nan")))),
+            Participant(
+                properties={}, metrics=ParticipantMetrics(inbound=MediaMetrics(mos=float("nan")))
+            ),
             "Participant.metrics.inbound.mos: expected a finite number",
         ),
         (AvgMax(max=float("inf")), "AvgMax.max: expected a finite number"),
