@@ -19,6 +19,8 @@ https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summa
 7. Fields with `metadata=on_demand(…)` are built when they are first read; see `_on_demand`.
 8. There are no weak references to records: `_structuring` builds records in a class with the same
    slots, and a slot for weak references would prevent that.
+9. Every class of records has `to_dict()`, `to_json()` and `from_dict()`, in the API's own form.
+   pydantic 2 and FastAPI take the classes as types.
 """
 
 from __future__ import annotations

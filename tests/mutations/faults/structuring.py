@@ -42,7 +42,7 @@ FAULTS = [
     Fault(
         "problems are not reported",
         "test_structuring.py::test_a_wrong_value_is_kept",
-        {"_structuring:Structurer.record_keeping": argument("problems", "()")},
+        {"_structuring:with_problems": argument("problems", "()")},
     ),
     Fault(
         "a next link of a wrong type is taken for the end",
