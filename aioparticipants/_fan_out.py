@@ -21,15 +21,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, cast
 
 import attrs
 
+from ._codecs import codecs
 from ._field_docs import documented
+from ._record_methods import RecordMethods
+from ._result_codec import ResultCodec
 from ._scheduler import Delivery, Scheduler, two_at_once
 from ._tasks import ClosedAtEnd, running_loop, wait_ignoring_cancellation
 from .errors import InsightsError, InvalidRequestError, ResponseError, copied
 from .models import Participant, ProcessingState
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
+    from ._codecs import OnInvalid
     from ._retrying import Deadline
     from ._scheduler import Conference, OnError, OpenList
     from ._tasks import SessionTasks
@@ -44,7 +48,7 @@ _FINAL: Final = (ProcessingState.COMPLETE, ProcessingState.TIMEOUT)
 
 @documented
 @attrs.frozen(kw_only=True)
-class ConferenceResult:
+class ConferenceResult(RecordMethods):
     """The result of one conference of a fan-out."""
 
     conference_sid: str
@@ -73,6 +77,43 @@ class ConferenceResult:
             and bool(self.participants)
             and all(each.processing_state in _FINAL for each in self.participants)
         )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the result as a JSON object of plain dicts, lists, strings and numbers.
+
+            {"conference_sid": "CF…", "participants": [{…}, …], "error": None, "problems": [],
+             "pages": 1, "seconds": 0.2}
+
+        `participants` are as `Participant.to_dict()` gives them. `error` is None, or an object of
+        always the same members, null where the error has no such attribute: `type` (the name of its
+        class), `message` (its `str`), `transient`, `status`, `code`, `retry_after`, `request_id`,
+        `cursor`, `path`, `cursor_after`. It has no secret in it, nor any text of Twilio's.
+        `problems` are objects of `conference_sid`, `index`, `cursor` and `fault`.
+
+        Raises:
+            InvalidRequestError: a record was made by hand, with a value that JSON cannot hold.
+        """
+        return super().to_dict()
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, object], *, on_invalid: OnInvalid = "raise") -> Self:
+        """Return the result for a mapping as `to_dict()` gives it; unknown members are ignored.
+
+        An error comes back with its class, text and the attributes above, without its `attempts`.
+        Two errors are never equal, so a result with an error does not equal the one it came from.
+
+        Args:
+            mapping: the JSON object.
+            on_invalid: what to do with a value of the wrong type in a record, as for a record.
+
+        Raises:
+            InvalidRequestError: a value is of the wrong type; the message has its path, such as
+                `participants[3].duration_seconds`, and never the value.
+        """
+        return super().from_dict(mapping, on_invalid=on_invalid)
+
+
+codecs[ConferenceResult] = ResultCodec(ConferenceResult)
 
 
 def _result_of(conference: Conference, error: InsightsError | None) -> ConferenceResult:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EARLIEST",
     "LATEST",
+    "JsonText",
     "MismatchError",
     "OpenEnum",
     "OpenEnums",
@@ -54,9 +55,13 @@ LATEST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 
 #: Levels of nesting of a value that is kept. So few that no later step can exhaust the stack.
 _DEEPEST: Final = 64
+#: Levels of nesting of a value that is written. `json.dumps` recurses, and a caller may be deep in
+#: the stack already: Python's default limit is 1000 frames.
+_DEEPEST_WRITTEN: Final = 256
 #: How JSON writes them; `json.dumps` writes `Infinity`, which is not JSON.
 _INFINITIES: Final[Mapping[object, str]] = {math.inf: "1e999", -math.inf: "-1e999"}
 
+_TOO_DEEP: Final = "the value is nested too deeply"
 _TEXTS: Final = frozenset({str})
 _INTEGERS: Final = frozenset({int})
 _JSON_NAMES: Final[Mapping[type, str]] = {
@@ -217,9 +222,15 @@ def _time(path: str, value: object) -> datetime:
     if not isinstance(value, datetime):
         _require(int, value, path)
         return _time_of_milliseconds(cast("int", value), path)
-    if value.utcoffset() is not None:
+    time = _in_utc(value, path)
+    # As exact as the API's own, so that it comes back from JSON as it is.
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _in_utc(time: datetime, path: str) -> datetime:
+    if time.utcoffset() is not None:
         with suppress(OverflowError):  # in UTC it is before year 1 or after 9999
-            return value.astimezone(UTC)
+            return time.astimezone(UTC)
     message = "expected a time with an offset"
     raise MismatchError(message, path)
 
@@ -258,8 +269,7 @@ def are_times_in_milliseconds(lists: Iterable[list[int]]) -> bool:
 def freeze(value: object, depth: int = 0) -> object:
     """Return a JSON value that is immutable at all levels."""
     if depth > _DEEPEST:
-        message = "the value is nested too deeply"
-        raise MismatchError(message)
+        raise MismatchError(_TOO_DEEP)
     if isinstance(value, dict):
         members = cast("dict[str, object]", value)
         return FrozenMapping({key: freeze(item, depth + 1) for key, item in members.items()})
@@ -269,13 +279,46 @@ def freeze(value: object, depth: int = 0) -> object:
 
 
 def to_plain(value: object) -> object:
-    """Return the JSON value that `freeze` was given: dicts and lists again."""
+    """Return the JSON value that was kept: dicts and lists again, and values for JSON texts."""
     if isinstance(value, Mapping):
         members = cast("Mapping[str, object]", value)
         return {key: to_plain(item) for key, item in members.items()}
-    if isinstance(value, tuple):
-        return [*map(to_plain, cast("tuple[object, ...]", value))]
-    return value
+    if isinstance(value, (list, tuple)):
+        return [*map(to_plain, cast("Sequence[object]", value))]
+    return value.restored() if isinstance(value, JsonText) else value
+
+
+class JsonText(str):
+    """The JSON text of a value that cannot be kept itself."""
+
+    __slots__ = ()
+
+    def restored(self) -> object:
+        """Return the value, or the text as a plain string if Python cannot write the value."""
+        try:
+            value: object = json.loads(self)
+        except (ValueError, RecursionError):
+            return str(self)
+        return value if _is_writable(value) else str(self)
+
+
+def _is_writable(value: object) -> bool:
+    """Tell whether `json.dumps` can write a value: finite, and far from the recursion limit."""
+    level = [value]
+    for _ in range(_DEEPEST_WRITTEN):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, float) and not math.isfinite(each):
+                return False
+            inner += _items_of(each)
+        level = inner
+    return not level
+
+
+def _items_of(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def json_text(value: object) -> str:
@@ -301,21 +344,45 @@ def json_text(value: object) -> str:
     return "".join(pieces)
 
 
-def json_given(value: object, path: str = "", depth: int = 0) -> object:
-    """Return a value that a user gives as decoded JSON, with dicts and lists as its containers."""
+def json_given(value: object, path: str = "", depth: int = 0, *, keep_deep: bool = False) -> object:
+    """Return a copy of a value that a user gives as decoded JSON, of dicts and lists.
+
+    Raises:
+        MismatchError: it is no JSON value, or has too many levels. With `keep_deep`, levels matter
+            only where they exceed what `json` can write.
+    """
     if depth > _DEEPEST:
-        message = "the value is nested too deeply"
-        raise MismatchError(message, path)
+        if keep_deep:
+            return _deep_copy(value, path)
+        raise MismatchError(_TOO_DEEP, path)
     if isinstance(value, Mapping):
         members = _with_names(cast("Mapping[object, object]", value), path).items()
-        return {key: json_given(item, path + member_path(key), depth + 1) for key, item in members}
+        return {
+            key: json_given(item, path + member_path(key), depth + 1, keep_deep=keep_deep)
+            for key, item in members
+        }
     if isinstance(value, (list, tuple)):
         items = enumerate(cast("Sequence[object]", value))
-        return [json_given(item, f"{path}[{index}]", depth + 1) for index, item in items]
+        return [
+            json_given(item, f"{path}[{index}]", depth + 1, keep_deep=keep_deep)
+            for index, item in items
+        ]
     if value.__class__ in _JSON_NAMES:
         return value
     message = f"expected a JSON value, found {value.__class__.__name__}"
     raise MismatchError(message, path)
+
+
+def _deep_copy(value: object, path: str) -> object:
+    try:
+        copied: object = json.loads(json.dumps(value))
+    except RecursionError:
+        fault = _TOO_DEEP
+    except (TypeError, ValueError):  # the latter: it contains itself
+        fault = "expected a JSON value"
+    else:
+        return copied
+    raise MismatchError(fault, path)
 
 
 # --- From the field back to JSON ---
@@ -331,5 +398,10 @@ def events_to_json(events: Mapping[str, tuple[datetime, ...]] | None) -> object:
 
 
 def time_to_json(time: datetime | None) -> str | None:
-    """Return a time as the API writes it."""
-    return None if time is None else time.isoformat().replace("+00:00", "Z")
+    """Return a time as the API writes it: in UTC, with the fewest digits that are exact."""
+    if time is None:
+        return None
+    if time.tzinfo is not UTC:
+        time = _in_utc(time, "")
+    text = time.isoformat().removesuffix("+00:00")
+    return f"{text.rstrip('0') if time.microsecond else text}Z"

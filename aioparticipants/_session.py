@@ -10,12 +10,13 @@ import os
 import random
 import time
 import warnings
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
 
 import attrs
 
 from ._arguments import checked_choice, checked_whole_number, checked_window
 from ._call import SessionContext
+from ._codecs import OnInvalid
 from ._credentials import Credentials, credentials_from_env
 from ._fan_out import FanOut
 from ._limiter import AdaptiveLimit, Limiter
@@ -56,9 +57,6 @@ __all__ = ["InsightsSession", "OnInvalid", "SessionOptions"]
 T = TypeVar("T")
 
 _LOGGER: Final = logging.getLogger("aioparticipants")
-
-#: What a value of a wrong type does to its list.
-OnInvalid: TypeAlias = Literal["raise", "keep"]
 
 #: Seconds that closing may take: tasks, shared limiters and connections.
 _CLOSING_SECONDS: Final = 30.0

@@ -1,4 +1,4 @@
-"""The one cattrs converter: decoded JSON to frozen records, and back.
+"""The one cattrs converter: decoded JSON to frozen records. The way back is in `_record_codecs`.
 
 1. The type of each value is checked before a record is built, also in nested objects. A wrong type
    is a `ResponseError` with the JSON path. See `_json_values` for the rules of single values.
@@ -21,17 +21,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Generic, TypeVar, cast, get_args, get_origin
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, get_args, get_origin
 
 import attrs
 import cattrs
 from cattrs.gen import (
     make_dict_structure_fn_from_attrs,  # pyright: ignore[reportUnknownVariableType] - partly typed
-    make_dict_unstructure_fn,
     override,
 )
 
 from ._json_values import (
+    JsonText,
     MismatchError,
     OpenEnum,
     OpenEnums,
@@ -69,17 +69,23 @@ from .models import (
 )
 
 __all__ = [
+    "CONVERTER",
+    "STRUCTURERS",
+    "Field",
+    "Problems",
+    "Structurer",
     "conference",
     "conference_keeping",
+    "failure",
     "page_meta",
     "participant",
     "participant_keeping",
+    "read_page_meta",
     "struct_members",
     "text_member",
-    "unstructure_conference",
-    "unstructure_participant",
     "wire_fields",
     "wire_name",
+    "with_problems",
 ]
 
 T = TypeVar("T")
@@ -87,7 +93,7 @@ T = TypeVar("T")
 #: The classes of msgspec's Structs, and for each the function that returns the members of one.
 struct_members: Final[dict[type, Callable[[Any], dict[str, Any]]]] = {}
 
-_Problems = Sequence[MismatchError]
+Problems: TypeAlias = Sequence[MismatchError]
 
 _NONE: Final = type(None)
 #: Fields of ours that are not members of the API's JSON.
@@ -108,11 +114,19 @@ def page_meta(raw: object) -> PageMeta:
     Raises:
         ResponseError: it is not an object, or `next_page_url` is of the wrong type.
     """
+    meta, problem = read_page_meta(raw)
+    if problem is not None:
+        raise _response_error(problem, "meta")
+    return cast("PageMeta", meta)
+
+
+def read_page_meta(raw: object) -> tuple[PageMeta | None, MismatchError | None]:
+    """Return the `meta` object of a page, and what is so wrong that the page cannot be used."""
     meta, problems = _page_metas.read(raw)
     for problem in problems:
         if meta is None or problem.path == ".next_page_url":
-            raise _response_error(problem, "meta")
-    return cast("PageMeta", meta)
+            return meta, problem
+    return cast("PageMeta", meta), None
 
 
 def text_member(record: object, name: str) -> str | None:
@@ -124,21 +138,6 @@ def text_member(record: object, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def unstructure_participant(record: Participant) -> dict[str, object]:
-    """Return a record as the API's JSON object, ready for `json.dumps`.
-
-    Names and forms are the API's: `from`, ISO 8601 times, events in epoch milliseconds. All 27
-    members are present, null where the field is None; nested members that the API sends only now
-    and then are left out. A value that was kept in `extra` is back in its place.
-    """
-    return cast("dict[str, object]", _CONVERTER.unstructure(record))
-
-
-def unstructure_conference(record: Conference) -> dict[str, object]:
-    """Return a record as the API's JSON object, as `unstructure_participant` does."""
-    return cast("dict[str, object]", _CONVERTER.unstructure(record))
-
-
 def _response_error(mismatch: MismatchError, path: str) -> ResponseError:
     """Return the error to raise; outside of `except`, as a chained error could show the value."""
     path += mismatch.path
@@ -147,6 +146,14 @@ def _response_error(mismatch: MismatchError, path: str) -> ResponseError:
         "See whether a newer version of this package knows of it."
     )
     return ResponseError(message, path=path)
+
+
+def with_problems(record: Any, problems: Problems) -> Any:
+    """Return a record that says what is wrong with it, if its class has a field for that."""
+    if not problems or not hasattr(record, "problems"):
+        return record
+    words = tuple(f"{each.path[1:]}: {each.fault}{each.remark}" for each in problems)
+    return attrs.evolve(record, problems=words)
 
 
 # --- Fields ---
@@ -182,6 +189,7 @@ _KINDS: Final[Mapping[Any, _Kind]] = {
         # Infinity times 0 is not 0.
         "({}).__class__ is float and v * 0.0 == 0.0 or v.__class__ is int",
         finite,
+        finite,  # a number that a user gives is stored without a check
     ),
     datetime: _Kind(_TEXT, _IS_TEXT, time_from_json, time_to_json),
     tuple: _Kind(
@@ -226,23 +234,24 @@ def _word_to_json(word: str | None) -> str | None:
 
 
 @attrs.frozen
-class _Field:
+class Field:
     """One field of a record."""
 
     name: str
     wire_name: str
+    annotation: Any
     kind: _Kind
-    nested: _Structurer[Any] | None
+    nested: Structurer[Any] | None
     """Structures the nested object that the field holds; None for other fields."""
     omitted: bool
     """Whether the API leaves the member out where others would be null."""
 
     @classmethod
-    def of(cls, attribute: attrs.Attribute[Any], omitted: Collection[str]) -> _Field:
+    def of(cls, attribute: attrs.Attribute[Any], omitted: Collection[str]) -> Field:
         """Read a field's rules from its annotation, `X | None`."""
         types = [each for each in get_args(attribute.type) if each is not _NONE]
         held = get_origin(types[0]) or types[0]
-        nested = _STRUCTURERS.get(held)
+        nested = STRUCTURERS.get(held)
         if nested is not None:
             kind = _NESTED
         elif issubclass(held, StrEnum):
@@ -250,7 +259,7 @@ class _Field:
         else:
             kind = _KINDS.get(types[0]) or _KINDS[held]
         name = wire_name(attribute)
-        return cls(attribute.name, name, kind, nested, name in omitted)
+        return cls(attribute.name, name, attribute.type, kind, nested, name in omitted)
 
     @property
     def converter(self) -> Callable[[Any], object] | None:
@@ -276,10 +285,10 @@ class _Field:
         """Return what is wrong with a value that is not a nested object; None if it fits."""
         if value.__class__ not in self.kind.accepts:
             return wrong_type(self.kind.accepts, value)
-        return _failure(self.kind.convert, value) if self.kind.convert else None
+        return failure(self.kind.convert, value) if self.kind.convert else None
 
 
-def _failure(convert: Callable[[Any], object], value: object) -> MismatchError | None:
+def failure(convert: Callable[[Any], object], value: object) -> MismatchError | None:
     """Return the error of a conversion, without its traceback; None if it succeeds."""
     try:
         convert(value)
@@ -301,14 +310,14 @@ def wire_fields(kind: type) -> list[attrs.Attribute[Any]]:
 # --- Records ---
 
 
-class _Structurer(Generic[T]):
+class Structurer(Generic[T]):
     """Builds the records of one class."""
 
     def __init__(self, kind: type[T]) -> None:
         attrs.resolve_types(cast("type", kind))
         self.kind: Any = kind
         omitted = _OMITTED.get(kind, frozenset())
-        fields = [_Field.of(each, omitted) for each in wire_fields(kind)]
+        fields = [Field.of(each, omitted) for each in wire_fields(kind)]
         self.fields = {field.wire_name: field for field in fields}
         self._nulls: Mapping[str, object] = dict.fromkeys(self.fields)
         self._count = len(self.fields)
@@ -354,10 +363,7 @@ class _Structurer(Generic[T]):
         record, problems = self.read(raw)
         if record is None:
             raise _response_error(problems[0], path if index is None else f"{path}[{index}]")
-        if not problems:
-            return cast("T", record)
-        words = tuple(f"{each.path[1:]}: {each.fault}{each.remark}" for each in problems)
-        return cast("T", attrs.evolve(record, problems=words))
+        return cast("T", with_problems(record, problems))
 
     def _compiled_test(self) -> Callable[[dict[str, Any]], bool]:
         """Return a function that says whether all values of a complete object fit.
@@ -387,7 +393,7 @@ class _Structurer(Generic[T]):
         count = f"len({holder}) == {len(self.fields) - len(omitted)}{present}"
         return f"({count} and {self._test(holder)})"
 
-    def read(self, value: object) -> tuple[Any, _Problems]:
+    def read(self, value: object) -> tuple[Any, Problems]:
         """Return the record for an object, and what does not fit; None for another value."""
         try:
             if value.__class__ is dict:
@@ -428,7 +434,7 @@ class _Structurer(Generic[T]):
         record.__class__ = self.kind
         return record
 
-    def _read_carefully(self, value: object) -> tuple[Any, _Problems]:
+    def _read_carefully(self, value: object) -> tuple[Any, Problems]:
         members = _members_of(value)
         if members is None:
             return None, [wrong_type({dict}, value)]
@@ -449,7 +455,7 @@ class _Structurer(Generic[T]):
                     nested, problems, path + member_path(name)
                 )
                 continue
-            problem = field.mismatch(value) if field else _failure(freeze, value)
+            problem = field.mismatch(value) if field else failure(freeze, value)
             if field and problem is None:
                 fitting[name] = value
                 continue
@@ -510,10 +516,10 @@ def _kept(value: object) -> tuple[object, str]:
     try:
         return freeze(value), ""
     except MismatchError:
-        return json_text(value), "; its JSON text is kept"
+        return JsonText(json_text(value)), "; its JSON text is kept"
 
 
-def _creating_function(kind: type, fields: Collection[_Field]) -> Callable[[Any, type], Any]:
+def _creating_function(kind: type, fields: Collection[Field]) -> Callable[[Any, type], Any]:
     """Return the function by which cattrs makes a record from the members of an object.
 
     It makes an object of another class that has the same slots and can change; setting the object's
@@ -526,7 +532,10 @@ def _creating_function(kind: type, fields: Collection[_Field]) -> Callable[[Any,
         for each in attrs.fields(kind)
         if each.name not in slots
     }
-    twin = attrs.make_class(kind.__name__, slots, slots=True, weakref_slot=False, eq=False)
+    # With the same bases, as Python else refuses to set the class.
+    twin = attrs.make_class(
+        kind.__name__, slots, bases=kind.__bases__, slots=True, weakref_slot=False, eq=False
+    )
     # Any, as pyright would else try an override on each of the function's own options.
     overrides: dict[str, Any] = {each.name: override(rename=each.wire_name) for each in fields}
     # To cattrs each attribute has a converter, as it then passes the value on without a hook.
@@ -539,7 +548,7 @@ def _creating_function(kind: type, fields: Collection[_Field]) -> Callable[[Any,
     return generate(
         attributes,
         twin,
-        _CONVERTER,
+        CONVERTER,
         _cattrs_prefer_attrib_converters=True,
         _cattrs_detailed_validation=False,
         **overrides,
@@ -549,28 +558,8 @@ def _creating_function(kind: type, fields: Collection[_Field]) -> Callable[[Any,
 # --- The converter ---
 
 
-def _unstructuring_function(structurer: _Structurer[Any]) -> Callable[[Any], dict[str, object]]:
-    overrides: dict[str, Any] = {
-        each.name: override(
-            rename=each.wire_name,
-            omit_if_default=each.omitted,
-            unstruct_hook=each.kind.to_json,
-        )
-        for each in structurer.fields.values()
-    }
-    overrides |= dict.fromkeys(_OURS, override(omit=True))
-    own: Callable[[Any], dict[str, object]] = make_dict_unstructure_fn(
-        structurer.kind, _CONVERTER, **overrides
-    )
-
-    def unstructure(record: Any) -> dict[str, object]:
-        return {**own(record), **cast("dict[str, object]", to_plain(record.extra))}
-
-    return unstructure
-
-
-_CONVERTER: Final = cattrs.Converter()
-_STRUCTURERS: Final[dict[Any, _Structurer[Any]]] = {}
+CONVERTER: Final = cattrs.Converter()
+STRUCTURERS: Final[dict[Any, Structurer[Any]]] = {}
 # Nested classes first: the fields of the others look them up.
 for _kind in (
     AvgMax,
@@ -581,13 +570,12 @@ for _kind in (
     Conference,
     PageMeta,
 ):
-    _structurer = _STRUCTURERS[_kind] = builders[_kind] = _Structurer(_kind)
-    _CONVERTER.register_unstructure_hook(_kind, _unstructuring_function(_structurer))
+    STRUCTURERS[_kind] = builders[_kind] = Structurer(_kind)
 builders[FrozenMapping] = _EventsBuilder()
 
-_participants: Final[_Structurer[Participant]] = _STRUCTURERS[Participant]
-_conferences: Final[_Structurer[Conference]] = _STRUCTURERS[Conference]
-_page_metas: Final = _STRUCTURERS[PageMeta]
+_participants: Final[Structurer[Participant]] = STRUCTURERS[Participant]
+_conferences: Final[Structurer[Conference]] = STRUCTURERS[Conference]
+_page_metas: Final = STRUCTURERS[PageMeta]
 
 participant: Final = _participants.record
 participant_keeping: Final = _participants.record_keeping

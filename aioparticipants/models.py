@@ -19,21 +19,27 @@ https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summa
 7. Fields with `metadata=on_demand(…)` are built when they are first read; see `_on_demand`.
 8. There are no weak references to records: `_structuring` builds records in a class with the same
    slots, and a slot for weak references would prevent that.
+9. Every class of records has `to_dict()`, `to_json()` and `from_dict()`, in the API's own form.
+   pydantic 2 and FastAPI take the classes as types.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime  # noqa: TC003 - cattrs reads the annotations at run time
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 import attrs
 from attrs.converters import optional
 
 from ._field_docs import documented
 from ._on_demand import on_demand, with_fields_on_demand
+from ._record_methods import RecordMethods
+
+if TYPE_CHECKING:
+    from ._codecs import OnInvalid
 
 __all__ = [
     "AvgMax",
@@ -102,8 +108,18 @@ _NO_MEMBERS: Final[FrozenMapping[object]] = FrozenMapping()
 
 
 def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
-    """Return an immutable copy of a mapping that a user gave."""
-    return items if isinstance(items, FrozenMapping) else FrozenMapping(items)
+    """Return a copy of a mapping that a user gave, immutable at all levels."""
+    if isinstance(items, FrozenMapping):
+        return items
+    return FrozenMapping({key: cast("V_co", _immutable(item)) for key, item in items.items()})
+
+
+def _immutable(value: object) -> object:
+    if isinstance(value, Mapping):
+        return _frozen(cast("Mapping[str, object]", value))
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_immutable, cast("Iterable[object]", value)))
+    return value
 
 
 def _masked(value: object) -> str:
@@ -229,7 +245,7 @@ class Region(StrEnum):
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class AvgMax:
+class AvgMax(RecordMethods):
     """An average and a maximum over the call, not converted: the API names no unit."""
 
     avg: float | None = None
@@ -245,7 +261,7 @@ class AvgMax:
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class MediaMetrics:
+class MediaMetrics(RecordMethods):
     """The quality of one direction of the participant's audio."""
 
     total_packets_lost: int | None = None
@@ -271,7 +287,7 @@ class MediaMetrics:
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class ParticipantMetrics:
+class ParticipantMetrics(RecordMethods):
     """The quality of the participant's audio, as Twilio measured it."""
 
     inbound: MediaMetrics | None = attrs.field(default=None, metadata=on_demand(MediaMetrics))
@@ -286,7 +302,7 @@ class ParticipantMetrics:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class ParticipantProperties:
+class ParticipantProperties(RecordMethods):
     """The options with which the participant joined."""
 
     start_conference_on_enter: bool | None = None
@@ -312,7 +328,7 @@ class ParticipantProperties:
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Participant:
+class Participant(RecordMethods):
     """One participant of a conference: who it was, when, where, and how good its audio was."""
 
     participant_sid: str | None = None
@@ -372,7 +388,7 @@ class Participant:
         default=None, metadata=on_demand(FrozenMapping)
     )
     """For each name of an event (`mute`, `hold`, …) the times when it happened: aware datetimes in
-    UTC, to the millisecond."""
+    UTC, to the millisecond; milliseconds since 1970 in JSON."""
     metrics: ParticipantMetrics | None = attrs.field(
         default=None, metadata=on_demand(ParticipantMetrics)
     )
@@ -391,7 +407,7 @@ class Participant:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Conference:
+class Conference(RecordMethods):
     """A conference: when it was, how many took part, how it ended, and what Twilio noticed."""
 
     conference_sid: str | None = None
@@ -454,7 +470,7 @@ class Conference:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class PageMeta:
+class PageMeta(RecordMethods):
     """What a page says about itself."""
 
     page: int | None = None
@@ -479,7 +495,7 @@ class PageMeta:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class RecordProblem:
+class RecordProblem(RecordMethods):
     """A record that could not be read at all; only with `on_invalid="keep"`."""
 
     conference_sid: str | None
@@ -494,7 +510,7 @@ class RecordProblem:
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Page(Generic[T]):
+class Page(RecordMethods, Generic[T]):
     """A page of records."""
 
     records: tuple[T, ...]
@@ -503,3 +519,32 @@ class Page(Generic[T]):
     """What the page says about itself."""
     request_id: str | None
     """Twilio's id of the request for this page; Twilio's support asks for it."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the page as the JSON object that the API sends: `meta`, and its records.
+
+        The records are in the member `participants` or `conferences`, by their class; a page
+        without records has an empty member of the name that `meta.key` says, or `participants` if
+        it says none. `request_id` is not a part of it.
+
+        Raises:
+            InvalidRequestError: it was made by hand, with records that are not this package's.
+        """
+        return super().to_dict()
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, object], *, on_invalid: OnInvalid = "raise") -> Self:
+        """Return the page for a mapping as the API or `to_dict()` gives it.
+
+        `request_id` is None: it is a header of the reply. As in a reply, only `next_page_url` of
+        `meta` has to be of the right type.
+
+        Args:
+            mapping: the JSON object, with `meta` and either `participants` or `conferences`.
+            on_invalid: what to do with a value of the wrong type in a record, as for a record.
+
+        Raises:
+            InvalidRequestError: a value is of the wrong type; the message has its path, such as
+                `participants[3].duration_seconds`, and never the value.
+        """
+        return super().from_dict(mapping, on_invalid=on_invalid)

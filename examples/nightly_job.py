@@ -1,6 +1,7 @@
 """Fetch a file of conferences: `python nightly_job.py sids.txt out.ndjson`; run it again to go on.
 
-Each line of the output is one complete conference. The other conferences are in
+Each line of the output is one complete conference, with its participants as JSON objects in the
+API's own form. The other conferences are in
 out.ndjson.unfinished: those that failed, with the records before the failure and the cursor to
 continue from; and those whose summaries Twilio has not finished, which the next run fetches from
 the start. No record is lost or written twice, even if a run is killed. The exit code is 1 while
@@ -11,7 +12,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -45,7 +46,7 @@ class Conference:
 
     def add(self, result: ConferenceResult) -> None:
         """Add the records of a result, and note the cursor to continue from."""
-        self.participants += result.participants
+        self.participants += [each.to_dict() for each in result.participants]
         if result.participants and not attrs.evolve(result, error=None).settled:
             self.in_progress = True
         self.error = str(result.error) if result.error else None
@@ -63,11 +64,7 @@ class Conference:
         self.in_progress = False
 
     def line(self) -> str:
-        return json.dumps(attrs.asdict(self), default=plain) + "\n"
-
-
-def plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else str(value)
+        return json.dumps(attrs.asdict(self)) + "\n"
 
 
 def cursor_after(result: ConferenceResult) -> str | None:

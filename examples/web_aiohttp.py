@@ -12,7 +12,6 @@ from aioparticipants import (
     InsightsSession,
     InvalidRequestError,
     NotFoundError,
-    Participant,
 )
 
 SESSION = web.AppKey("session", InsightsSession)
@@ -28,16 +27,7 @@ async def conference(request: web.Request) -> web.Response:
         body = {"error": str(error), "request_id": error.request_id}
         status, headers = answer_to(error)
         return web.json_response(body, status=status, headers=headers)
-    return web.json_response([summary(each) for each in participants])
-
-
-def summary(participant: Participant) -> dict[str, object]:
-    metrics = participant.metrics
-    return {
-        "participant_sid": participant.participant_sid,
-        "region": participant.participant_region,
-        "mos": metrics.inbound.mos if metrics and metrics.inbound else None,
-    }
+    return web.json_response([each.to_dict() for each in participants])
 
 
 def answer_to(error: InsightsError) -> tuple[int, dict[str, str]]:

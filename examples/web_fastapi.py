@@ -15,6 +15,7 @@ from aioparticipants import (
     InsightsSession,
     InvalidRequestError,
     NotFoundError,
+    Participant,
 )
 
 DEADLINE = 5.0  # seconds for the whole answer
@@ -22,17 +23,10 @@ router = APIRouter()
 
 
 @router.get("/conferences/{sid}")
-async def conference(sid: str, request: Request) -> list[dict[str, str | float | None]]:
+async def conference(sid: str, request: Request) -> list[Participant]:  # /docs shows all members
     session: InsightsSession = request.state.twilio
     # FastAPI does not cancel the handler of a client that disconnects; the deadline ends it then.
-    return [
-        {
-            "participant_sid": each.participant_sid,
-            "region": each.participant_region,
-            "mos": each.metrics.inbound.mos if each.metrics and each.metrics.inbound else None,
-        }
-        for each in await session.participants(sid, deadline=DEADLINE)
-    ]
+    return await session.participants(sid, deadline=DEADLINE)
 
 
 async def refusal(_request: Request, error: InsightsError) -> JSONResponse:

@@ -32,11 +32,15 @@ text = st.text(st.characters(), max_size=8)  # lone surrogates are JSON, too
 words = text | st.sampled_from(
     ["inbound", "completed", "sip", "large", "complete", "us1", "de1", "unheard-of", ""]
 )
-times = (
-    st.datetimes(timezones=st.just(UTC))
-    .map(lambda time: time.isoformat().replace("+00:00", "Z"))
-    .filter(lambda time: len(time) in {20, 27})
-)
+
+
+def _api_time(time):
+    """Return a time in UTC with the fewest digits that are exact."""
+    whole, _, digits = time.isoformat().removesuffix("+00:00").partition(".")
+    return f"{whole}.{digits.rstrip('0')}Z" if digits else f"{whole}Z"
+
+
+times = st.datetimes(timezones=st.just(UTC)).map(_api_time)
 unknown_values = json_values(numbers, text)
 
 
@@ -194,10 +198,15 @@ def broken(draw, raw, most):
     return raw
 
 
-def _can_be_kept(value):
+def can_be_written(value):
+    """Tell whether Python can write a JSON value as JSON: finite, and not too deep."""
+    return _can_be_kept(value, levels=250)
+
+
+def _can_be_kept(value, levels=66):
     """Tell whether a JSON value can be made immutable: finite, and not too deep."""
     level = [value]
-    for _ in range(66):
+    for _ in range(levels):
         if any(isinstance(each, float) and not math.isfinite(each) for each in level):
             return False
         level = [item for each in level for _, item in _items(each)]

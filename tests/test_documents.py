@@ -29,7 +29,8 @@ SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
     GUIDE: [
         *("count_in_time", "session_in_worker", "read_merged", "RedisSlots", "print_retries"),
-        *("save_rest", "read_around", "reconcile", "RequestValidator", "test_find_bad_calls"),
+        *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
+        "test_find_bad_calls",
     ],
 }
 #: A time, which differs from one run to the next.
@@ -430,6 +431,24 @@ def test_guide_on_testing(tmp_path):
 
     assert "3 passed" in ran.stdout, ran.stdout
     assert ran.returncode == 0
+
+
+async def test_guide_on_json(fake, session, tmp_path):
+    """The guide's lines write a conference to a file, as Twilio sent it, and read it again."""
+    names, path = run(GUIDE, "read_ndjson"), tmp_path / "out.ndjson"
+    sid = fake.add_conference(participants=5)
+
+    await names["write_ndjson"](session, sid, path)
+
+    assert [json.loads(line) for line in text_of(path).splitlines()] == fake.records(sid)
+    assert names["read_ndjson"](path) == await session.participants(sid)
+
+
+def test_guide_on_fastapi():
+    """The guide's handler returns participants, and FastAPI describes them."""
+    description = run(GUIDE, "FastAPI")["app"].openapi()
+
+    assert "Participant" in description["components"]["schemas"]
 
 
 def test_guide_names_the_defaults():

@@ -28,7 +28,6 @@ from aioparticipants import (
     TransportError,
     __version__,
 )
-from aioparticipants._structuring import unstructure_participant
 from aioparticipants._transport import LARGEST_BODY
 
 from .servers import http, last_page, raw
@@ -50,7 +49,7 @@ async def test_end_to_end(fake, session):
 
     found = await session.participants(sid, page_size=50)
 
-    assert [unstructure_participant(each) for each in found] == fake.records(sid)
+    assert [each.to_dict() for each in found] == fake.records(sid)
     assert [seen.query["PageSize"] for seen in fake.requests] == ["50"] * 3
     assert all(seen.authorized and seen.status == 200 for seen in fake.requests)
 
@@ -227,7 +226,7 @@ async def test_failure_in_the_middle(fake, session):
             if len(got) == 50:
                 fake.fail_next(404)
 
-    assert [unstructure_participant(each) for each in got] == fake.records(sid)[: len(got)]
+    assert [each.to_dict() for each in got] == fake.records(sid)[: len(got)]
     assert len(got) in {50, 100}
 
 

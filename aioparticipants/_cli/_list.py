@@ -12,7 +12,6 @@ import attrs
 from .._resources import PARTICIPANTS
 from .._session import InsightsSession
 from .._settings import base_url_from, base_url_from_env
-from .._structuring import unstructure_participant
 from ..errors import ResponseError
 from ._output import say
 from ._proxy import proxy_for
@@ -89,8 +88,7 @@ async def _write_ndjson(stream: RecordStream[Participant], output: Output, total
         totals.add(page)
         # ASCII, because stdout can have any encoding; and UTF-8 cannot encode a lone surrogate.
         lines = [
-            json.dumps(unstructure_participant(record), separators=(",", ":")) + "\n"
-            for record in page.records
+            json.dumps(record.to_dict(), separators=(",", ":")) + "\n" for record in page.records
         ]
         output.write("".join(lines))
         output.records_written(len(lines), stream.cursor)

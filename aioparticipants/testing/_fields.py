@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import attrs
 
-from .._structuring import unstructure_participant, wire_fields, wire_name
+from .._structuring import wire_fields, wire_name
 from ..models import Conference, Participant, ParticipantMetrics, ParticipantProperties
 from ._given import as_plain_json
 from ._times import checked_time, epoch_milliseconds, to_iso
@@ -204,10 +204,8 @@ def _set_metric(media: dict[str, object], name: str, value: object) -> None:
 def _as_json(value: object, name: str) -> object:
     if isinstance(value, datetime):
         return to_iso(checked_time(value, name))
-    if isinstance(value, ParticipantMetrics):
-        value = unstructure_participant(Participant(metrics=value))["metrics"]
-    elif isinstance(value, ParticipantProperties):
-        value = unstructure_participant(Participant(properties=value))["properties"]
+    if isinstance(value, (ParticipantMetrics, ParticipantProperties)):
+        value = value.to_dict()
     elif name == "events" and isinstance(value, Mapping):
         events = cast("Mapping[str, object]", value)
         value = {event: _event_times(times) for event, times in events.items()}

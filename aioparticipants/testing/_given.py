@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from .._structuring import unstructure_conference, unstructure_participant
 from ..models import Conference, Participant
 
 __all__ = ["as_plain_json", "copy_conference", "copy_participants"]
@@ -55,10 +54,8 @@ def as_plain_json(value: object, name: str) -> object:
 
 
 def _copy(given: object, name: str, kind: type[Participant | Conference]) -> dict[str, object]:
-    if isinstance(given, Participant) and kind is Participant:
-        record = unstructure_participant(given)
-    elif isinstance(given, Conference) and kind is Conference:
-        record = unstructure_conference(given)
+    if isinstance(given, kind):
+        record = given.to_dict()
     elif isinstance(given, Mapping):
         record = dict(cast("Mapping[str, object]", given))
     else:

@@ -173,6 +173,11 @@ async def use(http: aiohttp.ClientSession) -> None:
         assert_type(conferences.total, int | None)
     async for participant in watched.fan_out({"CF"}, label="agent").participants():
         assert_type(participant, Participant)
+    record = Participant.from_dict({"label": "agent"}, on_invalid="keep")
+    assert_type(record, Participant)
+    assert_type(record.to_dict(), dict[str, object])
+    assert_type(record.to_json(), str)
+    assert_type(ConferenceResult.from_dict({}), ConferenceResult)
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
         assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)

@@ -8,12 +8,12 @@ FAULTS = [
     Fault(
         "types are not checked",
         "test_structuring.py::test_wrong_types",
-        {"_structuring:_Structurer.read": always("self._fits(members)")},
+        {"_structuring:Structurer.read": always("self._fits(members)")},
     ),
     Fault(
         "nested types are not checked",
         "test_structuring.py::test_wrong_values_inside",
-        {"_structuring:_Structurer.nested_test": returns("count", 'f"({count})"')},
+        {"_structuring:Structurer.nested_test": returns("count", 'f"({count})"')},
     ),
     Fault(
         "infinity is accepted",
@@ -28,13 +28,13 @@ FAULTS = [
     Fault(
         "unknown members are dropped",
         "test_structuring.py::test_round_trip",
-        {"_structuring:_Structurer.build": drop("freeze(...)")},
+        {"_structuring:Structurer.build": drop("freeze(...)")},
     ),
     Fault(
         "a value of a wrong type is dropped",
         "test_structuring.py::test_a_wrong_value_is_kept",
         {
-            "_structuring:_Structurer.read_members": rewrite(
+            "_structuring:Structurer.read_members": rewrite(
                 "_kept(value)", "_, remark = _kept(value)"
             )
         },
@@ -42,12 +42,12 @@ FAULTS = [
     Fault(
         "problems are not reported",
         "test_structuring.py::test_a_wrong_value_is_kept",
-        {"_structuring:_Structurer.record_keeping": argument("problems", "()")},
+        {"_structuring:with_problems": argument("problems", "()")},
     ),
     Fault(
         "a next link of a wrong type is taken for the end",
         "test_structuring.py::test_wrong_members_of_page_meta",
-        {"_structuring:page_meta": omit('problem.path == ".next_page_url"')},
+        {"_structuring:read_page_meta": omit('problem.path == ".next_page_url"')},
     ),
     Fault(
         "what is made by hand is not checked",
