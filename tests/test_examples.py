@@ -159,12 +159,12 @@ async def test_web_service_out_of_time(fake, name):
 @pytest.mark.parametrize("name", SERVICES)
 async def test_web_service_misconfigured(fake, name):
     """Credentials that Twilio refuses are reported as the service's own fault."""
-    credentials = ("AC" + "0" * 32, "wrong")
+    credentials = ("AC" + "0" * 32, "f00ba4")
     async with service(name, fake, credentials=credentials) as (ask, _):
         status, _, body = await ask(fake.add_conference(participants=3))
 
     assert status == 502
-    assert "wrong" not in body["error"]
+    assert "f00ba4" not in body["error"]
 
 
 async def test_web_service_whose_client_disconnects(fake):
