@@ -12,6 +12,7 @@ import pydoc
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import aiohttp
 import attrs
@@ -41,6 +42,7 @@ from aioparticipants import (
 )
 from aioparticipants.models import FrozenMapping
 
+DESCRIPTION = Path(__file__).parents[2] / "shared" / "insights-v1-openapi.json"
 NOON = datetime(2021, 10, 8, 12, tzinfo=UTC)
 MEDIA = {
     "total_packets_lost": 3,
@@ -438,6 +440,21 @@ async def test_what_is_read_is_what_was_served(fake, session):
         "seconds": result.seconds,
     }
     assert ConferenceResult.from_dict(result.to_dict()) == result
+
+
+def test_published_examples_come_back():
+    """Every example of Twilio's description, page or record, is the same after `from_dict`."""
+    if not DESCRIPTION.exists():
+        pytest.skip("Twilio's description is not beside the repository")
+    paths = json.loads(DESCRIPTION.read_text(encoding="utf-8"))["paths"]
+    count = 0
+    for path, item in paths.items():
+        kind = Participant if "/Participants" in path else Conference
+        content = item["get"]["responses"]["200"]["content"]["application/json"]
+        for example in content["examples"].values():
+            body, count = example["value"], count + 1
+            assert (Page if "meta" in body else kind).from_dict(body).to_dict() == body
+    assert count == 9
 
 
 # --- Results ---
