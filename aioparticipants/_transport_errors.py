@@ -121,7 +121,7 @@ def translated(
 
     Args:
         error: what the exchange raised.
-        conference_sid: the conference that was asked for.
+        conference_sid: the conference that was asked for, if any.
         closed: whether the aiohttp session is closed.
         replied: whether the head of a reply had come.
 
