@@ -40,6 +40,7 @@ from ._credentials import (
 from ._oauth import access_token, of_token_request
 from ._tasks import session_closed
 from ._tracebacks import stripped
+from ._transport_errors import cancellation_behind
 from .errors import (
     APIStatusError,
     InsightsError,
@@ -215,6 +216,8 @@ class Provided:
             raise
         except Exception as error:
             if not timer.expired():
+                if (cancelled := cancellation_behind(error)) is not None:
+                    raise cancelled from None  # it answers its cancellation by an error
                 raise _provider_failed(error) from error
         except asyncio.CancelledError as error:
             # Not a cancellation of this task: what the provider waits for was cancelled.
@@ -319,13 +322,20 @@ class Tokens:
             InsightsError: the token request failed; or the session is closed.
         """
         latest = self.current()
-        if latest is not None and latest is not refused:
+        if latest is not None and latest.header != refused.header:
             return latest  # another call has got it
-        if refused is self._forced and not refused.accepted and self._clock() < self._next_forced:
+        if self._is_in_vain(refused):
             return None
         latest = (await self._requested()).authorization
         self._forced, self._next_forced = latest, self._clock() + _REFUSED_PAUSE
         return None if latest.header == refused.header else latest
+
+    def _is_in_vain(self, refused: Authorization) -> bool:
+        """Return whether the refused token came of a refusal itself, and was never accepted."""
+        forced = self._forced
+        if forced is None or forced.header != refused.header or forced.accepted:
+            return False
+        return self._clock() < self._next_forced
 
     @property
     def _is_requesting(self) -> bool:

@@ -2,7 +2,8 @@
 
 1. Each attempt acquires a slot of the session's limiter, and then of the shared limiter if there is
    one. Both are released as soon as the reply has been read. No slot is held during a wait, neither
-   before a retry nor for credentials. After a 401 the credentials are renewed once, if they can be.
+   before a retry nor for credentials (with one exception, see `_attempt`). After a 401 the
+   credentials are renewed once, if they can be.
 2. Only the deadline cuts an attempt off from outside, whatever the attempt is waiting for.
 3. An attempt has succeeded once its reply is a page of the list that was asked for, as far as that
    shows before its records are decoded. A reply for another conference is a failed attempt. Its

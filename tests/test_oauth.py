@@ -468,12 +468,13 @@ async def test_a_token_without_the_right_scope():
 
 
 async def test_a_new_token_that_is_the_same():
-    """If the endpoint issues the refused token again, the 401 stands."""
+    """If the endpoint issues the refused token again, the 401 stands, for later calls as well."""
     async with both(insights=(REFUSED,)) as (session, tokens, server):
-        failure = await failure_of(session)
+        failures = [await failure_of(session) for _ in range(2)]
 
-    assert isinstance(failure, AuthenticationError)
-    assert (len(tokens.seen), len(server.heads), len(failure.attempts)) == (2, 1, 1)
+    assert [type(each) for each in failures] == [AuthenticationError] * 2
+    assert [len(each.attempts) for each in failures] == [1, 1]
+    assert (len(tokens.seen), len(server.heads)) == (2, 2)
 
 
 async def test_a_token_that_was_accepted_before_is_renewed_again(fake):
@@ -1046,6 +1047,28 @@ async def test_a_provider_that_hangs(fake):
         await session.aclose()
         with pytest.raises(SessionClosedError):
             await call
+
+
+async def test_a_provider_that_answers_a_cancellation_by_an_error(fake):
+    """Closing the session ends the wait for a provider even if that raises another error."""
+    vault = Hanging()
+
+    class Translating:
+        async def authorization(self):
+            try:
+                return await vault.authorization()
+            except asyncio.CancelledError:
+                raise KeyError from None
+
+    async with InsightsSession(Translating(), base_url=fake.base_url) as session:
+        call = asyncio.ensure_future(session.participants(SID).all())
+        await vault.asked.wait()
+        vault.asked.clear()
+        await session.aclose()
+        with pytest.raises(SessionClosedError):
+            await call
+
+    assert not vault.asked.is_set()
 
 
 async def test_a_provider_whose_own_task_is_cancelled(fake):
