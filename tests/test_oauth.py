@@ -549,14 +549,13 @@ async def test_transient_faults_are_retried(fault):
 
 async def test_waiting_calls_do_not_retry_the_token_request():
     """If the attempts at the token are used up, all waiting calls fail with that, at once."""
+    sids = [f"CF{number:032x}" for number in range(5)]
     async with both((503, b"")) as (session, tokens, server):
-        outcomes = await asyncio.gather(
-            *(session.participants(SID) for _ in range(5)), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*map(session.participants, sids), return_exceptions=True)
         stats = session.stats
 
     assert [type(each) for each in outcomes] == [ServerError] * 5
-    assert len({id(each) for each in outcomes}) == 5
+    assert [each.conference_sid for each in outcomes] == sids
     assert [[one.outcome for one in each.attempts] for each in outcomes] == [["HTTP 503"] * 3] * 5
     assert (len(tokens.seen), server.heads, stats.requests) == (3, [], 0)
     assert all("Try again later" in str(each) and each.transient for each in outcomes)
@@ -826,6 +825,15 @@ async def test_a_token_is_not_renewed_in_a_closed_session():
     assert len(tokens.seen) == 1
 
 
+async def test_each_waiter_has_an_error_of_its_own():
+    """Calls that fail with the same token request do not share one exception."""
+    async with source((503, b""), policy=ONCE) as (own, _, tokens):
+        first, second = await asyncio.gather(own.get(), own.get(), return_exceptions=True)
+
+    assert (type(first), type(second), len(tokens.seen)) == (ServerError, ServerError, 1)
+    assert first is not second
+
+
 async def test_who_waits_for_a_token_as_the_session_is_closed():
     """A waiter outside the session's tasks gets SessionClosedError, not a bare cancellation."""
     async with source() as (own, _, tokens):
@@ -960,6 +968,20 @@ async def test_a_provider_that_raises_after_a_401(fake):
         assert len(await session.participants(sid)) == 1
 
     assert vault.asked == 3
+
+
+async def test_a_renewal_is_no_attempt_of_the_policy():
+    """An attempt that is made again after a 401 leaves the policy all of its attempts."""
+    unavailable = http(b"", "503 Service Unavailable")
+    async with raw(REFUSED, unavailable, PAGE) as server:
+        async with InsightsSession(
+            Vault("Bearer 1", "Bearer 2"),
+            base_url=server.base_url,
+            retry=RetryPolicy(max_attempts=2, base_delay=0.0, quota=1),
+        ) as session:
+            assert await session.participants(SID) == []
+
+    assert len(server.heads) == 3
 
 
 async def test_errors_of_this_package_pass(fake):

@@ -28,6 +28,8 @@ async def test_no_request_leaves_the_origin(path):
     )
     astray = Request(path=path, query="PageSize=1", conference_sid="CF" + "a" * 32)
     with pytest.raises(InvalidRequestError, match="own origin"):
+        transport.check(astray)
+    with pytest.raises(InvalidRequestError, match="own origin"):
         await transport.send(astray, Authorization("Basic eA=="), seconds=5, sent=Sent())
     await transport.aclose()
 
