@@ -126,11 +126,13 @@ class AuthorizationSource(Protocol):
         """Return the header that is at hand, None if `get` must be awaited."""
         ...
 
-    async def get(self) -> Authorization:
-        """Wait for a header."""
+    async def get(self, seconds: float | None, /) -> Authorization:
+        """Wait for a header; `seconds` is what one attempt may take."""
         ...
 
-    async def renewed(self, refused: Authorization, /) -> Authorization | None:
+    async def renewed(
+        self, refused: Authorization, seconds: float | None, /
+    ) -> Authorization | None:
         """Return another header after a 401; None if there is none to try."""
         ...
 
@@ -156,7 +158,7 @@ def authorization_source(
         case ClientCredentials():
             return Tokens(credentials, transport=transport, tasks=tasks, new_run=new_run)
         case _:
-            return Provided(credentials, seconds=transport.seconds)
+            return Provided(credentials)
 
 
 class Constant:
@@ -175,11 +177,11 @@ class Constant:
         """Return the header."""
         return self._authorization
 
-    async def get(self) -> Authorization:
+    async def get(self, _seconds: float | None = None, /) -> Authorization:
         """Return the header."""
         return self._authorization
 
-    async def renewed(self, _refused: Authorization, /) -> None:
+    async def renewed(self, _refused: Authorization, _seconds: float | None = None, /) -> None:
         """Return None: there is no other."""
 
 
@@ -189,16 +191,15 @@ class Provided:
     retries: bool = False
     advice: str = ""
 
-    def __init__(self, provider: CredentialsProvider, *, seconds: float | None) -> None:
-        """Ask `provider`, and wait at most `seconds` for it."""
+    def __init__(self, provider: CredentialsProvider) -> None:
+        """Ask `provider`."""
         self._provider = provider
-        self._seconds = seconds
 
     def current(self) -> None:
         """Return None: the provider keeps what is to be kept."""
 
-    async def get(self) -> Authorization:
-        """Ask the provider.
+    async def get(self, seconds: float | None, /) -> Authorization:
+        """Ask the provider, and wait at most `seconds` for it.
 
         Raises:
             TransportError: the provider raised an exception, which is the error's `__cause__`.
@@ -207,7 +208,7 @@ class Provided:
             InsightsError: whatever error of this package it raised.
         """
         _refuse_reentry(self)
-        timer = asyncio.timeout(self._seconds)
+        timer = asyncio.timeout(seconds)
         try:
             with _Getting(self):
                 async with timer:
@@ -226,14 +227,16 @@ class Provided:
                 raise
             raise _provider_failed(error) from error
         message = (
-            f"The credentials provider did not answer within {self._seconds} s; the session's "
+            f"The credentials provider did not answer within {seconds} s; the session's "
             "`timeout` sets the seconds. Check what it waits for."
         )
         raise RequestTimeoutError(message)
 
-    async def renewed(self, refused: Authorization, /) -> Authorization | None:
+    async def renewed(
+        self, refused: Authorization, seconds: float | None, /
+    ) -> Authorization | None:
         """Ask the provider once more; return None if it has no other header."""
-        latest = await self.get()
+        latest = await self.get(seconds)
         return None if latest.header == refused.header else latest
 
     async def _answer(self) -> object:
@@ -307,15 +310,19 @@ class Tokens:
                 _ = self._start()  # in the background
         return token.authorization
 
-    async def get(self) -> Authorization:
+    async def get(self, _seconds: float | None = None, /) -> Authorization:
         """Return the header, and request a token if there is none that has not expired.
+
+        The token request has the time limits of the session that made this, as all calls share it.
 
         Raises:
             InsightsError: the token request failed; or the session is closed.
         """
         return self.current() or (await self._requested()).authorization
 
-    async def renewed(self, refused: Authorization, /) -> Authorization | None:
+    async def renewed(
+        self, refused: Authorization, _seconds: float | None = None, /
+    ) -> Authorization | None:
         """Return the header of another token than the refused one, if there is one to try.
 
         Raises:

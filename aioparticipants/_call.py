@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -198,7 +199,7 @@ class Call:
         self._has_renewed = True
         source, outcome = self._session.authorization, f"HTTP {_UNAUTHORIZED}"
         try:
-            renewed = await self._waiting(lambda: source.renewed(refused))
+            renewed = await self._waiting(functools.partial(source.renewed, refused))
         except InsightsError:
             self._run.record_refusal(outcome)
             raise
@@ -207,14 +208,14 @@ class Call:
             self._emit_retry()
         return renewed
 
-    async def _waiting(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _waiting(self, ask: Callable[[float | None], Awaitable[T]]) -> T:
         """Wait for what the source of the header returns."""
         self._session.transport.check(self._request)  # before any secret is asked for
         retries = self._session.authorization.retries
         if retries:
             self.sent.set()  # it takes a request of its own
         try:
-            return await ask()
+            return await ask(self._session.timeouts.total)
         except InsightsError as error:
             error.conference_sid = self._request.conference_sid
             if retries:

@@ -296,7 +296,7 @@ def test_place(monkeypatch, place, options, url):
     ("place", "words"),
     [
         (("http://a.example", "", ""), "It was read from TWILIO_INSIGHTS_BASE_URL."),
-        (("", "ie1", ""), "It was read from TWILIO_REGION and TWILIO_EDGE."),
+        (("", "de1", ""), "It was read from TWILIO_REGION and TWILIO_EDGE."),
         (("", "us1\n", "dublin"), "It was read from TWILIO_REGION and TWILIO_EDGE."),
     ],
 )

@@ -189,6 +189,17 @@ async def test_one_token_for_every_resource(fake):
     assert requests_of(fake) == {"POST 200": 3, "GET 401": 2, "GET 200": 5}
 
 
+async def test_sessions_of_with_options_share_the_token(fake):
+    """A session with other options uses the token of the first one."""
+    sid = fake.add_conference(participants=1)
+    async with app_session(fake) as session:
+        for each in (session.with_options(deadline=9), session, session.with_options(retry=ONCE)):
+            assert len(await each.participants(sid)) == 1
+        assert fake.client_credentials.client_secret not in repr(session.options)
+
+    assert requests_of(fake) == {"POST 200": 1, "GET 200": 3}
+
+
 async def test_the_token_request():
     """It is a form with the grant type, the id and the secret, and has no other credentials."""
     async with tokens_from() as tokens, raw(PAGE) as server:
@@ -1059,6 +1070,8 @@ async def test_a_provider_that_hangs(fake):
 
     vault = Hanging()
     async with InsightsSession(vault, base_url=fake.base_url) as session:
+        quick = session.with_options(timeout=0.03, retry=ONCE)
+        assert "did not answer within 0.03 s" in str(await failure_of(quick))
         assert isinstance(await failure_of(session, deadline=0.02), DeadlineExceededError)
         assert session.stats.in_flight == 0
 
