@@ -10,7 +10,7 @@ Streams push is decoded by `aioparticipants.event_streams`.
 """
 
 from . import errors, instrumentation, models
-from ._credentials import Credentials
+from ._credentials import ClientCredentials, Credentials, CredentialsProvider
 from ._fan_out import ConferenceResult, FanOut, MergedParticipants
 from ._limiter_protocols import AcquireReleaseLimiter, ContextLimiter, SharedLimiter
 from ._retrying import RetryPolicy
@@ -68,6 +68,7 @@ __all__ = [
     "CallDirection",
     "CallStatus",
     "CallType",
+    "ClientCredentials",
     "Conference",
     "ConferenceEndReason",
     "ConferenceResult",
@@ -75,6 +76,7 @@ __all__ = [
     "ConferenceTag",
     "ContextLimiter",
     "Credentials",
+    "CredentialsProvider",
     "CursorExpiredError",
     "DeadlineExceededError",
     "FanOut",

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 __all__ = [
+    "LOOPBACK",
     "checked_choice",
     "checked_seconds",
     "checked_sid",
     "checked_text",
     "checked_whole_number",
     "checked_window",
+    "confidential_parts",
     "origin_parts",
     "time_after",
     "time_before",
@@ -37,6 +39,9 @@ T = TypeVar("T")
 # `[0-9]`, as `\d` also matches Arabic digits; `fullmatch`, as `$` allows a newline at the end.
 _SID_DIGITS: Final = re.compile(r"[0-9a-fA-F]{32}")
 _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
+# No `%`, which some resolvers decode, and none of the other characters that a URL's host may hold.
+_HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -133,6 +138,30 @@ def checked_choice(value: T, name: str, choices: tuple[T, T]) -> T:
 
 def origin_parts(url: object) -> SplitResult | None:
     """Return the parts of an http or https URL without path and query; None for anything else."""
+    parts = _url_parts(url)
+    return parts if parts is not None and parts.path in {"", "/"} else None
+
+
+def confidential_parts(url: object) -> SplitResult | None:
+    """Return the parts of a URL that secrets may be sent to; None for anything else.
+
+    It is https, or http on a loopback host, and has no query, fragment or credentials.
+    """
+    parts = _url_parts(url)
+    host = None if parts is None else parts.hostname
+    plain = (
+        parts is not None
+        and host is not None
+        and (":" in host or _HOST_NAME.fullmatch(host))
+        and "@" not in parts.netloc
+        and not cast("str", url).endswith(("?", "#"))
+        and (parts.scheme == "https" or host in LOOPBACK)
+    )
+    return parts if plain else None
+
+
+def _url_parts(url: object) -> SplitResult | None:
+    """Return the parts of an http or https URL without a query; None for anything else."""
     # urlsplit drops tabs and newlines silently, so the characters are checked first.
     if not isinstance(url, str) or not _URL_CHARACTERS.fullmatch(url):
         return None
@@ -141,5 +170,5 @@ def origin_parts(url: object) -> SplitResult | None:
         host, _ = parts.hostname, parts.port  # which raises if it is not a number
     except ValueError:
         return None
-    usable = parts.scheme in {"http", "https"} and host and parts.path in {"", "/"}
+    usable = parts.scheme in {"http", "https"} and host
     return parts if usable and not parts.query and not parts.fragment else None

@@ -1,7 +1,9 @@
 """`Call`: the fetching of one page, retrying as the policy allows.
 
 1. Each attempt acquires a slot of the session's limiter, and then of the shared limiter if there is
-   one. Both are released as soon as the reply has been read. No slot is held during a wait.
+   one. Both are released as soon as the reply has been read. No slot is held during a wait, neither
+   before a retry nor for credentials (with one exception, see `_attempt`). After a 401 the
+   credentials are renewed once, if they can be.
 2. Only the deadline cuts an attempt off from outside, whatever the attempt is waiting for.
 3. An attempt has succeeded once its reply is a page of the list that was asked for, as far as that
    shows before its records are decoded. A reply for another conference is a failed attempt. Its
@@ -11,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -21,16 +24,24 @@ from ._responses import page_envelope
 from ._retrying import RetryRun
 from ._tracebacks import stripped
 from ._transport import Sent
-from .errors import BadRequestError, CursorExpiredError, InsightsError
+from .errors import (
+    AuthenticationError,
+    BadRequestError,
+    CursorExpiredError,
+    InsightsError,
+    PermissionDeniedError,
+)
 from .instrumentation import RequestFinished, RequestStarted, RetryDenied, RetryScheduled
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
 
     import aiohttp
     import tenacity
 
+    from ._authorization import AuthorizationSource
+    from ._credentials import Authorization
     from ._limiter import Limiter
     from ._messages import Request, Response
     from ._paging import Pager, RawPage
@@ -44,7 +55,8 @@ __all__ = ["Call", "ListContext", "SessionContext"]
 
 T = TypeVar("T")
 
-_TOO_MANY, _SERVER_ERRORS = 429, 500  # a status, and the first one of a class
+_UNAUTHORIZED, _TOO_MANY = 401, 429
+_SERVER_ERRORS = 500  # the first status of a class
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +66,7 @@ class SessionContext:
     transport: Transport
     timeouts: aiohttp.ClientTimeout
     """The time limits of one attempt."""
+    authorization: AuthorizationSource
     limiter: Limiter
     shared: PermitFactory
     """Gives an async context manager for each attempt."""
@@ -93,6 +106,7 @@ class Call:
         self._run = RetryRun(
             session.policy, listing.deadline, session.quota, clock=time.monotonic, rng=session.rng
         )
+        self._has_renewed = False
 
     async def page(self) -> RawPage:
         """Return the page, retrying as the policy allows; to be called once.
@@ -142,14 +156,31 @@ class Call:
 
     async def _attempt(self) -> RawPage:
         """Acquire a slot, send the request, and return the page that its reply is."""
-        if self._session.limiter.full:
-            self.sent.set()  # it has to queue, and nobody should wait for that
-        async with self._session.limiter.slot() as slot, self._session.shared():
-            response = await self._send(self._run.attempt_started())
-            if response.status == _TOO_MANY:
-                slot.rate_limited()
-            elif response.status < _SERVER_ERRORS:
-                slot.succeeded()
+        source = self._session.authorization
+        at_hand = source.current()
+        authorization = await self._waiting(source.get) if at_hand is None else at_hand
+        while True:
+            if self._session.limiter.full:
+                self.sent.set()  # it has to queue, and nobody should wait for that
+            async with self._session.limiter.slot() as slot, self._session.shared():
+                at_hand = source.current()
+                if at_hand is None and source.retries:
+                    # The token has expired in the queue. To queue again could take as long again,
+                    # and without a token no other call can use the slot either.
+                    at_hand = await self._waiting(source.get)
+                authorization = at_hand or authorization
+                response = await self._send(self._run.attempt_started(), authorization)
+                if response.status == _TOO_MANY:
+                    slot.rate_limited()
+                elif response.status < _SERVER_ERRORS:
+                    slot.succeeded()
+            if response.status != _UNAUTHORIZED:
+                authorization.accepted = True
+                break
+            renewed = await self._renewed(authorization)
+            if renewed is None:
+                break
+            authorization = renewed
         reading = page_envelope(
             response, self._request, resource=self._list.resource, now=time.time
         )
@@ -161,7 +192,37 @@ class Call:
                 response.close_connection()
             raise
 
-    async def _send(self, seconds: float) -> Response:
+    async def _renewed(self, refused: Authorization) -> Authorization | None:
+        """Return another header after a 401, once a page; None if there is none."""
+        if self._has_renewed:
+            return None
+        self._has_renewed = True
+        source, outcome = self._session.authorization, f"HTTP {_UNAUTHORIZED}"
+        try:
+            renewed = await self._waiting(functools.partial(source.renewed, refused))
+        except InsightsError:
+            self._run.record_refusal(outcome)
+            raise
+        if renewed is not None:
+            self._run.record_refusal(outcome)
+            self._emit_retry()
+        return renewed
+
+    async def _waiting(self, ask: Callable[[float | None], Awaitable[T]]) -> T:
+        """Wait for what the source of the header returns."""
+        self._session.transport.check(self._request)  # before any secret is asked for
+        retries = self._session.authorization.retries
+        if retries:
+            self.sent.set()  # it takes a request of its own
+        try:
+            return await ask(self._session.timeouts.total)
+        except InsightsError as error:
+            error.conference_sid = self._request.conference_sid
+            if retries:
+                self._run.stop()
+            raise
+
+    async def _send(self, seconds: float, authorization: Authorization) -> Response:
         """Send the request, and emit the events of the attempt's start and end."""
         began = time.monotonic()
         self._session.emit(
@@ -174,6 +235,7 @@ class Call:
         try:
             response = await self._session.transport.send(
                 self._request,
+                authorization,
                 timeouts=self._session.timeouts,
                 seconds=seconds,
                 sent=self.sent,
@@ -205,6 +267,9 @@ class Call:
         """Note and report the retry that follows; tenacity calls it before the wait."""
         self.sent.set()  # nobody should wait for a request that is put off
         self._run.record_retry()
+        self._emit_retry()
+
+    def _emit_retry(self) -> None:
         latest = self._run.attempts[-1]
         self._session.emit(
             RetryScheduled(
@@ -228,6 +293,10 @@ class Call:
                     path=self._list.resource.path,
                 )
             )
+        refused = isinstance(failure, (AuthenticationError, PermissionDeniedError))
+        advice = self._session.authorization.advice
+        if refused and advice and not self._run.stopped:
+            failure.args = (f"{failure} {advice}",)
         if (
             isinstance(failure, BadRequestError)
             and self._request is self._list.resumed

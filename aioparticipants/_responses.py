@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._resources import Resource
     from .errors import APIStatusError
 
-__all__ = ["page_envelope", "retry_after"]
+__all__ = ["error_members", "member", "page_envelope", "reply_time", "retry_after"]
 
 _T = TypeVar("_T")
 
@@ -98,8 +98,13 @@ def retry_after(headers: Mapping[str, str], *, now: Callable[[], float]) -> floa
     date = _timestamp(value)
     if date is None:
         return None
+    return max(0.0, date - reply_time(headers, now=now))
+
+
+def reply_time(headers: Mapping[str, str], *, now: Callable[[], float]) -> float:
+    """Return the time of a reply in seconds since the epoch: by its own `Date`, else by `now`."""
     sent = _timestamp(headers.get("Date", ""))
-    return max(0.0, date - (now() if sent is None else sent))
+    return now() if sent is None else sent
 
 
 def _timestamp(value: str) -> float | None:
@@ -113,15 +118,15 @@ def _timestamp(value: str) -> float | None:
 
 def _status_error(response: Response, request: Request, now: Callable[[], float]) -> APIStatusError:
     status, rule = response.status, status_rule(response.status)
-    members = _error_members(response.body)
-    code = _member(members, int, "code")
+    members = error_members(response.body)
+    code = member(members, int, "code")
     named = f"HTTP {status}" if code is None else f"HTTP {status}, Twilio error {code}"
     return rule.kind(
         f"{named}. {remedy_of(status, code)}",
         status=status,
         code=code,
-        message=_member(members, str, "message", "detail", "title"),
-        more_info=_member(members, str, "more_info", "moreInfo", "infoUrl", "type"),
+        message=member(members, str, "message", "detail", "title"),
+        more_info=member(members, str, "more_info", "moreInfo", "infoUrl", "type"),
         details=members,
         retry_after=retry_after(response.headers, now=now),
         conference_sid=request.conference_sid,
@@ -129,7 +134,7 @@ def _status_error(response: Response, request: Request, now: Callable[[], float]
     )
 
 
-def _error_members(body: bytes | bytearray) -> dict[str, object]:
+def error_members(body: bytes | bytearray) -> dict[str, object]:
     """Return the members of an error body, those of the first of its `errors` included."""
     try:
         parsed = decoded(body)
@@ -144,7 +149,7 @@ def _error_members(body: bytes | bytearray) -> dict[str, object]:
     return members
 
 
-def _member(members: Mapping[str, object], kind: type[_T], *names: str) -> _T | None:
+def member(members: Mapping[str, object], kind: type[_T], *names: str) -> _T | None:
     """Return the first member that has the right type; an error body may have any type anywhere."""
     for name in names:
         value = members.get(name)

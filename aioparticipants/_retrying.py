@@ -23,7 +23,11 @@
 6. tenacity drives the retries. Each page that needs one has a controller of its own, as the state
    of a controller is not task-safe. Its callbacks are synchronous. The predicate names the errors
    that are retried, so that a cancellation never is. Sleep, clock and randomness are passed in.
-7. What tenacity asks (`retry`, `wait`, `stop`) changes nothing. Whatever is recorded, counted or
+7. A page whose credentials are refused is requested once more with new ones, if there are any. The
+   policy counts no retry for that. A request for a token has attempts of its own, by the same
+   policy and quota. If they fail, the pages that wait for the token fail with that error, and do
+   not retry it: else a token endpoint that is down would get the attempts of each page.
+8. What tenacity asks (`retry`, `wait`, `stop`) changes nothing. Whatever is recorded, counted or
    spent changes where an attempt ends (`recorded`) and where a retry is certain (`record_retry`).
 """
 
@@ -204,6 +208,10 @@ class RetryRun:
         self.attempts: list[Attempt] = []
         #: Whether the quota had no retry left for the latest attempt.
         self.denied: bool = False
+        #: Attempts whose credentials were refused, and that are made again with new ones.
+        self._refused = 0
+        #: Whether the latest attempt failed with an error of another run, which has retried it.
+        self.stopped: bool = False
 
     def controller(
         self,
@@ -249,7 +257,24 @@ class RetryRun:
         if self._takes_quota:
             self._quota.take()
 
+    def record_refusal(self, outcome: str) -> None:
+        """Note that the attempt is made again at once, as there are new credentials for it.
+
+        The policy does not count it: neither as an attempt nor as a retry.
+        """
+        began = self._clock() if self._attempt_began is None else self._attempt_began
+        self.attempts.append(Attempt(outcome, self._clock() - began, delay=0.0))
+        self._attempt_began = None
+        self._refused += 1
+
+    def stop(self) -> None:
+        """Note that the attempt fails with an error of another run, which has retried it."""
+        self.stopped = True
+
     def _record_failure(self, error: BaseException) -> None:
+        if self.stopped and isinstance(error, InsightsError):
+            error.attempts = (*self.attempts, *error.attempts)
+            return
         # An attempt that is cancelled in the queue for a slot never began. One that fails there, as
         # a shared limiter can, counts as an attempt of no time.
         if self._attempt_began is not None or isinstance(error, InsightsError):
@@ -265,7 +290,7 @@ class RetryRun:
             self._stopped_by = self._stop_reason()
 
     def _backoff(self) -> float:
-        failed = min(len(self.attempts) - 1, _LARGEST_EXPONENT)
+        failed = min(self._counted - 1, _LARGEST_EXPONENT)
         doubled = self._policy.base_delay * 2.0**failed
         return self._rng.uniform(0.0, min(self._policy.max_delay, doubled))
 
@@ -282,13 +307,15 @@ class RetryRun:
 
     def _is_retryable(self, error: BaseException | None) -> bool:
         """Return whether an error can be retried; a cancellation, misuse or defect cannot."""
+        if self.stopped:
+            return False
         if not isinstance(error, (TransportError, APIStatusError, ResponseError)):
             return False
         return error.transient and _retry_after(error) <= self._policy.max_retry_after
 
     def _stop_reason(self) -> _StopReason | None:
         """Return why no attempt may follow the latest one, None if one may."""
-        last, left = len(self.attempts) >= self._policy.max_attempts, self._deadline.left()
+        last, left = self._counted >= self._policy.max_attempts, self._deadline.left()
         if left == 0 or (not last and self._delay >= left):
             return _StopReason.DEADLINE
         if last or self._spent() + self._delay >= self._policy.budget:
@@ -296,6 +323,11 @@ class RetryRun:
         if self._takes_quota and self._quota.is_used_up:
             return _StopReason.QUOTA
         return None
+
+    @property
+    def _counted(self) -> int:
+        """The attempts that count towards the policy's `max_attempts`."""
+        return len(self.attempts) - self._refused
 
     def _spent(self) -> float:
         return math.fsum(attempt.seconds + (attempt.delay or 0.0) for attempt in self.attempts)

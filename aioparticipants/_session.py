@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
 import attrs
 
 from ._arguments import checked_choice, checked_whole_number, checked_window
+from ._authorization import authorization_source
 from ._call import SessionContext
 from ._codecs import OnInvalid
-from ._credentials import Credentials, credentials_from_env
+from ._credentials import AnyCredentials, credentials_from_env
 from ._fan_out import FanOut
 from ._limiter import AdaptiveLimit, Limiter
 from ._lists import ListFactory
 from ._resources import CONFERENCE, CONFERENCES, PARTICIPANT, PARTICIPANTS
-from ._retrying import Deadline, RetryPolicy, RetryQuota
+from ._retrying import Deadline, RetryPolicy, RetryQuota, RetryRun
 from ._settings import (
     MAX_CONCURRENCY,
     SessionOptions,
@@ -72,7 +73,8 @@ class InsightsSession(ClosedAtEnd):
 
     Args:
         credentials: `(username, password)`: Account SID and Auth Token, or API key SID and
-            secret; or `Credentials`.
+            secret; or `Credentials`; or the `ClientCredentials` of an OAuth app; or a
+            `CredentialsProvider`, an object with `async def authorization(self) -> str`.
         base_url: the origin to send requests to: https, or http on a loopback host. Default
             `https://insights.twilio.com`.
         region: a Twilio region (`"ie1"`). The credentials must be of that region. It needs `edge`,
@@ -108,7 +110,7 @@ class InsightsSession(ClosedAtEnd):
 
     def __init__(
         self,
-        credentials: Credentials | tuple[str, str],
+        credentials: AnyCredentials,
         *,
         base_url: str | None = None,
         region: str | None = None,
@@ -150,7 +152,6 @@ class InsightsSession(ClosedAtEnd):
         shared = contextlib.nullcontext if limiter is None else shared_limiter(limiter, self._tasks)
         self._transport = Transport(
             settings.base_url,
-            settings.credentials,
             timeout=settings.timeout,
             connections=settings.max_concurrency,
             http=settings.http,
@@ -159,15 +160,29 @@ class InsightsSession(ClosedAtEnd):
             ssl=settings.ssl,
             user_agent=settings.user_agent,
         )
+        quota = RetryQuota(settings.retry.quota)
+        # Forked processes would share the state of any other generator.
+        rng = random.SystemRandom()
         self._context = SessionContext(
             transport=self._transport,
             timeouts=settings.timeout,
+            authorization=authorization_source(
+                settings.credentials,
+                transport=self._transport,
+                tasks=self._tasks,
+                new_run=lambda: RetryRun(
+                    settings.retry,
+                    Deadline(None, clock=time.monotonic),
+                    quota,
+                    clock=time.monotonic,
+                    rng=rng,
+                ),
+            ),
             limiter=self._limiter,
             shared=shared,
             policy=settings.retry,
-            quota=RetryQuota(settings.retry.quota),
-            # Forked processes would share the state of any other generator.
-            rng=random.SystemRandom(),
+            quota=quota,
+            rng=rng,
             emit=self._telemetry.emit,
         )
 
@@ -178,7 +193,9 @@ class InsightsSession(ClosedAtEnd):
         """Return a session with the credentials of the environment.
 
         `TWILIO_API_KEY` and `TWILIO_API_SECRET` (or `TWILIO_API_KEY_SECRET`), else
-        `TWILIO_ACCOUNT_SID` and `TWILIO_AUTH_TOKEN`. If none of `base_url`, `region` and `edge` is
+        `TWILIO_ACCOUNT_SID` and `TWILIO_AUTH_TOKEN`, else `TWILIO_CLIENT_ID` and
+        `TWILIO_CLIENT_SECRET` of an OAuth app, with `TWILIO_ACCOUNT_SID` and
+        `TWILIO_OAUTH_TOKEN_URL` if they are set. If none of `base_url`, `region` and `edge` is
         given: `TWILIO_INSIGHTS_BASE_URL`, else `TWILIO_REGION` and `TWILIO_EDGE`.
 
         Args:

@@ -4,7 +4,8 @@
    host is built from words that are matched whole, so neither can name another host.
 2. Each attempt has a time limit in all, to connect, and between bytes, whatever the caller gives.
 3. A proxy sees all of a plain http request: with an http base URL it must be on a loopback host
-   too. Of an https request it sees the host and the port alone (RFC 9110, 9.3.6).
+   too, and so with an http token URL. Of an https request it sees the host and the port alone
+   (RFC 9110, 9.3.6).
 4. Certificates and host names are always checked: no `ssl.SSLContext` is accepted that does not.
 5. Settings that leave the process (`Settings.options`) hold no secret: no credentials, and no proxy
    whose URL has any.
@@ -19,8 +20,19 @@ from typing import TYPE_CHECKING, Final, TypedDict, cast
 import aiohttp
 import attrs
 
-from ._arguments import checked_seconds, checked_whole_number, origin_parts
-from ._credentials import Credentials, credentials_from
+from ._arguments import (
+    LOOPBACK,
+    checked_seconds,
+    checked_whole_number,
+    confidential_parts,
+    origin_parts,
+)
+from ._credentials import (
+    ClientCredentials,
+    Credentials,
+    CredentialsProvider,
+    credentials_from,
+)
 from ._opentelemetry import checked_tracer
 from ._retrying import RetryPolicy
 from .errors import InvalidRequestError
@@ -58,9 +70,6 @@ _PUBLIC_REGION: Final = "us1"
 #: https://www.twilio.com/docs/global-infrastructure/edge-locations/legacy-regions
 _EDGES: Final = {"ie1": "dublin", "au1": "sydney"}
 _HOST_WORD: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
-# No `%`, which some resolvers decode, and none of the other characters that a URL's host may hold.
-_HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # RFC 9110, 10.1.5 has a grammar of products and comments. Servers do not check it, so only what
 # cannot be a header, or a reasonable one, is refused.
 _USER_AGENT: Final = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")
@@ -161,8 +170,13 @@ def base_url_from_env(environ: Mapping[str, str]) -> str:
     raise InvalidRequestError(message)
 
 
-def checked_proxy(proxy: str | None, *, base_url: str) -> str | None:
+def checked_proxy(proxy: str | None, *, base_url: str, name: str = "base_url") -> str | None:
     """Return `proxy` if it is None, or an HTTP proxy's URL that may see requests to `base_url`.
+
+    Args:
+        proxy: the proxy.
+        base_url: where the requests go.
+        name: the argument that says so.
 
     Raises:
         InvalidRequestError: it is neither.
@@ -173,10 +187,10 @@ def checked_proxy(proxy: str | None, *, base_url: str) -> str | None:
     if parts is None:
         message = "proxy must be the URL of an HTTP proxy: http://[user:password@]host[:port]."
         raise InvalidRequestError(message)
-    if base_url.startswith("http:") and parts.hostname not in _LOOPBACK:
+    if base_url.startswith("http:") and parts.hostname not in LOOPBACK:
         message = (
             "A proxy sees the headers of plain http: proxy must be on a loopback host, as the http "
-            "base_url is; or give an https base_url."
+            f"{name} is; or give an https {name}."
         )
         raise InvalidRequestError(message)
     return proxy
@@ -222,22 +236,14 @@ def checked_user_agent(suffix: object) -> str | None:
 
 
 def _origin(base_url: str) -> str:
-    parts = origin_parts(base_url)
-    host = None if parts is None else parts.hostname
-    plain = (
-        parts is not None
-        and host is not None
-        and (":" in host or _HOST_NAME.fullmatch(host))
-        and "@" not in parts.netloc
-        and not base_url.endswith(("?", "#"))
-        and (parts.scheme == "https" or host in _LOOPBACK)
-    )
-    if parts is None or host is None or not plain:
+    parts = confidential_parts(base_url)
+    if parts is None or origin_parts(base_url) is None:
         message = (
             "base_url must be an origin: https://host[:port], or http on a loopback host; "
             "no path, query, fragment or credentials."
         )
         raise InvalidRequestError(message)
+    host = str(parts.hostname)
     name = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{name}" + ("" if parts.port is None else f":{parts.port}")
 
@@ -259,7 +265,9 @@ class Settings:
         InvalidRequestError: a value cannot be used.
     """
 
-    credentials: Credentials = attrs.field(converter=credentials_from)
+    credentials: Credentials | ClientCredentials | CredentialsProvider = attrs.field(
+        converter=credentials_from
+    )
     base_url: str
     """What `base_url_from` returned."""
     retry: RetryPolicy
@@ -280,6 +288,8 @@ class Settings:
         checked_user_agent(self.user_agent)
         checked_ssl(self.ssl)
         checked_proxy(self.proxy, base_url=self.base_url)
+        if isinstance(self.credentials, ClientCredentials):
+            checked_proxy(self.proxy, base_url=self.credentials.token_url, name="token_url")
         checked_tracer(self.tracer)
         _require(self.retry, RetryPolicy, "retry must be a RetryPolicy.")
         if self.http is not None:

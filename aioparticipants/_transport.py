@@ -1,6 +1,6 @@
 """One attempt over aiohttp: sends a `Request`, returns a `Response` or raises one of our errors.
 
-1. The URL is built from the session's own origin, and only then `Authorization` is added, to this
+1. The URL is built from the session's own origin, and only then `Authorization` is added, to that
    one request: never as a default of a session, never after a redirect. A request that would go to
    another origin is not sent, whatever else may be wrong.
 2. aiohttp's errors and replies show the request's headers and URL in their repr. So its errors are
@@ -12,7 +12,9 @@
    as attempts share a lookup. A borrowed session has a resolver of its own, so there only the total
    bounds it.
 4. At most 16 MiB of decompressed body are read; aiohttp itself has no such bound.
-5. The status decides: a refusal whose body cannot be read is that refusal, without details.
+5. A token request goes to the credentials' own URL, by the same session, proxy and timeouts, and
+   has no `Authorization`. At most 64 KiB of its reply are read.
+6. The status decides: a refusal whose body cannot be read is that refusal, without details.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver
+from aiohttp.hdrs import AUTHORIZATION
 from yarl import URL
 
 from ._messages import Response, do_nothing
@@ -44,13 +47,18 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-    from ._credentials import Credentials
+    from ._credentials import Authorization, ClientCredentials
     from ._messages import Request
 
 __all__ = ["LARGEST_BODY", "USER_AGENT", "Sent", "Transport"]
 
 #: Bytes of decompressed body. A full page of 1000 records is about 1.5 MB.
 LARGEST_BODY: Final = 16 * 2**20
+
+#: Bytes of the reply to a token request. A token has to fit into a header, of 8 to 16 KiB mostly.
+_LARGEST_TOKEN_BODY: Final = 64 * 2**10
+
+_SMALLER_PAGES: Final = "Set a smaller page_size."
 
 #: Bytes to read of a body at once. Without a bound, aiohttp 3.14.0 decompresses everything into one
 #: piece: https://osv.dev/PYSEC-2026-2111
@@ -103,7 +111,6 @@ class Transport:
     def __init__(
         self,
         base_url: str,
-        credentials: Credentials,
         *,
         timeout: aiohttp.ClientTimeout,
         connections: int,
@@ -113,10 +120,9 @@ class Transport:
         ssl: SSLContext | None = None,
         user_agent: str | None = None,
     ) -> None:
-        """Send to `base_url` as `credentials`; make an aiohttp session when `http` is None."""
+        """Send to `base_url`; make an aiohttp session when `http` is None."""
         self._base_url = base_url
         self._origin = URL(base_url).origin()
-        self._credentials = credentials
         self._timeout = timeout
         self._connections = connections
         self._http = http
@@ -127,9 +133,14 @@ class Transport:
         self._user_agent = USER_AGENT if user_agent is None else f"{USER_AGENT} {user_agent}"
         self._trace_configs = [*trace_configs]
 
+    def check(self, request: Request) -> None:
+        """Raise InvalidRequestError if a request would leave the session's own origin."""
+        self._url(request)
+
     async def send(
         self,
         request: Request,
+        authorization: Authorization,
         *,
         seconds: float,
         sent: Sent,
@@ -151,9 +162,22 @@ class Transport:
         """
         http = self._session(sent)
         try:
-            return await self._exchange(http, request, self._within(seconds, timeouts))
+            return await self._exchange(
+                http, request, authorization, self._within(seconds, timeouts)
+            )
         except (Exception, asyncio.CancelledError) as error:
             failure = translated(error, request.conference_sid, closed=http.closed)
+            if failure is error and not isinstance(error, InsightsError):
+                raise
+        raise stripped(failure)
+
+    async def request_token(self, credentials: ClientCredentials, *, seconds: float) -> Response:
+        """Request an access token; raise as `send` does."""
+        http = self._session(Sent())
+        try:
+            return await self._post(http, credentials, seconds)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = translated(error, None, closed=http.closed)
             if failure is error and not isinstance(error, InsightsError):
                 raise
         raise stripped(failure)
@@ -181,13 +205,17 @@ class Transport:
         return self._http
 
     async def _exchange(
-        self, http: aiohttp.ClientSession, request: Request, timeouts: aiohttp.ClientTimeout
+        self,
+        http: aiohttp.ClientSession,
+        request: Request,
+        authorization: Authorization,
+        timeouts: aiohttp.ClientTimeout,
     ) -> Response:
         async with http.get(
             self._url(request),  # not in a variable: a traceback's frames would show the label
             headers={
                 "Accept": "application/json",
-                "Authorization": self._credentials.authorization(),
+                "Authorization": authorization.header,
                 "User-Agent": self._user_agent,
             },
             allow_redirects=False,
@@ -198,10 +226,36 @@ class Transport:
             close = _closer(reply)
             body = await _body(reply, request.conference_sid, http)
             if reply.status != HTTPStatus.OK:
-                body = self._credentials.redacted(body)
+                body = authorization.redacted(body)
             return Response(
                 status=reply.status, headers=reply.headers, body=body, close_connection=close
             )
+
+    async def _post(
+        self, http: aiohttp.ClientSession, credentials: ClientCredentials, seconds: float
+    ) -> Response:
+        # What a borrowed session adds to each request would go to the token endpoint as well.
+        if http.auth is not None or AUTHORIZATION in http.headers:
+            message = "A borrowed session must have no auth and no Authorization header of its own."
+            raise InvalidRequestError(message)
+        url = credentials.token_request()[0]
+        async with http.post(
+            URL(url, encoded=True),
+            data=credentials.token_request()[1],  # not in a variable: it has the secret
+            headers={
+                "Accept": "application/json",
+                "Content-Type": "application/x-www-form-urlencoded",
+                "User-Agent": self._user_agent,
+            },
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=self._within(seconds),
+            proxy=self._proxy,
+        ) as reply:
+            body = await _body(reply, None, http, largest=_LARGEST_TOKEN_BODY)
+            if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+                body = credentials.redacted(body)
+            return Response(status=reply.status, headers=reply.headers, body=body)
 
     def _url(self, request: Request) -> URL:
         """Return the URL of a request, which is always at the session's own origin."""
@@ -309,11 +363,15 @@ def _closer(reply: aiohttp.ClientResponse) -> Callable[[], object]:
 
 
 async def _body(
-    reply: aiohttp.ClientResponse, conference_sid: str | None, http: aiohttp.ClientSession
+    reply: aiohttp.ClientResponse,
+    conference_sid: str | None,
+    http: aiohttp.ClientSession,
+    *,
+    largest: int = LARGEST_BODY,
 ) -> bytes | bytearray:
     """Read the whole body. If that fails, a refusal still counts as one, with an empty body."""
     try:
-        return await _read(reply, conference_sid)
+        return await _read(reply, conference_sid, largest)
     except Exception as error:
         failure = translated(error, conference_sid, closed=http.closed, replied=True)
         if not isinstance(failure, InsightsError):
@@ -324,17 +382,16 @@ async def _body(
     raise failure
 
 
-async def _read(reply: aiohttp.ClientResponse, conference_sid: str | None) -> bytearray:
+async def _read(
+    reply: aiohttp.ClientResponse, conference_sid: str | None, largest: int
+) -> bytearray:
     # Not joined from chunks, as that needs the memory twice.
     body, size = bytearray(_room_for(reply)), 0
     async for chunk in reply.content.iter_chunked(_PIECE):
         body[size : size + len(chunk)] = chunk
         size += len(chunk)
-        if size > LARGEST_BODY:
-            message = (
-                f"The body of the reply is larger than {LARGEST_BODY} bytes. "
-                "Set a smaller page_size."
-            )
+        if size > largest:
+            message = f"The body of the reply is larger than {largest} bytes. {_SMALLER_PAGES}"
             raise ResponseError(message, conference_sid=conference_sid)
     del body[size:]
     return body

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, TracebackType
 
-__all__ = ["closed_meanwhile", "translated"]
+__all__ = ["cancellation_behind", "closed_meanwhile", "translated"]
 
 _LATER: Final = "Try again later (https://status.twilio.com)."
 _BETWEEN: Final = "any proxy or gateway in between"
@@ -121,7 +121,7 @@ def translated(
 
     Args:
         error: what the exchange raised.
-        conference_sid: the conference that was asked for.
+        conference_sid: the conference that was asked for, if any.
         closed: whether the aiohttp session is closed.
         replied: whether the head of a reply had come.
 
@@ -133,7 +133,7 @@ def translated(
         # A connector that is closed cancels its waiters, but not the task.
         return closed_meanwhile(conference_sid) if closed and not _is_cancelled() else error
     if (raised := _raised_by_user(error)) is not None:
-        return _cancellation_behind(raised) or _of_user(raised, conference_sid)
+        return cancellation_behind(raised) or _of_user(raised, conference_sid)
     if isinstance(error, InsightsError) or _is_defect(error):
         return error
     return _of_aiohttp(error, conference_sid, closed=closed, replied=replied)
@@ -318,7 +318,7 @@ def _users_frames(trace: TracebackType | None) -> TracebackType | None:
     return next((parts[n] for n in range(start + 1, len(parts)) if n not in theirs), None)
 
 
-def _cancellation_behind(raised: BaseException) -> asyncio.CancelledError | None:
+def cancellation_behind(raised: BaseException) -> asyncio.CancelledError | None:
     """Return the cancellation of this task, if the user's part raised an error because of it."""
     found = (e for e in _chain(raised, "__context__") if isinstance(e, asyncio.CancelledError))
     return next(found, None) if _is_cancelled() else None

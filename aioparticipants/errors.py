@@ -130,7 +130,8 @@ class TransportError(InsightsError, ConnectionError):
     """No usable reply: refused, reset, cut off, an unknown host, or not HTTP.
 
     It also stands for an exception of the user's own code within a request, such as a trace hook, a
-    connector or a shared limiter. The message names its class, and `__cause__` is the exception.
+    connector, a shared limiter or a credentials provider. The message names its class, and
+    `__cause__` is the exception.
 
     `transient` is False if retrying cannot fix it: the server's certificate was refused, or a
     proxy rejected the request (403, 407).
@@ -209,6 +210,9 @@ class AuthenticationError(APIStatusError):
 
     `code` tells them apart: 20003 for wrong credentials; 17000 and 17007 for Advanced Features. A
     `PermissionDeniedError` or `NotFoundError` can have these codes, too.
+
+    Also for a token request that is refused because of its client id or secret: there the status
+    can be 400 or 403, too (RFC 6749, 5.2).
     """
 
 

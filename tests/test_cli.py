@@ -199,7 +199,8 @@ def test_misuse(monkeypatch, capsys):
     assert main(["list", SID]) == 2
     assert capsys.readouterr().err == (
         "aioparticipants: No Twilio credentials in the environment: set TWILIO_API_KEY and "
-        "TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN.\n"
+        "TWILIO_API_SECRET, or TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or TWILIO_CLIENT_ID and "
+        "TWILIO_CLIENT_SECRET.\n"
     )
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
     monkeypatch.setenv("TWILIO_AUTH_TOKEN", "token")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -17,7 +18,13 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from aioparticipants import InsightsSession, RetryPolicy, errors, instrumentation
+from aioparticipants import (
+    ClientCredentials,
+    InsightsSession,
+    RetryPolicy,
+    errors,
+    instrumentation,
+)
 
 from .users import bad, made_up, shell, sids_of
 
@@ -29,6 +36,7 @@ SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
     GUIDE: [
         *("count_in_time", "session_in_worker", "read_merged", "RedisSlots", "print_retries"),
+        "read_with_oauth",
         *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
         "test_find_bad_calls",
     ],
@@ -199,6 +207,25 @@ class Quick(InsightsSession):
     @classmethod
     def from_env(cls, **options):
         return super().from_env(retry=RetryPolicy(base_delay=0), **options)
+
+
+async def test_guide_on_oauth(fake):
+    """The guide's lines on OAuth read a conference, with client credentials and with a sidecar."""
+    sid, made = fake.add_conference(participants=3), fake.client_credentials
+    names = run(GUIDE, "read_with_oauth")
+    names["ClientCredentials"] = functools.partial(ClientCredentials, token_url=made.token_url)
+    names["InsightsSession"] = functools.partial(InsightsSession, base_url=fake.base_url)
+
+    read = names["read_with_oauth"]
+    assert len(await read(made.client_id, made.client_secret, sid)) == 3
+
+    async with aiohttp.ClientSession() as client:
+        url, form = made.token_request()
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with client.post(url, data=form, headers=kind) as reply:
+            token = (await reply.json())["access_token"]
+    async with InsightsSession(names["Sidecar"](token), base_url=fake.base_url) as session:
+        assert len(await session.participants(sid)) == 3
 
 
 async def test_guide_on_many_conferences(fake, session, capsys):

@@ -47,6 +47,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
+from aioparticipants._credentials import Authorization
 from aioparticipants._messages import Request, Response
 from aioparticipants._settings import client_timeout
 from aioparticipants._transport import LARGEST_BODY, Sent, Transport
@@ -63,6 +64,7 @@ PHONE = "15005550006"
 LABEL = "LabelOfMsPrivate"
 CREDENTIALS = (USERNAME, PASSWORD)
 AUTHORIZATION = Credentials(*CREDENTIALS).authorization()
+AUTHORIZED = Authorization(AUTHORIZATION)
 
 ONCE = RetryPolicy(max_attempts=1)
 QUICK = RetryPolicy(max_attempts=3, base_delay=0.001)
@@ -1214,7 +1216,6 @@ async def transport(base_url):
     """Open the transport alone."""
     sender = Transport(
         base_url,
-        Credentials(*CREDENTIALS),
         timeout=client_timeout(5),
         connections=1,
         http=None,
@@ -1231,7 +1232,7 @@ async def test_transport_chains_nothing():
     for reply in (None, b"SSH-2.0\r\n", http(CUT, length=999)):
         async with raw(reply, keep_alive=False) as own, transport(own.base_url) as sender:
             with pytest.raises(TransportError) as caught:
-                await sender.send(request, seconds=5, sent=Sent())
+                await sender.send(request, AUTHORIZED, seconds=5, sent=Sent())
 
         assert chain(caught.value) == [caught.value]
         assert leaks(caught.value) == []
@@ -1243,7 +1244,7 @@ async def test_transport_keeps_to_its_origin(thief):
     request = Request(path=path, query="Page=1", conference_sid=SID)
     async with transport("http://127.0.0.1") as sender:
         with pytest.raises(InvalidRequestError):
-            await sender.send(request, seconds=5, sent=Sent())
+            await sender.send(request, AUTHORIZED, seconds=5, sent=Sent())
 
 
 # --- What is no error: reprs, and everything that asyncio tells in debug mode ---

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from aioparticipants import Credentials, InvalidRequestError
+from aioparticipants import InvalidRequestError
+from aioparticipants._credentials import Authorization
 from aioparticipants._messages import Request
 from aioparticipants._settings import client_timeout
 from aioparticipants._transport import LARGEST_BODY, Sent, Transport, _room_for
@@ -19,7 +20,6 @@ async def test_no_request_leaves_the_origin(path):
     """Even a request with another host in its path is not sent there."""
     transport = Transport(
         "http://localhost",
-        Credentials("AC1", "secret"),
         timeout=client_timeout(None),
         connections=1,
         http=None,
@@ -28,7 +28,9 @@ async def test_no_request_leaves_the_origin(path):
     )
     astray = Request(path=path, query="PageSize=1", conference_sid="CF" + "a" * 32)
     with pytest.raises(InvalidRequestError, match="own origin"):
-        await transport.send(astray, seconds=5, sent=Sent())
+        transport.check(astray)
+    with pytest.raises(InvalidRequestError, match="own origin"):
+        await transport.send(astray, Authorization("Basic eA=="), seconds=5, sent=Sent())
     await transport.aclose()
 
 

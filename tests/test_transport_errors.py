@@ -31,6 +31,7 @@ from aioparticipants import (
     SessionClosedError,
     TransportError,
 )
+from aioparticipants._credentials import Authorization
 from aioparticipants._messages import Request, Response
 from aioparticipants._settings import client_timeout
 from aioparticipants._transport import Sent, Transport
@@ -39,6 +40,7 @@ from .servers import handshaking, http, last_page, never_accepting, raw, resetti
 
 SID, OTHER = "CF" + "a" * 32, "CF" + "b" * 32
 CREDENTIALS = ("AC" + "0" * 32, "s3cret-t0ken")
+AUTHORIZED = Authorization(Credentials(*CREDENTIALS).authorization())
 SECRET = "redis://:hunter2@10.0.0.7"
 ONCE = RetryPolicy(max_attempts=1)
 TWICE = RetryPolicy(max_attempts=2, base_delay=0)
@@ -308,7 +310,9 @@ async def test_a_trace_hook_that_fails_for_one_conference(fake, opened):
 
     trace.on_request_start.append(raise_for_one)
     async with opened(fake.base_url, [trace]) as session:
-        session._transport._credentials = Credentials(*fake.credentials)
+        session._context.authorization._authorization = Authorization(
+            Credentials(*fake.credentials).authorization()
+        )
         results = {each.conference_sid: each async for each in session.fan_out(sids)}
 
     assert {sid for sid in sids if results[sid].error is not None} == {sids[2]}
@@ -321,7 +325,7 @@ async def test_a_cancellation_that_a_trace_hook_answers_by_an_error(opened):
     async with raw(...) as server:
         hook = raising("on_request_exception", OwnError(SECRET))
         async with opened(server.base_url, [hook]) as session:
-            sending = session._transport.send(REQUEST, seconds=30, sent=Sent())
+            sending = session._transport.send(REQUEST, AUTHORIZED, seconds=30, sent=Sent())
             task = asyncio.create_task(sending)
             while not server.heads:  # noqa: ASYNC110 - turns of the loop
                 await asyncio.sleep(0)
@@ -506,11 +510,10 @@ async def test_a_borrowed_session_closed_while_a_request_waits_for_a_connection(
 
 
 @contextlib.asynccontextmanager
-async def transport(base_url, *, lent=None, credentials=None):
+async def transport(base_url, *, lent=None):
     """Open the transport alone."""
     sender = Transport(
         base_url,
-        credentials or Credentials(*CREDENTIALS),
         timeout=client_timeout(5),
         connections=1,
         http=lent,
@@ -526,10 +529,10 @@ async def test_our_own_defects_propagate():
     async with raw(PAGE) as server:
         async with transport(server.base_url) as sender:
             with pytest.raises(AttributeError):
-                await sender.send(REQUEST, seconds=5, sent=None)
-        async with transport(server.base_url, credentials=CREDENTIALS) as sender:
+                await sender.send(REQUEST, AUTHORIZED, seconds=5, sent=None)
+        async with transport(server.base_url) as sender:
             with pytest.raises(AttributeError):
-                await sender.send(REQUEST, seconds=5, sent=Sent())
+                await sender.send(REQUEST, CREDENTIALS, seconds=5, sent=Sent())
 
 
 class _Lengthless(aiohttp.ClientResponse):
@@ -544,7 +547,7 @@ async def test_our_own_defects_propagate_while_a_body_is_read():
         async with aiohttp.ClientSession(response_class=_Lengthless) as lent:
             async with transport(server.base_url, lent=lent) as sender:
                 with pytest.raises(TypeError):
-                    await sender.send(REQUEST, seconds=5, sent=Sent())
+                    await sender.send(REQUEST, AUTHORIZED, seconds=5, sent=Sent())
 
 
 # --- TLS ---
@@ -808,7 +811,7 @@ async def test_closing_the_connection_of_a_reply(kind, secure):
                 aiohttp.ClientSession(connector=connector)
             )
             sender = await stack.enter_async_context(transport(server.base_url, lent=lent))
-            send = functools.partial(sender.send, REQUEST, seconds=5, sent=Sent())
+            send = functools.partial(sender.send, REQUEST, AUTHORIZED, seconds=5, sent=Sent())
             first = await send()
             first.close_connection()
             first.close_connection()  # it is closed already
@@ -824,7 +827,7 @@ async def test_closing_the_connection_of_a_refusal():
     """So can that of a refusal, and one that the server has closed."""
     async with raw(http(b"", "429 x"), closing_reply(), PAGE) as server:
         async with transport(server.base_url) as sender:
-            send = functools.partial(sender.send, REQUEST, seconds=5, sent=Sent())
+            send = functools.partial(sender.send, REQUEST, AUTHORIZED, seconds=5, sent=Sent())
             for _ in range(2):
                 (await send()).close_connection()
             assert (await send()).status == 200

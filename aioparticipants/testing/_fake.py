@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 from aiohttp import web
 
-from .._credentials import Credentials
+from .._credentials import ClientCredentials, Credentials
 from ._bodies import RequestRefused, as_bytes, error_body
 from ._faults import Fault, FaultQueue
 from ._fields import MadeUp
@@ -30,6 +30,7 @@ from ._participants import REGIONS, make_participants, make_sid
 from ._store import ConferenceStore, Get, StoredConference, checked_steps
 from ._summaries import make_summary
 from ._times import checked_time, parsed_time
+from ._tokens import TOKEN_PATH, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from ._store import SummaryStep
 
 __all__ = ["FakeInsights", "SeenRequest"]
+
+#: Whether a request carried the right credentials when it arrived.
+_AUTHORIZED: Final = web.RequestKey("_AUTHORIZED", bool)
 
 #: A fixed day, so that a seed always gives the same records.
 _NOW: Final = datetime(2026, 3, 3, tzinfo=UTC)
@@ -113,6 +117,8 @@ class FakeInsights:
     """Seconds before each reply."""
     concurrency: int | None
     """The maximum of concurrent requests; None for none."""
+    token_lifetime: float
+    """Seconds that the access tokens are valid that are issued from now on; 3600 at first."""
     requests: list[SeenRequest]
     """The requests that were answered, in the order of the replies."""
 
@@ -135,6 +141,7 @@ class FakeInsights:
         self._begin()
         self._port = port
         self._authorization = Credentials(*self.credentials).authorization()
+        self._tokens = Tokens(random.Random(f"{seed} tokens"))  # noqa: S311 - made-up data
         self._in_flight = 0
         self._runner: web.AppRunner | None = None
         self._base_url = ""
@@ -153,6 +160,7 @@ class FakeInsights:
         self.latency = self._initial.latency
         self.concurrency = self._initial.concurrency
         self._inclusive: Inclusive = "neither"
+        self.token_lifetime = 3600
         self._now = self._initial.now
         self._store = ConferenceStore(self.credentials[0])
         self._faults = FaultQueue()
@@ -213,6 +221,28 @@ class FakeInsights:
             message = "FakeInsights is not running: start it with `async with` first."
             raise RuntimeError(message)
         return self._base_url
+
+    @property
+    def client_credentials(self) -> ClientCredentials:
+        """Return the made-up `ClientCredentials` of an OAuth app, for which the server has tokens.
+
+        The token requests (`POST /v2/token`) are in `requests`, and take faults of `fail_next`,
+        like all others. They do not count towards `concurrency`. For example:
+
+            InsightsSession(fake.client_credentials, base_url=fake.base_url)
+
+        Raises:
+            RuntimeError: the server is not running.
+        """
+        return ClientCredentials(
+            self._tokens.client_id,
+            self._tokens.client_secret,
+            token_url=self.base_url + TOKEN_PATH,
+        )
+
+    def revoke_tokens(self) -> None:
+        """Accept none of the access tokens issued so far: requests with them get 401."""
+        self._tokens.revoke()
 
     def add_conference(
         self,
@@ -449,7 +479,10 @@ class FakeInsights:
 
     async def _serve(self, request: web.Request) -> web.Response:
         """Answer a request, and log it."""
-        self._in_flight += 1
+        counted = request.path != TOKEN_PATH  # Twilio's tokens come from another host
+        self._in_flight += counted
+        # Before any latency: a token may expire meanwhile.
+        request[_AUTHORIZED] = self._is_authorized(request)
         log = self.requests  # a request that is still open after `reset` is not logged in the new
         status = 0
         try:
@@ -457,14 +490,14 @@ class FakeInsights:
             status = response.status
             return response
         finally:
-            self._in_flight -= 1
+            self._in_flight -= counted
             log.append(
                 SeenRequest(
                     method=request.method,
                     path=request.path,
                     query=dict(request.query),
                     user_agent=request.headers.get("User-Agent", ""),
-                    authorized=self._is_authorized(request),
+                    authorized=request[_AUTHORIZED],
                     status=status,
                 )
             )
@@ -481,6 +514,8 @@ class FakeInsights:
                 request.transport.abort()
                 raise asyncio.CancelledError
             return self._response(fault.status, fault.body, concurrent, fault.headers)
+        if request.path == TOKEN_PATH:
+            return self._response(*await self._token(request), concurrent)
         try:
             return self._response(200, self._page(request), concurrent)
         except RequestRefused as refused:
@@ -501,11 +536,19 @@ class FakeInsights:
         )
 
     def _is_authorized(self, request: web.Request) -> bool:
-        return request.headers.get("Authorization") == self._authorization
+        given = request.headers.get("Authorization", "")
+        return given == self._authorization or self._tokens.accepts(given)
+
+    async def _token(self, request: web.Request) -> tuple[int, bytes]:
+        if request.method != "POST":
+            return 405, error_body(405)
+        form = await request.post()
+        request[_AUTHORIZED] = self._tokens.is_client(form)
+        return self._tokens.answer(form, lifetime=self.token_lifetime)
 
     def _page(self, request: web.Request) -> bytes:
         """Return the body that a request asks for; raise RequestRefused if it is not valid."""
-        if not self._is_authorized(request):
+        if not request[_AUTHORIZED]:
             raise RequestRefused(401)
         answer = self._store.resource(request.path)
         if request.method != "GET":

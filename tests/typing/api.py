@@ -14,8 +14,10 @@ import anyio
 from opentelemetry import trace
 
 from aioparticipants import (
+    ClientCredentials,
     ConferenceResult,
     Credentials,
+    CredentialsProvider,
     FanOut,
     InsightsError,
     InsightsSession,
@@ -135,9 +137,26 @@ def on_event(event: instrumentation.Event) -> None:
             pass
 
 
+class Vault:
+    """A credentials provider, without a base class."""
+
+    async def authorization(self) -> str:
+        """Return the header."""
+        return "Bearer token"
+
+
+def provider() -> CredentialsProvider:
+    """Return an object that has the protocol's method."""
+    return Vault()
+
+
 async def use(http: aiohttp.ClientSession) -> None:
     """Use each public signature once."""
     InsightsSession(Credentials("AC", "token"), region="ie1", edge="dublin", timeout=5)
+    InsightsSession(ClientCredentials("OQ", "secret", account_sid=None))
+    InsightsSession(provider())
+    InsightsSession(Vault())
+    InsightsSession(object())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     InsightsSession(("AC", "token"), http=http, retry=RetryPolicy(max_attempts=3))
     InsightsSession(("AC", "token"), tracer=trace.get_tracer("app"), on_event=print)
     async with InsightsSession.from_env(max_concurrency=4) as session:
