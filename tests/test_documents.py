@@ -35,8 +35,8 @@ PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
 SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
     GUIDE: [
-        *("count_in_time", "session_in_worker", "read_with_oauth", "read_merged", "RedisSlots"),
-        "print_retries",
+        *("count_in_time", "session_in_worker", "read_with_oauth"),
+        *("read_merged", "RedisSlots", "print_retries"),
         *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
         "test_find_bad_calls",
     ],
