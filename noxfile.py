@@ -44,6 +44,7 @@ OTHER_PYTHONS = [each for each in PYTHONS if each != RUNNING]
 #: a generator that is not closed. It takes twice the time and finds nothing in the other files.
 DEBUGGED = (
     "test_anyio.py",
+    "test_arrow.py",
     "test_beginning_anew.py",
     "test_cancellation.py",
     "test_closing_from_within.py",
@@ -62,6 +63,7 @@ RANDOM = (
     "test_fan_out_properties.py",
     "test_properties.py",
     "test_record_properties.py",
+    "test_rows.py",
 )
 
 #: What runs between two edits: the modules below the I/O line, and one file of each layer above.
@@ -76,6 +78,7 @@ QUICK = (
     "test_resources.py",
     "test_responses.py",
     "test_retrying.py",
+    "test_rows.py",
     "test_sanitize.py",
     "test_session.py",
     "test_settings.py",

@@ -14,6 +14,7 @@ from ._credentials import ClientCredentials, Credentials, CredentialsProvider
 from ._fan_out import ConferenceResult, FanOut, MergedParticipants
 from ._limiter_protocols import AcquireReleaseLimiter, ContextLimiter, SharedLimiter
 from ._retrying import RetryPolicy
+from ._rows import Column, Row
 from ._session import InsightsSession, SessionOptions
 from ._stream import RecordStream
 from ._version import __version__
@@ -69,6 +70,7 @@ __all__ = [
     "CallStatus",
     "CallType",
     "ClientCredentials",
+    "Column",
     "Conference",
     "ConferenceEndReason",
     "ConferenceResult",
@@ -102,6 +104,7 @@ __all__ = [
     "RequestTimeoutError",
     "ResponseError",
     "RetryPolicy",
+    "Row",
     "ServerError",
     "SessionClosedError",
     "SessionOptions",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ._codecs import OnInvalid
     from ._retrying import Deadline
+    from ._rows import Row
     from ._scheduler import Conference, OnError, OpenList
     from ._tasks import SessionTasks
     from .models import Page, RecordProblem
@@ -77,6 +78,13 @@ class ConferenceResult(RecordMethods):
             and bool(self.participants)
             and all(each.processing_state in _FINAL for each in self.participants)
         )
+
+    def to_rows(self) -> list[Row]:
+        """Return a flat row for each participant; see `Participant.to_row`.
+
+        After a failure they are those before it: look at `error`, and at `problems`.
+        """
+        return [each.to_row() for each in self.participants]
 
     def to_dict(self) -> dict[str, object]:
         """Return the result as a JSON object of plain dicts, lists, strings and numbers.
@@ -413,6 +421,16 @@ class MergedParticipants(ClosedAtEnd, AsyncIterator[Participant]):
         self._fan_out = fan_out
         self._scheduler = scheduler
         self._merged = merged
+
+    @property
+    def failures(self) -> tuple[ConferenceResult, ...]:
+        """Return the conferences that failed up to now, as `FanOut.failures` does."""
+        return self._fan_out.failures
+
+    @property
+    def problems(self) -> tuple[RecordProblem, ...]:
+        """Return the records that could not be read, as `FanOut.problems` does."""
+        return self._fan_out.problems
 
     def __aiter__(self) -> Self:
         """Return itself: it is iterated once."""

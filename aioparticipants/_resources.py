@@ -96,6 +96,8 @@ class Resource(Generic[T_co]):
     """The member of a page that holds the records; for a single record, its name in errors."""
     is_single: bool = False
     """Whether the reply is a single record instead of a page."""
+    record_class: type[T_co]
+    """The class of its records."""
     record_sid: str
     """The member of a record that identifies it."""
     structure: Callable[[object, str, int | None], T_co]
@@ -168,6 +170,7 @@ PARTICIPANTS: Final = Resource[Participant](
         Filter(argument="events", parameter="Events"),
     ),
     key="participants",
+    record_class=Participant,
     record_sid="participant_sid",
     structure=_structuring.participant,
     structure_keeping=_structuring.participant_keeping,
@@ -184,6 +187,7 @@ PARTICIPANT: Final = Resource[Participant](
     ),
     key="participant",
     is_single=True,
+    record_class=Participant,
     record_sid="participant_sid",
     structure=_structuring.participant,
     structure_keeping=_structuring.participant_keeping,
@@ -207,6 +211,7 @@ CONFERENCES: Final = Resource[Conference](
         Filter(argument="end_reason", parameter="EndReason"),
     ),
     key="conferences",
+    record_class=Conference,
     record_sid="conference_sid",
     structure=_structuring.conference,
     structure_keeping=_structuring.conference_keeping,
@@ -219,6 +224,7 @@ CONFERENCE: Final = Resource[Conference](
     path_parameters=(_CONFERENCE_SID,),
     key="conference",
     is_single=True,
+    record_class=Conference,
     record_sid="conference_sid",
     structure=_structuring.conference,
     structure_keeping=_structuring.conference_keeping,

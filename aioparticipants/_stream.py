@@ -120,6 +120,11 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         return f"<RecordStream of {self._resource.key}: {state}, at record {index} of its page>"
 
     @property
+    def record_class(self) -> type[T_co]:
+        """The class of its records: `Participant` or `Conference`."""
+        return self._resource.record_class
+
+    @property
     def cursor(self) -> str:
         """Where to go on: names the next record not delivered, also after an error or the end.
 

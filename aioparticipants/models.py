@@ -37,6 +37,7 @@ from attrs.converters import optional
 from ._field_docs import documented
 from ._on_demand import on_demand, with_fields_on_demand
 from ._record_methods import RecordMethods
+from ._rows import Row, Tabular, row_of
 
 if TYPE_CHECKING:
     from ._codecs import OnInvalid
@@ -328,7 +329,7 @@ class ParticipantProperties(RecordMethods):
 @documented
 @with_fields_on_demand
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Participant(RecordMethods):
+class Participant(RecordMethods, Tabular):
     """One participant of a conference: who it was, when, where, and how good its audio was."""
 
     participant_sid: str | None = None
@@ -407,7 +408,7 @@ class Participant(RecordMethods):
 
 @documented
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Conference(RecordMethods):
+class Conference(RecordMethods, Tabular):
     """A conference: when it was, how many took part, how it ended, and what Twilio noticed."""
 
     conference_sid: str | None = None
@@ -548,3 +549,7 @@ class Page(RecordMethods, Generic[T]):
                 `participants[3].duration_seconds`, and never the value.
         """
         return super().from_dict(mapping, on_invalid=on_invalid)
+
+    def to_rows(self) -> list[Row]:
+        """Return a flat row for each record; see `Participant.to_row`."""
+        return [row_of(each) for each in self.records]

@@ -21,6 +21,7 @@ from yarl import URL
 from aioparticipants import (
     ClientCredentials,
     InsightsSession,
+    Participant,
     RetryPolicy,
     errors,
     instrumentation,
@@ -39,6 +40,7 @@ SNIPPETS = {
         *("read_merged", "RedisSlots", "print_retries"),
         *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
         "test_find_bad_calls",
+        "write_parquet",
     ],
 }
 #: A time, which differs from one run to the next.
@@ -476,6 +478,26 @@ def test_guide_on_fastapi():
     description = run(GUIDE, "FastAPI")["app"].openapi()
 
     assert "Participant" in description["components"]["schemas"]
+
+
+async def test_guide_on_tables(fake, session, tmp_path, capsys):
+    """The guide's tables have the same figures in each library, and its file all participants."""
+    names = run(GUIDE, "write_parquet")
+    sid = fake.add_conference(40)
+    participants = await session.participants(sid)
+
+    names["describe_columns"]()
+    names["compare"](participants)
+    frame = await names["read_table"](session, sid)
+    failures = await names["write_parquet"](session, [sid, "CF0", sid], tmp_path / "p.parquet")
+
+    *described, one, two, three, four, sizes = capsys.readouterr().out.splitlines()
+    assert len(described) == len(Participant.columns())
+    assert len({round(float(each), 9) for each in (one, two, three, four)}) == 1
+    assert sizes == "40 40"
+    assert [each.conference_sid for each in failures] == ["CF0"]
+    assert names["parquet"].read_table(tmp_path / "p.parquet").num_rows == 80
+    assert frame.columns == [each.name for each in Participant.columns()]
 
 
 def test_guide_names_the_defaults():

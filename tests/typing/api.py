@@ -11,10 +11,13 @@ from typing import assert_type
 
 import aiohttp
 import anyio
+import pyarrow as pa
 from opentelemetry import trace
 
 from aioparticipants import (
     ClientCredentials,
+    Column,
+    Conference,
     ConferenceResult,
     Credentials,
     CredentialsProvider,
@@ -28,10 +31,10 @@ from aioparticipants import (
     SessionOptions,
     SessionStats,
     SharedLimiter,
+    arrow,
     instrumentation,
 )
 from aioparticipants.event_streams import EventType, StreamEvent, parse
-from aioparticipants.models import Conference
 from aioparticipants.testing import FakeInsights
 
 
@@ -150,6 +153,11 @@ def provider() -> CredentialsProvider:
     return Vault()
 
 
+def row_count(stream: arrow.ArrowStream) -> int:
+    """Consume a stream."""
+    return pa.RecordBatchReader.from_stream(stream).read_all().num_rows
+
+
 async def use(http: aiohttp.ClientSession) -> None:
     """Use each public signature once."""
     InsightsSession(Credentials("AC", "token"), region="ie1", edge="dublin", timeout=5)
@@ -197,6 +205,13 @@ async def use(http: aiohttp.ClientSession) -> None:
     assert_type(record.to_dict(), dict[str, object])
     assert_type(record.to_json(), str)
     assert_type(ConferenceResult.from_dict({}), ConferenceResult)
+    assert_type(record.to_row()["label"], str | int | float | bool | datetime | None)
+    assert_type(Conference.columns(), tuple[Column, ...])
+    async for batch in arrow.batches([record], on_error=print):
+        assert_type(batch, pa.RecordBatch)
+    assert_type(await arrow.table(watched.conferences(created_after=None)), pa.Table)
+    assert_type(await arrow.to_thread(row_count, watched.participants("CF")), int)
+    assert_type(await arrow.to_thread(row_count, watched.fan_out(["CF"]).participants()), int)
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
         assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)
