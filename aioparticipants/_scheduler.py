@@ -129,6 +129,29 @@ class Places:
         """Let `concurrency` conferences be read at once."""
         self.reading: asyncio.Semaphore = asyncio.Semaphore(concurrency)
         self.waiting: asyncio.Semaphore = asyncio.Semaphore(_WAITING_PLACES)
+        self._reserved = False
+
+    async def reserve(self) -> None:
+        """Acquire a place for what the source gives next."""
+        await self.reading.acquire()
+        self._reserved = True
+
+    async def acquire(self) -> None:
+        """Acquire a place; it can be the reserved one.
+
+        The source can take any time to give something. So a conference that has waited takes the
+        place that is reserved for it, and the source's next one waits for another place.
+        """
+        if self._reserved:
+            self._reserved = False
+        else:
+            await self.reading.acquire()
+
+    def release_reserved(self) -> None:
+        """Release the reserved place, if there is one: the source gives nothing more."""
+        if self._reserved:
+            self._reserved = False
+            self.reading.release()
 
 
 class ConferenceJob:
@@ -209,26 +232,27 @@ class ConferenceJob:
         self, new_wait: NewWait, pause: Callable[[float], Awaitable[None]]
     ) -> None:
         """Wait until the summary is finished; hold up no other conference meanwhile."""
+        places = self._all_places
 
         async def sleep(seconds: float) -> None:
             self.is_waiting = True
-            if self._places is not waiting and not waiting.locked():
-                await self._move(waiting)  # at once
+            if self._places is places.reading and not places.waiting.locked():
+                await places.waiting.acquire()  # at once
+                self._move(places.waiting)
             await pause(seconds)
 
-        waiting = self._all_places.waiting
         wait = new_wait(self.wanted.sid, sleep=sleep)
         try:
             await wait.run()
         finally:
             self.is_waiting = False
             self.record = wait.latest or self.record
-        if self._places is waiting:
-            await self._move(self._all_places.reading)
+        if self._places is places.waiting:
+            await places.acquire()
+            self._move(places.reading)
 
-    async def _move(self, places: asyncio.Semaphore) -> None:
-        """Acquire one of these places, and release the other one."""
-        await places.acquire()
+    def _move(self, places: asyncio.Semaphore) -> None:
+        """Release the place, as one of these is acquired."""
         self._places.release()
         self._places = places
 
@@ -428,6 +452,7 @@ class Scheduler:
         try:
             await self._take_items()
         finally:
+            self._places.release_reserved()
             await self.close_source()
 
     async def close_source(self) -> None:
@@ -438,7 +463,7 @@ class Scheduler:
     async def _take_items(self) -> None:
         """Take items from the source, each once there is a place for it, and begin with them."""
         while True:
-            await self._places.reading.acquire()
+            await self._places.reserve()
             try:
                 item = await anext(self._items)
             except StopAsyncIteration:
@@ -446,6 +471,7 @@ class Scheduler:
                 self.is_drained = True
                 return
             self._check_not_cancelled()
+            await self._places.acquire()
             self._begin(item)
 
     def _check_not_cancelled(self) -> None:
