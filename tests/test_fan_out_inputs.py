@@ -383,7 +383,7 @@ def test_cancelled_at_every_await(new_loop, style):
             _, was_hit = await cancelled_by(style, consume(), k)
             assert held(session) == (0, 0, 0), k
             if was_hit:
-                with pytest.raises(InvalidRequestError, match="closed|used up"):
+                with pytest.raises(InvalidRequestError, match=r"closed|used up"):
                     aiter(stream)
             return was_hit
 

@@ -202,8 +202,7 @@ async def test_so_many_wait(fake, session):
 
     async with session.fan_out(source(), concurrency=3, wait=3600, poll=3600) as fan_out:
         waiting = asyncio.create_task(anext(fan_out))
-        while fan_out.waiting < _WAITING_PLACES + 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: fan_out.waiting == _WAITING_PLACES + 3)
         await stillness()
         assert taken == fan_out.in_flight == fan_out.waiting == _WAITING_PLACES + 3
     assert held(session) == (0, 0, 0)

@@ -285,7 +285,7 @@ async def test_retry_after_beyond_the_deadline():
 
 
 def test_the_sooner_deadline():
-    """`at_most` gives a running deadline in so many seconds, or the one there is if it is sooner."""
+    """`at_most` gives a running deadline in so many seconds, or the given one if that is sooner."""
     time = [0.0]
     deadline = Deadline(100, clock=lambda: time[0])
     deadline.start()
