@@ -94,8 +94,8 @@ class InsightsSession(ClosedAtEnd):
         retry: when to retry a failed request.
         timeout: seconds for one attempt in all, or an `aiohttp.ClientTimeout` with a total.
             Default: 30 in all, 10 to connect, 20 without a byte.
-        deadline: seconds for each list, single record and fan-out, where the call itself gives no
-            `deadline`; None for no bound but that of the retries.
+        deadline: seconds for each list, single record, fan-out and wait, where the call itself
+            gives no `deadline`; None for no bound but that of the retries.
         max_concurrency: the most attempts in flight at once, of the whole session. The session
             starts with few, sends fewer when Twilio answers 429, and more when it does not.
         user_agent: the name of your program, such as `"call-reports/1.4"`, to be added to the
@@ -568,7 +568,7 @@ class InsightsSession(ClosedAtEnd):
 
         Args:
             conference_sid: CF and 32 hexadecimal digits.
-            deadline: seconds to wait in all; None for any number.
+            deadline: seconds to wait in all; None for the session's own.
             poll: seconds between two requests, on average: each wait is 0.5 to 1.5 times as long,
                 so that many conferences do not ask at the same time. By default it is a fifth of
                 the time since the first request, from 10 to 300 s: about 25 requests in 30 minutes.
@@ -590,7 +590,7 @@ class InsightsSession(ClosedAtEnd):
         waits = self._waits(poll, grace, on_invalid)
         return await waits.new(
             conference_sid,
-            deadline=Deadline(deadline, clock=time.monotonic),
+            deadline=self._deadline(deadline),
             sleep=self._tasks.sleep,
         ).run()
 
@@ -648,10 +648,14 @@ class InsightsSession(ClosedAtEnd):
             resource=resource,
             filters=filters,
             page_size=page_size,
-            deadline=Deadline(
-                self._settings.deadline if deadline is None else deadline, clock=time.monotonic
-            ),
+            deadline=self._deadline(deadline),
             keep_invalid=on_invalid == "keep",
+        )
+
+    def _deadline(self, seconds: float | None) -> Deadline:
+        """Return the deadline of one call, or the session's own if the call has none."""
+        return Deadline(
+            self._settings.deadline if seconds is None else seconds, clock=time.monotonic
         )
 
     @property

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -23,6 +23,8 @@ __all__ = ["Source", "Wanted", "as_wanted", "async_items", "checked_item"]
 
 _Item: TypeAlias = str | Conference | tuple[str | Conference, object]
 Source: TypeAlias = Iterable[_Item] | AsyncIterable[_Item]
+
+_PAIR: Final = 2
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -39,16 +41,12 @@ class Wanted:
 
 def as_wanted(item: object) -> Wanted:
     """Return what an item of the source asks for."""
-    asked: object = item
     context: object = None
-    match item:
-        case tuple((asked, context)):
-            pass
-        case _:
-            pass
-    if isinstance(asked, Conference):
-        return Wanted(asked.conference_sid or "", asked, context)
-    return Wanted(cast("str", asked), None, context)
+    if isinstance(item, tuple) and len(cast("tuple[object, ...]", item)) == _PAIR:
+        item, context = cast("tuple[object, object]", item)
+    if isinstance(item, Conference):
+        return Wanted(item.conference_sid or "", item, context)
+    return Wanted(cast("str", item), None, context)
 
 
 def checked_item(sid: object) -> str:
