@@ -493,7 +493,7 @@ class InsightsSession(ClosedAtEnd):
             yesterday = datetime.now(UTC) - timedelta(days=1)
             async with session.fan_out(session.conferences(created_after=yesterday)) as results:
                 async for result in results:
-                    print(result.conference.friendly_name, len(result.participants))
+                    print(result.conference.start_time, len(result.participants))
 
         Args:
             source: any iterable or async iterable of conference SIDs, `Conference` records, or

@@ -226,6 +226,7 @@ async def test_session_closed_while_it_waits(fake):
 
 
 def fanned(fake, session):
+    fake.reset()
     sids = [fake.add_conference(2, summary=SLOW), "nonsense", fake.add_conference(1)]
     return sids, session.fan_out(sids, concurrency=1, page_size=1, wait=60, poll=0.001)
 

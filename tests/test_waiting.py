@@ -355,6 +355,13 @@ async def test_deadline_on_a_server(fake, session):
     assert [each.status for each in fake.requests] == [200, 200]  # the last one just before it
 
 
+async def test_the_session_s_own_deadline(fake, session):
+    """A wait without a deadline has the one of its session."""
+    sid = fake.add_conference(1, summary=["in_progress"])
+    with pytest.raises(DeadlineExceededError, match=r"0\.1 s"):
+        await session.with_options(deadline=0.1).wait_until_complete(sid)
+
+
 async def test_a_reply_that_never_comes(fake, session):
     """The deadline also ends a request that gets no reply."""
     fake.latency = 3600
@@ -470,6 +477,7 @@ def test_cancelled_at_every_await(new_loop, style):
     """Wherever and however a wait is cancelled, it leaves nothing, and a new one goes on."""
 
     async def once(fake, k):
+        fake.reset()
         sid = fake.add_conference(1, summary=SLOW)
 
         async def work(session, _):
@@ -491,6 +499,7 @@ def test_session_closed_at_every_turn(new_loop, end):
     """Whatever a wait is at, closing the session ends it with SessionClosedError, or it is done."""
 
     async def once(fake, k):
+        fake.reset()
         sid = fake.add_conference(1, summary=SLOW)
 
         async def work(session, _):

@@ -208,10 +208,11 @@ async def use(http: aiohttp.ClientSession) -> None:
 
     names: list[tuple[str, str]] = [("CF", "name")]
     mixed: list[str | Conference | tuple[Conference, int]] = ["CF", (Conference(), 1)]
-    watched.fan_out(names)
-    watched.fan_out(mixed)
-    watched.fan_out(dict.fromkeys(["CF"]))
-    watched.fan_out([Conference()])
+    same = watched.fan_out(names)
+    same = watched.fan_out(mixed)
+    same = watched.fan_out(dict.fromkeys(["CF"]))
+    same = watched.fan_out([Conference()])
+    assert_type(same.waiting, int)
     for result in await watched.fan_out(pairs()):
         context: datetime = result.context
         assert_type(context, datetime)
