@@ -16,8 +16,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sized
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias, cast
+from collections.abc import AsyncIterator, Sized
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
@@ -26,9 +26,11 @@ from ._field_docs import documented
 from ._record_methods import RecordMethods
 from ._result_codec import ResultCodec
 from ._scheduler import Delivery, Scheduler, two_at_once
+from ._sources import async_items
 from ._tasks import ClosedAtEnd, running_loop, wait_ignoring_cancellation
+from ._waiting import is_final
 from .errors import InsightsError, InvalidRequestError, ResponseError, copied
-from .models import Participant, ProcessingState
+from .models import Conference, Participant
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -36,15 +38,13 @@ if TYPE_CHECKING:
     from ._codecs import OnInvalid
     from ._retrying import Deadline
     from ._rows import Row
-    from ._scheduler import Conference, OnError, OpenList
+    from ._scheduler import ConferenceJob, OnError, OpenList
+    from ._sources import Source
     from ._tasks import SessionTasks
+    from ._waiting import NewWait
     from .models import Page, RecordProblem
 
 __all__ = ["ConferenceResult", "FanOut", "MergedParticipants"]
-
-_Sids: TypeAlias = "Iterable[str] | AsyncIterable[str]"
-
-_FINAL: Final = (ProcessingState.COMPLETE, ProcessingState.TIMEOUT)
 
 
 @documented
@@ -53,7 +53,7 @@ class ConferenceResult(RecordMethods):
     """The result of one conference of a fan-out."""
 
     conference_sid: str
-    """As it was given, even if it is not a SID."""
+    """As it was given, even if it is not a SID; empty if a `Conference` without one was given."""
     participants: tuple[Participant, ...] = ()
     """In the server's order; after a failure those before it."""
     error: InsightsError | None = None
@@ -63,7 +63,14 @@ class ConferenceResult(RecordMethods):
     pages: int = 0
     """The number of pages that were read."""
     seconds: float = 0.0
-    """How long it took, without the time that its pages waited to be decoded."""
+    """How long it took, with the wait for its summary (`wait`), but without the time that its
+    pages waited to be decoded."""
+    conference: Conference | None = None
+    """The conference itself: the one that the source gave, or, with `wait`, the one that Twilio
+    last answered with; None if there is neither."""
+    context: Any = attrs.field(default=None, eq=False, repr=False)
+    """What the source gave with it, in a pair `(sid, context)`; None if nothing. It is never
+    compared, hashed or shown."""
 
     @property
     def settled(self) -> bool:
@@ -74,9 +81,7 @@ class ConferenceResult(RecordMethods):
         https://www.twilio.com/docs/voice/voice-insights/api/conference/participant-summary-resource
         """
         return (
-            self.error is None
-            and bool(self.participants)
-            and all(each.processing_state in _FINAL for each in self.participants)
+            self.error is None and bool(self.participants) and all(map(is_final, self.participants))
         )
 
     def to_rows(self) -> list[Row]:
@@ -124,14 +129,16 @@ class ConferenceResult(RecordMethods):
 codecs[ConferenceResult] = ResultCodec(ConferenceResult)
 
 
-def _result_of(conference: Conference, error: InsightsError | None) -> ConferenceResult:
+def _result_of(conference: ConferenceJob, error: InsightsError | None) -> ConferenceResult:
     return ConferenceResult(
-        conference_sid=conference.sid,
+        conference_sid=conference.wanted.sid,
         participants=tuple(conference.records),
         error=error,
         problems=conference.problems,
         pages=conference.pages,
         seconds=conference.seconds,
+        conference=conference.record,
+        context=conference.wanted.context,
     )
 
 
@@ -141,15 +148,15 @@ class Results(Delivery[ConferenceResult]):
     # All that most conferences have, and few enough to be fetched in vain if the first is bad.
     PAGES_AHEAD: ClassVar[int] = 4
 
-    async def on_page(self, conference: Conference, page: Page[Participant]) -> None:
+    async def on_page(self, conference: ConferenceJob, page: Page[Participant]) -> None:
         """Keep its records."""
         conference.records += page.records
 
-    def on_conference_done(self, conference: Conference, error: InsightsError | None) -> None:
+    def on_conference_done(self, conference: ConferenceJob, error: InsightsError | None) -> None:
         """Add its result."""
         self._add(_result_of(conference, error), conference)
 
-    def on_delivered(self, conference: Conference) -> None:
+    def on_delivered(self, conference: ConferenceJob) -> None:
         """Let another conference have its place."""
         conference.release()
 
@@ -180,21 +187,21 @@ class MergedPages(Delivery[tuple[Participant, ...]]):
         self.problems: list[RecordProblem] = []
         self.rest: Iterator[Participant] = iter(())
 
-    async def on_page(self, conference: Conference, page: Page[Participant]) -> None:
+    async def on_page(self, conference: ConferenceJob, page: Page[Participant]) -> None:
         """Add its records, and wait until they are delivered."""
         conference.page_delivered.clear()
         self._add(page.records, conference)
         await conference.page_delivered.wait()
         conference.slot.release()
 
-    def on_conference_done(self, conference: Conference, error: InsightsError | None) -> None:
+    def on_conference_done(self, conference: ConferenceJob, error: InsightsError | None) -> None:
         """Note what went wrong, and let another conference have its place."""
         self.problems += conference.problems
         if error is not None:
             self.failures.append(_result_of(conference, error))
         conference.release()
 
-    def on_delivered(self, conference: Conference) -> None:
+    def on_delivered(self, conference: ConferenceJob) -> None:
         """Let the conference go on with its next page."""
         conference.page_delivered.set()
 
@@ -208,32 +215,6 @@ class MergedPages(Delivery[tuple[Participant, ...]]):
         self.rest = iter(())
 
 
-class _AsyncSids(AsyncIterator[str]):
-    """The SIDs of an iterable as an async iterator."""
-
-    def __init__(self, sids: Iterable[str]) -> None:
-        self._sids = iter(sids)
-
-    async def __anext__(self) -> str:
-        for sid in self._sids:
-            return sid
-        raise StopAsyncIteration
-
-
-def _async_sids(sids: _Sids) -> AsyncIterator[str]:
-    """Return an async iterator over any source of SIDs.
-
-    Raises:
-        InvalidRequestError: it cannot be iterated, or is a string.
-    """
-    if isinstance(sids, AsyncIterable):
-        return aiter(sids)
-    if not isinstance(cast("object", sids), Iterable) or isinstance(sids, (str, bytes)):
-        message = "conference_sids must be an iterable or async iterable of SIDs."
-        raise InvalidRequestError(message)
-    return _AsyncSids(sids)
-
-
 def _close(scheduler: weakref.ref[Scheduler]) -> None:
     """Close a scheduler, unless it is gone, too."""
     if (alive := scheduler()) is not None:
@@ -245,7 +226,9 @@ class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
 
     Iterate it (`async for`), best opened (`async with`, after which no task of it is alive); await
     it or its `all()`, for a list of all results; or iterate `participants()` instead, the records
-    of all. Nothing is requested, and no SID taken, before the first one is asked for.
+    of all. Nothing is requested, and no SID taken, before the first one is asked for. A
+    `RecordStream` that is given as the source belongs to it: it is closed at the end, whatever the
+    end is. Its cursor then names the next conference that was not taken.
 
     Attributes:
         total: the number of conferences, if it is known: at once for a list or set, and for any
@@ -256,14 +239,16 @@ class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
         SessionClosedError: the session was closed meanwhile.
         InvalidRequestError: two tasks asked at once (it stays usable), or another loop did; it was
             closed, by whomever; or it is used up and was to begin anew.
-        Exception: whatever the source of the SIDs raised, after the conferences before it.
+        Exception: whatever the source raised, after the conferences before it. If that is an error
+            of `session.conferences(…)`, its cursor says where to continue.
     """
 
     def __init__(
         self,
-        sids: _Sids,
+        source: Source,
         open_list: OpenList,
         *,
+        new_wait: NewWait | None = None,
         concurrency: int,
         on_error: OnError,
         tasks: SessionTasks,
@@ -271,15 +256,16 @@ class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
     ) -> None:
         """Made by `InsightsSession`, not by hand; `deadline` starts when the first is asked for."""
         self._scheduler = Scheduler(
-            _async_sids(sids),
+            async_items(source),
             open_list,
             Results(),
+            new_wait=new_wait,
             concurrency=concurrency,
             on_error=on_error,
             tasks=tasks,
             deadline=deadline,
         )
-        self._length = len(sids) if isinstance(sids, Sized) else None
+        self._length = len(source) if isinstance(source, Sized) else None
         # By a weak reference, as the frames of an exception that is kept there can refer to this.
         weakref.finalize(self, _close, weakref.ref(self._scheduler)).atexit = False
 
@@ -287,6 +273,8 @@ class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
         """Show how far it is."""
         total = "?" if self.total is None else self.total
         state = f"{self.done} of {total} done, {self.failed} failed, {self.in_flight} in flight"
+        if waiting := self.waiting:
+            state += f", {waiting} of these waiting"
         return f"<FanOut: {state}>"
 
     @property
@@ -306,9 +294,15 @@ class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
     def in_flight(self) -> int:
         """Return the number of conferences that are being read.
 
-        They include those that wait to be decoded, until those before them are delivered.
+        They include those that wait to be decoded, until those before them are delivered; and, with
+        `wait`, those whose summaries are waited for.
         """
         return self._scheduler.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of conferences in flight whose summaries are waited for (`wait`)."""
+        return self._scheduler.waiting
 
     @property
     def total(self) -> int | None:
@@ -397,9 +391,12 @@ class FanOut(ClosedAtEnd, AsyncIterator[ConferenceResult]):
 
         Conferences that are not delivered are given up. Whoever waits for a result meanwhile, or
         asks for one later, gets an InvalidRequestError. A source that closes it is not waited for.
+        A `RecordStream` that is its source is closed, too.
         """
         scheduler = self._scheduler
         scheduler.close()
+        if scheduler.loop is None:  # else the task that reads the source closes it
+            await scheduler.close_source()
         # Tasks of another loop cannot be waited for; without a running loop nothing can be.
         if scheduler.loop is not None and scheduler.loop is running_loop():
             await wait_ignoring_cancellation(scheduler.unfinished())

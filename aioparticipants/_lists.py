@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -11,9 +12,11 @@ from ._call import ListContext
 from ._cursors import CursorCodec, Position
 from ._paging import Pager
 from ._prefetching import PagesAhead
+from ._resources import LARGEST_PAGE
+from ._sources import checked_item
 from ._stream import RecordStream
 from ._telemetry import ListTelemetry
-from .errors import InvalidRequestError
+from .errors import InsightsError, InvalidRequestError, ResponseError
 from .instrumentation import ConferenceFinished
 
 if TYPE_CHECKING:
@@ -87,7 +90,13 @@ class ListFactory(Generic[T]):
             deadline=self.deadline,
             resumed=None if resume is None else start.request,
         )
-        pages = PagesAhead(start.request, calls=calls, tasks=self.tasks, telemetry=telemetry)
+        pages = PagesAhead(
+            start.request,
+            calls=calls,
+            tasks=self.tasks,
+            telemetry=telemetry,
+            enough=self._enough_pages(limit),
+        )
         stream = RecordStream(
             start,
             pages=pages,
@@ -99,18 +108,48 @@ class ListFactory(Generic[T]):
         )
         return stream, pages
 
-    def open_in_fan_out(self, conference_sid: str) -> tuple[RecordStream[T], PagesAhead]:
+    def _enough_pages(self, limit: int | None) -> int:
+        """Return how many whole pages hold that many records."""
+        if limit is None:
+            return sys.maxsize
+        return -(-limit // (self.page_size or LARGEST_PAGE))  # rounded up
+
+    async def record(self, sids: Mapping[str, object]) -> T:
+        """Return a single record, of a resource that is one.
+
+        Raises:
+            InsightsError: what `RecordStream` raises.
+        """
+        stream, _ = self.open(sids)
+        try:
+            [record] = await stream.all()
+        except InsightsError as error:
+            error.cursor = None  # a single record is not resumed
+            if isinstance(error, ResponseError):
+                error.cursor_after = None
+            raise
+        return record
+
+    def open_in_fan_out(
+        self, conference_sid: object, *, limit: int | None = None
+    ) -> tuple[RecordStream[T], PagesAhead]:
         """Do as `open`; if the SID is refused, emit an event, as each conference counts."""
         try:
-            return self.open({"conference_sid": conference_sid})
+            return self.open({"conference_sid": checked_item(conference_sid)}, limit=limit)
         except InvalidRequestError as error:
-            self.telemetry.emit(
-                ConferenceFinished(
-                    conference_sid=None,
-                    pages=0,
-                    records=0,
-                    seconds=0.0,
-                    error=type(error).__name__,
-                )
-            )
+            self.report_unread(error, conference_sid=None)
             raise
+
+    def report_unread(
+        self, error: InsightsError, *, conference_sid: str | None, seconds: float = 0.0
+    ) -> None:
+        """Emit that a conference of a fan-out failed before its list was read."""
+        self.telemetry.emit(
+            ConferenceFinished(
+                conference_sid=conference_sid,
+                pages=0,
+                records=0,
+                seconds=seconds,
+                error=type(error).__name__,
+            )
+        )

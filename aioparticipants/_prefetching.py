@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
@@ -47,15 +48,30 @@ class PagesAhead:
     """The pages of one list that were not taken yet, for one consumer."""
 
     def __init__(
-        self, start: Request, *, calls: ListContext, tasks: SessionTasks, telemetry: ListTelemetry
+        self,
+        start: Request,
+        *,
+        calls: ListContext,
+        tasks: SessionTasks,
+        telemetry: ListTelemetry,
+        enough: int = sys.maxsize,
     ) -> None:
-        """Begin with the page that `start` asks for. Nothing is sent yet."""
+        """Begin with the page that `start` asks for. Nothing is sent yet.
+
+        Args:
+            start: the request for the first page.
+            calls: makes the call for each page.
+            tasks: those of the session.
+            telemetry: reports on the list.
+            enough: the number of whole pages that hold all records that are wanted.
+        """
         self._calls = calls
         self._tasks = tasks
         self._telemetry = telemetry
         # Page tasks run in the context of this constructor, whichever task asks for a page.
         self._context = contextvars.copy_context()
-        self._following: Request | Failed | End = start
+        self._following: Request | Failed | End = start if enough else End()
+        self._enough = enough
         self._pages: deque[RawPage] = deque()
         self._task: asyncio.Task[RawPage] | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -111,8 +127,11 @@ class PagesAhead:
             await call.sent.wait(self._task, seconds=_SENDING_SECONDS)
 
     async def gather(self, count: int) -> None:
-        """Fetch pages until there are `count`, or no further one; `next` returns why not."""
-        while len(self._pages) < count:
+        """Fetch pages until there are `count`, or enough, or no further one.
+
+        To be called before the first page is taken. `next` returns why there is no further one.
+        """
+        while len(self._pages) < min(count, self._enough):
             while self._must_wait():
                 await self._new_waiter()
             if not isinstance(self._outcome(), RawPage):

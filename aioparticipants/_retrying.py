@@ -178,6 +178,14 @@ class Deadline:
             return self.seconds
         return max(0.0, self._end - self._clock())
 
+    def at_most(self, seconds: float) -> Deadline:
+        """Return a deadline that many seconds from now, or this one if that is sooner."""
+        if self.left() <= seconds:
+            return self
+        deadline = Deadline(seconds, clock=self._clock)
+        deadline.start()
+        return deadline
+
 
 class RetryRun:
     """The attempts at one page: records them, and judges the latest one by the policy."""

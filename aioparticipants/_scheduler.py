@@ -1,8 +1,9 @@
 """`Scheduler`: reads many conferences at once for a `FanOut`. Uses asyncio, and no HTTP.
 
-1. One task takes the SIDs from their source. It acquires a place before it takes a SID, and there
-   are `concurrency` places. A conference keeps its place until its result is delivered. So a slow
-   consumer stops the source, and memory holds at most so many results, however long the source is.
+1. One task takes the conferences from their source. It acquires a place before it takes one, and
+   there are `concurrency` places. A conference keeps its place until its result is delivered. So a
+   slow consumer stops the source, and memory holds at most so many results, however long the source
+   is. The task closes a source of this package as it ends, whatever ends it.
 2. One more task for each conference reads its `RecordStream`, and adds what it reads to the
    `Delivery`. The consumer takes it from there: a cancelled or timed-out wait loses nothing.
 3. No task refers to the `FanOut`. So dropping its last reference runs its finaliser at once, which
@@ -14,6 +15,9 @@
 5. The first failure that ends all is kept, and each further call raises it, after everything that
    is ready was delivered. With `on_error="raise"` it stops the conferences of which pages are
    missing. Those that are fetched whole are still decoded and delivered.
+6. A conference whose summary is waited for holds up no other: while it waits, it holds one of the
+   `_WAITING_PLACES` instead of its place, and then acquires a place again. If none of them is free,
+   it keeps its place. So memory is bounded here, too, however many conferences wait.
 """
 
 from __future__ import annotations
@@ -37,8 +41,10 @@ from typing import (
 )
 
 from ._paging import RawPage
-from ._tasks import cancel_threadsafe, running_loop
+from ._sources import as_wanted
+from ._tasks import ClosedAtEnd, cancel_threadsafe, running_loop
 from ._tracebacks import stripped
+from ._waiting import is_final
 from .errors import (
     InsightsError,
     InvalidRequestError,
@@ -48,16 +54,25 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
     from types import TracebackType
 
     from ._prefetching import PagesAhead
     from ._retrying import Deadline
+    from ._sources import Wanted
     from ._stream import RecordStream
     from ._tasks import SessionTasks
-    from .models import Page, Participant, RecordProblem
+    from ._waiting import NewWait
+    from .models import Conference, Page, Participant, RecordProblem
 
-__all__ = ["Conference", "Delivery", "OnError", "OpenList", "Scheduler", "two_at_once"]
+__all__ = [
+    "ConferenceJob",
+    "Delivery",
+    "OnError",
+    "OpenList",
+    "Scheduler",
+    "two_at_once",
+]
 
 T = TypeVar("T")
 
@@ -66,6 +81,8 @@ OnError: TypeAlias = Literal["isolate", "raise"]
 
 #: Conferences that are decoded at once: the one to deliver next, and the one after it.
 _DECODING_SLOTS: Final = 2
+#: Conferences that wait for their summaries without a place. Each takes some kilobytes.
+_WAITING_PLACES: Final = 1000
 
 
 class OpenList(Protocol):
@@ -105,25 +122,63 @@ class DecodingSlot:
             self._slots.release()
 
 
-class Conference:
-    """One conference of a fan-out, from its SID to its delivery.
+class Places:
+    """The places of a fan-out, one of which each of its conferences holds; see rules 1 and 6."""
+
+    def __init__(self, concurrency: int) -> None:
+        """Let `concurrency` conferences be read at once."""
+        self.reading: asyncio.Semaphore = asyncio.Semaphore(concurrency)
+        self.waiting: asyncio.Semaphore = asyncio.Semaphore(_WAITING_PLACES)
+        self._reserved = False
+
+    async def reserve(self) -> None:
+        """Acquire a place for what the source gives next."""
+        await self.reading.acquire()
+        self._reserved = True
+
+    async def acquire(self) -> None:
+        """Acquire a place; it can be the reserved one.
+
+        The source can take any time to give something. So a conference that has waited takes the
+        place that is reserved for it, and the source's next one waits for another place.
+        """
+        if self._reserved:
+            self._reserved = False
+        else:
+            await self.reading.acquire()
+
+    def release_reserved(self) -> None:
+        """Release the reserved place, if there is one: the source gives nothing more."""
+        if self._reserved:
+            self._reserved = False
+            self.reading.release()
+
+
+class ConferenceJob:
+    """One conference of a fan-out, from its source to its delivery.
 
     Attributes:
-        sid: as it came from the source.
+        wanted: what came from the source.
+        record: the conference itself, as far as it is known.
+        is_waiting: whether its summary is waited for, and is not finished.
         slot: to decode its records.
         records: those that a `Delivery` keeps here.
         pages: the number of pages that were read.
         page_delivered: set when the consumer has taken the latest page.
     """
 
-    def __init__(self, sid: str, *, places: asyncio.Semaphore, slots: asyncio.Semaphore) -> None:
-        """Begin with a conference. One of `places` is acquired for it."""
-        self.sid: str = sid
+    def __init__(self, wanted: Wanted, *, places: Places, slots: asyncio.Semaphore) -> None:
+        """Begin with a conference. A place is acquired for it."""
+        self.wanted: Wanted = wanted
+        self.record: Conference | None = wanted.record
+        self.is_waiting: bool = False
         self.slot: DecodingSlot = DecodingSlot(slots)
         self.records: list[Participant] = []
         self.pages: int = 0
         self.page_delivered: asyncio.Event = asyncio.Event()
-        self._places = places
+        self._all_places = places
+        #: Those that its place is one of.
+        self._places = places.reading
         self._began = time.monotonic()
         self._stream: RecordStream[Participant] | None = None
         self._ahead: PagesAhead | None = None
@@ -148,15 +203,58 @@ class Conference:
         """The records that could not be read."""
         return () if self._stream is None else self._stream.problems
 
-    async def read(self, open_list: OpenList, delivery: Delivery[Any]) -> None:
-        """Read all pages; raise the error that ends the list early."""
-        self._stream, self._ahead = stream, ahead = open_list(self.sid)
+    async def read(
+        self,
+        open_list: OpenList,
+        delivery: Delivery[Any],
+        new_wait: NewWait | None,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """Read all pages; raise the error that ends the list early.
+
+        Args:
+            open_list: opens the list.
+            delivery: takes the pages.
+            new_wait: makes the wait for the summary, before anything is read; None for no wait.
+            pause: waits for so many seconds, or until the session is closed.
+        """
+        self._stream, self._ahead = stream, ahead = open_list(self.wanted.sid)
         async with stream:
+            if new_wait is not None and not is_final(self.record):
+                await self._wait_for_summary(new_wait, pause)
             await ahead.gather(delivery.PAGES_AHEAD)
             pages = stream.pages()
             while (page := await self._next_page(pages, ahead)) is not None:
                 self.pages += 1
                 await delivery.on_page(self, page)
+
+    async def _wait_for_summary(
+        self, new_wait: NewWait, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """Wait until the summary is finished; hold up no other conference meanwhile."""
+        places = self._all_places
+
+        async def sleep(seconds: float) -> None:
+            self.is_waiting = True
+            if self._places is places.reading and not places.waiting.locked():
+                await places.waiting.acquire()  # at once
+                self._move(places.waiting)
+            await pause(seconds)
+
+        wait = new_wait(self.wanted.sid, sleep=sleep)
+        try:
+            await wait.run()
+        finally:
+            self.is_waiting = False
+            self.record = wait.latest or self.record
+        if self._places is places.waiting:
+            await places.acquire()
+            self._move(places.reading)
+
+    def _move(self, places: asyncio.Semaphore) -> None:
+        """Release the place, as one of these is acquired."""
+        self._places.release()
+        self._places = places
 
     async def _next_page(
         self, pages: AsyncIterator[Page[Participant]], ahead: PagesAhead
@@ -187,7 +285,7 @@ class Delivery(ABC, Generic[T]):
     def __init__(self) -> None:
         """Begin with nothing to deliver."""
         self.changed: asyncio.Event = asyncio.Event()
-        self._ready: deque[tuple[T, Conference]] = deque()
+        self._ready: deque[tuple[T, ConferenceJob]] = deque()
 
     @property
     def is_ready(self) -> bool:
@@ -204,21 +302,21 @@ class Delivery(ABC, Generic[T]):
         """Forget what was not taken."""
         self._ready.clear()
 
-    def _add(self, item: T, conference: Conference) -> None:
+    def _add(self, item: T, conference: ConferenceJob) -> None:
         """Add an item of a conference, to be delivered."""
         self._ready.append((item, conference))
         self.changed.set()
 
     @abstractmethod
-    async def on_page(self, conference: Conference, page: Page[Participant]) -> None:
+    async def on_page(self, conference: ConferenceJob, page: Page[Participant]) -> None:
         """Handle a page that a conference's task has read; return when it may read the next one."""
 
     @abstractmethod
-    def on_conference_done(self, conference: Conference, error: InsightsError | None) -> None:
+    def on_conference_done(self, conference: ConferenceJob, error: InsightsError | None) -> None:
         """Handle the end of a conference: it is complete, or has failed."""
 
     @abstractmethod
-    def on_delivered(self, conference: Conference) -> None:
+    def on_delivered(self, conference: ConferenceJob) -> None:
         """Handle that the consumer takes an item of a conference."""
 
     @abstractmethod
@@ -240,16 +338,17 @@ class Scheduler:
 
     def __init__(
         self,
-        sids: AsyncIterator[str],
+        items: AsyncIterator[object],
         open_list: OpenList,
         delivery: Delivery[Any],
         *,
+        new_wait: NewWait | None,
         concurrency: int,
         on_error: OnError,
         tasks: SessionTasks,
         deadline: Deadline,
     ) -> None:
-        """Read the conferences of `sids`. Nothing is started before something is waited for."""
+        """Read the conferences of `items`. Nothing is started before something is waited for."""
         self.delivery = delivery
         self.loop: asyncio.AbstractEventLoop | None = None
         self.begun: int = 0
@@ -258,17 +357,18 @@ class Scheduler:
         self.is_drained: bool = False
         self.is_used_up: bool = False
         self.is_awaited: bool = False
-        self._sids = sids
+        self._items = items
         self._open_list = open_list
+        self._new_wait = new_wait
         self._raises = on_error == "raise"
         self._tasks = tasks
         self._deadline = deadline
-        self._places = asyncio.Semaphore(concurrency)
+        self._places = Places(concurrency)
         self._slots = asyncio.Semaphore(_DECODING_SLOTS)
         # Tasks run in the context the fan-out was made in, whichever task asks for a result.
         self._context = contextvars.copy_context()
         self._source: asyncio.Task[None] | None = None
-        self._running: dict[asyncio.Task[None], Conference] = {}
+        self._running: dict[asyncio.Task[None], ConferenceJob] = {}
         self._closed = False
         self._stopping = False
         self._failure: BaseException | None = None
@@ -278,6 +378,11 @@ class Scheduler:
     def in_flight(self) -> int:
         """The number of conferences whose tasks run."""
         return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """The number of those whose summaries are waited for."""
+        return sum(conference.is_waiting for conference in self._running.values())
 
     # --- The consumer ---
 
@@ -335,25 +440,39 @@ class Scheduler:
     # --- Its tasks ---
 
     def _start(self) -> None:
-        """Start to take SIDs, unless that was done."""
+        """Start to take conferences, unless that was done."""
         if self.loop is None:
             self._deadline.start()
-            self._source = self._new_task(self._take_sids, "aioparticipants fan-out")
+            self._source = self._new_task(self._read_source, "aioparticipants fan-out")
             self._source.add_done_callback(self._on_source_done)
             self.loop = self._source.get_loop()
 
-    async def _take_sids(self) -> None:
-        """Take SIDs from the source, each once there is a place for it, and begin with them."""
+    async def _read_source(self) -> None:
+        """Take all conferences from the source, and close it in the end if it is ours to close."""
+        try:
+            await self._take_items()
+        finally:
+            self._places.release_reserved()
+            await self.close_source()
+
+    async def close_source(self) -> None:
+        """Close the source if it belongs to this package."""
+        if isinstance(self._items, ClosedAtEnd):
+            await self._items.aclose()
+
+    async def _take_items(self) -> None:
+        """Take items from the source, each once there is a place for it, and begin with them."""
         while True:
-            await self._places.acquire()
+            await self._places.reserve()
             try:
-                sid = await anext(self._sids)
+                item = await anext(self._items)
             except StopAsyncIteration:
                 self._check_not_cancelled()
                 self.is_drained = True
                 return
             self._check_not_cancelled()
-            self._begin(sid)
+            await self._places.acquire()
+            self._begin(item)
 
     def _check_not_cancelled(self) -> None:
         """Raise the cancellation that the source has swallowed, or that it has caused itself."""
@@ -361,10 +480,12 @@ class Scheduler:
         if self._is_ending() or (task is not None and task.cancelling()):
             raise asyncio.CancelledError
 
-    def _begin(self, sid: str) -> None:
+    def _begin(self, item: object) -> None:
         """Start to read a conference."""
-        conference = Conference(sid, places=self._places, slots=self._slots)
-        read = functools.partial(conference.read, self._open_list, self.delivery)
+        conference = ConferenceJob(as_wanted(item), places=self._places, slots=self._slots)
+        read = functools.partial(
+            conference.read, self._open_list, self.delivery, self._new_wait, self._tasks.sleep
+        )
         task = self._new_task(read, "aioparticipants conference")
         self.begun += 1
         self._running[task] = conference
@@ -402,7 +523,7 @@ class Scheduler:
             conference.release()
         self.delivery.changed.set()
 
-    def _on_result(self, conference: Conference, error: InsightsError | None) -> None:
+    def _on_result(self, conference: ConferenceJob, error: InsightsError | None) -> None:
         """Count a conference that is complete, or has failed, and hand it to the delivery."""
         self.done += 1
         self.failed += error is not None
@@ -419,7 +540,7 @@ class Scheduler:
         """Tell whether tasks are cancelled because everything ends."""
         return self._closed or self._stopping or self._tasks.closed
 
-    def _cancelled(self, conference: Conference | None) -> InsightsError:
+    def _cancelled(self, conference: ConferenceJob | None) -> InsightsError:
         """Return the error for a task that was cancelled."""
         if self._tasks.closed:
             message = "The session was closed meanwhile: begin the rest with another one."
@@ -427,7 +548,9 @@ class Scheduler:
         message = "A task of the fan-out was cancelled from outside; see what cancels all tasks."
         if conference is None:
             return TransportError(message)
-        return TransportError(message, conference_sid=conference.sid, cursor=conference.cursor)
+        return TransportError(
+            message, conference_sid=conference.wanted.sid, cursor=conference.cursor
+        )
 
     def _fail(self, failure: BaseException) -> None:
         """Keep what to raise in the end, if it is the first failure."""
@@ -454,7 +577,7 @@ class Scheduler:
     def _cancel_all(self, *, sparing: Collection[asyncio.Task[None]] = ()) -> None:
         caller = None if running_loop() is None else asyncio.current_task()
         for task in self.unfinished():
-            # A source that closes its own fan-out continues until it gives the next SID.
+            # A source that closes its own fan-out continues until it gives the next item.
             closes_itself = task is caller and task is self._source
             if task not in sparing and not closes_itself:
                 cancel_threadsafe(task)

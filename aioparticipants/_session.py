@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
 
 import attrs
 
-from ._arguments import checked_choice, checked_whole_number, checked_window
+from ._arguments import checked_choice, checked_seconds, checked_whole_number, checked_window
 from ._authorization import authorization_source
 from ._call import SessionContext
 from ._codecs import OnInvalid
@@ -35,10 +36,11 @@ from ._shared_limiter import shared_limiter
 from ._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
 from ._telemetry import SessionTelemetry
 from ._transport import Transport
-from .errors import InsightsError, InvalidRequestError, ResponseError
+from ._waiting import SummaryWaits
+from .errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from ssl import SSLContext
     from types import EllipsisType
@@ -49,7 +51,10 @@ if TYPE_CHECKING:
     from ._opentelemetry import Tracer
     from ._resources import Resource
     from ._scheduler import OnError
+    from ._sources import Source
     from ._stream import RecordStream
+    from ._waiting import OnFailure
+    from .errors import InsightsError
     from .instrumentation import Event, SessionStats
     from .models import Conference, Participant
 
@@ -63,6 +68,12 @@ _LOGGER: Final = logging.getLogger("aioparticipants")
 _CLOSING_SECONDS: Final = 30.0
 #: Any SID: to check the filters of a fan-out before the first conference is known.
 _ANY_SID: Final = "CF" + "0" * 32
+#: Seconds for which a 404 means that there is no summary yet.
+_GRACE_SECONDS: Final = 300.0
+
+
+def _ignore(_error: InsightsError, /, *, conference_sid: str, seconds: float) -> None:
+    """Do nothing."""
 
 
 class InsightsSession(ClosedAtEnd):
@@ -83,8 +94,8 @@ class InsightsSession(ClosedAtEnd):
         retry: when to retry a failed request.
         timeout: seconds for one attempt in all, or an `aiohttp.ClientTimeout` with a total.
             Default: 30 in all, 10 to connect, 20 without a byte.
-        deadline: seconds for each list, single record and fan-out, where the call itself gives no
-            `deadline`; None for no bound but that of the retries.
+        deadline: seconds for each list, single record, fan-out and wait, where the call itself
+            gives no `deadline`; None for no bound but that of the retries.
         max_concurrency: the most attempts in flight at once, of the whole session. The session
             starts with few, sends fewer when Twilio answers 429, and more when it does not.
         user_agent: the name of your program, such as `"call-reports/1.4"`, to be added to the
@@ -460,7 +471,7 @@ class InsightsSession(ClosedAtEnd):
 
     def fan_out(
         self,
-        conference_sids: Iterable[str] | AsyncIterable[str],
+        source: Source,
         *,
         concurrency: int | None = None,
         on_error: OnError = "isolate",
@@ -468,15 +479,28 @@ class InsightsSession(ClosedAtEnd):
         label: str | None = None,
         events: str | None = None,
         page_size: int | None = None,
+        limit: int | None = None,
+        wait: float | None = None,
+        poll: float | None = None,
+        grace: float = _GRACE_SECONDS,
         deadline: float | None = None,
         on_invalid: OnInvalid = "raise",
     ) -> FanOut:
         """Return the participants of many conferences, each as it completes. Nothing is sent yet.
 
+        For example, those of all conferences since yesterday:
+
+            yesterday = datetime.now(UTC) - timedelta(days=1)
+            async with session.fan_out(session.conferences(created_after=yesterday)) as results:
+                async for result in results:
+                    print(result.conference.start_time, len(result.participants))
+
         Args:
-            conference_sids: any iterable or async iterable. A SID is taken from it when
-                `concurrency` allows another conference. For a value that is not a SID the result
-                has an `InvalidRequestError`.
+            source: any iterable or async iterable of conference SIDs, `Conference` records, or
+                pairs: a tuple of one of these and a context, which can be any object and comes back
+                as the result's `context`. The next one is taken when `concurrency` allows another
+                conference. For anything else the result has an `InvalidRequestError`. A stream
+                (`session.conferences(…)`) is closed with the fan-out.
             concurrency: the most conferences that are being fetched, or complete and not delivered
                 yet; default `max_concurrency`. It bounds memory; the session's limit bounds the
                 attempts.
@@ -485,7 +509,15 @@ class InsightsSession(ClosedAtEnd):
             participant_sid: only this participant of each.
             label: only participants with this label.
             events: only participants with this event.
-            page_size: records a request, 1 to 1000; default 1000.
+            page_size: records a request, 1 to 1000; default 1000, or `limit` if that is smaller.
+            limit: records of each conference; None for all, 0 for none, which sends nothing.
+            wait: seconds to wait for the summary of each conference, as `wait_until_complete` does,
+                before its participants are read; None for no wait. If it is not finished by then,
+                the result has a `DeadlineExceededError` and no participants. Nothing is asked about
+                a `Conference` that is finished. Up to 1000 conferences that wait do not count
+                towards `concurrency`, so the others go on.
+            poll: as for `wait_until_complete`; only with `wait`.
+            grace: as for `wait_until_complete`; only used with `wait`.
             deadline: seconds for all of it, from when the first result is asked for. A conference
                 that is not complete by then is a result with a `DeadlineExceededError`. None for
                 the session's own.
@@ -498,16 +530,93 @@ class InsightsSession(ClosedAtEnd):
         """
         checked_whole_number(concurrency, "concurrency", least=1, optional=True)
         checked_choice(on_error, "on_error", ("isolate", "raise"))
+        checked_whole_number(limit, "limit", least=0, optional=True)
+        checked_seconds(wait, "wait", positive=True, optional=True)
+        if poll is not None and wait is None:
+            message = "poll needs wait: the seconds to wait for the summary of each conference."
+            raise InvalidRequestError(message)
         filters = {"participant_sid": participant_sid, "label": label, "events": events}
         lists = self._lists(PARTICIPANTS, filters, page_size, deadline, on_invalid)
         lists.first_request({"conference_sid": _ANY_SID})  # raises if a filter cannot be used
+        waits = self._waits(poll, grace, on_invalid, on_failure=lists.report_unread)
         return FanOut(
-            conference_sids,
-            lists.open_in_fan_out,
+            source,
+            functools.partial(lists.open_in_fan_out, limit=limit),
+            new_wait=None if wait is None else waits.within(wait, lists.deadline),
             concurrency=concurrency or self._settings.max_concurrency,
             on_error=on_error,
             tasks=self._tasks,
             deadline=lists.deadline,
+        )
+
+    async def wait_until_complete(
+        self,
+        conference_sid: str,
+        *,
+        deadline: float | None = None,
+        poll: float | None = None,
+        grace: float = _GRACE_SECONDS,
+        on_invalid: OnInvalid = "raise",
+    ) -> Conference:
+        """Wait until Twilio has finished the summary of a conference, and return it.
+
+        It has when the `processing_state` is `complete`, or `timeout`: Twilio gives up after 24
+        hours. 30 minutes after the end of the conference are normal. Each request goes through the
+        session's limit, and nothing is held between them. Called again, it just goes on waiting.
+
+        https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
+
+        Args:
+            conference_sid: CF and 32 hexadecimal digits.
+            deadline: seconds to wait in all; None for the session's own.
+            poll: seconds between two requests, on average: each wait is 0.5 to 1.5 times as long,
+                so that many conferences do not ask at the same time. By default it is a fifth of
+                the time since the first request, from 10 to 300 s: about 25 requests in 30 minutes.
+            grace: seconds for which a 404 means "not yet", and for which a failure that may be
+                short is tolerated (a 5xx or 429, a broken connection; each after its retries). They
+                count from the first request, or from the first that fails after one that did not.
+                With 0, each such error is raised.
+            on_invalid: as for `participants`.
+
+        Raises:
+            InvalidRequestError: an argument cannot be used.
+            DeadlineExceededError: the summary was not finished in time; the message says what
+                Twilio last answered.
+            NotFoundError: Twilio still had no summary after the grace period.
+            SessionClosedError: the session was closed meanwhile.
+            InsightsError: any other error that `RecordStream` names: at once, or, if it is
+                `transient`, after the grace period.
+        """
+        waits = self._waits(poll, grace, on_invalid)
+        return await waits.new(
+            conference_sid,
+            deadline=self._deadline(deadline),
+            sleep=self._tasks.sleep,
+        ).run()
+
+    def _waits(
+        self,
+        poll: float | None,
+        grace: float,
+        on_invalid: OnInvalid,
+        *,
+        on_failure: OnFailure = _ignore,
+    ) -> SummaryWaits:
+        """Return what makes the waits of one call."""
+        lists = self._lists(CONFERENCE, {}, None, None, on_invalid)
+
+        async def ask(conference_sid: str, deadline: Deadline) -> Conference:
+            return await attrs.evolve(lists, deadline=deadline).record(
+                {"conference_sid": conference_sid}
+            )
+
+        return SummaryWaits(
+            ask=ask,
+            poll=poll,
+            grace=grace,
+            clock=time.monotonic,
+            rng=self._context.rng,
+            on_failure=on_failure,
         )
 
     async def _record(
@@ -519,15 +628,7 @@ class InsightsSession(ClosedAtEnd):
         **sids: object,
     ) -> T:
         """Return a single record."""
-        stream, _ = self._lists(resource, filters, None, deadline, on_invalid).open(sids)
-        try:
-            [record] = await stream.all()
-        except InsightsError as error:
-            error.cursor = None  # a single record is not resumed
-            if isinstance(error, ResponseError):
-                error.cursor_after = None
-            raise
-        return record
+        return await self._lists(resource, filters, None, deadline, on_invalid).record(sids)
 
     def _lists(
         self,
@@ -547,10 +648,14 @@ class InsightsSession(ClosedAtEnd):
             resource=resource,
             filters=filters,
             page_size=page_size,
-            deadline=Deadline(
-                self._settings.deadline if deadline is None else deadline, clock=time.monotonic
-            ),
+            deadline=self._deadline(deadline),
             keep_invalid=on_invalid == "keep",
+        )
+
+    def _deadline(self, seconds: float | None) -> Deadline:
+        """Return the deadline of one call, or the session's own if the call has none."""
+        return Deadline(
+            self._settings.deadline if seconds is None else seconds, clock=time.monotonic
         )
 
     @property

@@ -14,6 +14,7 @@ Uses asyncio, and no HTTP. Everything that closes something waits by `wait_ignor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -154,6 +155,7 @@ class SessionTasks:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._releases: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Future[None] | None = None  # made for the first that sleeps
         self.closed: bool = False
 
     def start(
@@ -192,6 +194,29 @@ class SessionTasks:
         task.add_done_callback(self._on_done)
         return task
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds, in the caller's own task.
+
+        Raises:
+            SessionClosedError: the session is closed, or was closed meanwhile; raised at once.
+        """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_future()
+        if not self.closed:
+            await asyncio.wait([self._closing], timeout=seconds)
+        if self.closed:
+            raise session_closed()
+
+    def _wake_sleepers(self) -> None:
+        closing = self._closing
+        if closing is None:
+            return
+        if closing.get_loop() is running_loop():
+            _set(closing)
+        else:
+            with contextlib.suppress(RuntimeError):  # that loop is closed, so nobody sleeps
+                closing.get_loop().call_soon_threadsafe(_set, closing)
+
     def _on_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         self._releases.discard(task)
@@ -202,6 +227,7 @@ class SessionTasks:
     async def aclose(self, *, sparing: asyncio.Task[Any] | None = None) -> None:
         """Start no more tasks, cancel all but `sparing`, and wait until they have ended."""
         self.closed = True
+        self._wake_sleepers()
         for running in (self._tasks, self._releases):  # the former start the latter as they end
             tasks = [*running]
             for task in tasks:
@@ -209,6 +235,12 @@ class SessionTasks:
                     cancel_threadsafe(task)
             loop = asyncio.get_running_loop()
             await wait_ignoring_cancellation(each for each in tasks if each.get_loop() is loop)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    """Set a future, unless that was done."""
+    if not future.done():
+        future.set_result(None)
 
 
 def session_closed() -> SessionClosedError:

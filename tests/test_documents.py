@@ -36,8 +36,8 @@ PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
 SNIPPETS = {
     README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
     GUIDE: [
-        *("count_in_time", "session_in_worker", "read_with_oauth"),
-        *("read_merged", "RedisSlots", "print_retries"),
+        *("count_in_time", "session_in_worker", "read_with_oauth", "read_merged"),
+        *("read_last_week", "when_complete", "RedisSlots", "print_retries"),
         *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
         "test_find_bad_calls",
         "write_parquet",
@@ -252,6 +252,44 @@ async def test_guide_on_many_conferences(fake, session, capsys):
     assert set(merged) == agents
     assert len(merged) == len(agents)
     assert failures == "1 conferences failed"
+
+
+async def test_guide_on_lists_and_pairs(fake, session, capsys):
+    """The guide's lines read the conferences of a list, and hand contexts back."""
+    names = run(GUIDE, "read_last_week")
+    now = fake.now = datetime.now(UTC).replace(microsecond=0)
+    sids = [
+        fake.add_conference(count, tags=["low_mos"], start_time=now - timedelta(hours=count))
+        for count in (2, 3)
+    ]
+    fake.add_conference(4, tags=None)
+
+    await names["read_last_week"](session, "low_mos")
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(lines) == [f"{now - timedelta(hours=count)} {count}" for count in (3, 2)]
+
+    await names["read_for_customers"](session, [(sids[0], "one"), ("CF0", "two")])
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert lines[0] == "one 2"
+    assert lines[1].startswith("two conference_sid must be CF")
+
+
+async def test_guide_on_waiting(fake, session, capsys):
+    """The guide's lines wait for a summary, and say what Twilio answered if that was too long."""
+    names = run(GUIDE, "when_complete")
+    sid = fake.add_conference(3, duration_seconds=77)
+    assert await names["when_complete"](session, sid) == 77
+    await names["read_complete"](session, [sid])
+    assert capsys.readouterr().out == f"{sid} 3\n"
+
+    class InAHurry:
+        async def wait_until_complete(self, conference_sid, *, deadline):
+            assert deadline == 3600
+            return await session.wait_until_complete(conference_sid, deadline=0.05)
+
+    slow = fake.add_conference(3, summary=["in_progress"])
+    assert await names["when_complete"](InAHurry(), slow) is None
+    assert "was in_progress" in capsys.readouterr().out
 
 
 async def test_guide_on_other_options(fake, session):

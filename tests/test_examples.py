@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -79,6 +80,32 @@ async def test_by_page(fake, capsys):
     fake.fail_next(503, times=2)
     await main(open_session(fake, retry=retry), sid)
     assert capsys.readouterr().err.startswith("failed after 2 attempts: HTTP 503")
+
+
+async def test_bad_audio(fake, capsys):
+    """The example on the last day lists its bad conferences, and counts those that it cannot read.
+
+    Conferences that are older, or whose audio is good, or unknown, are not listed.
+    """
+    main = example("bad_audio").main
+    bad = fake.add_conference(3, inbound_mos=1.24, outbound_mos=4.2)
+    fake.add_conference(3, mos=4.2)
+    fake.add_conference(3, mos=1.2, create_time=fake.now - timedelta(days=2))
+    fake.add_conference([{"participant_sid": "CP1", "metrics": None}])
+    fake.add_conference([{"participant_sid": "CP1", "metrics": {"inbound": {"mos": None}}}])
+
+    assert await main(open_session(fake), fake.now) == 0
+    printed = capsys.readouterr()
+    assert printed.out == (
+        f"{bad}: 3 of 3 participants with bad audio, the worst with a MOS of 1.2\n"
+    )
+    assert printed.err == "4 conferences, 0 could not be read\n"
+    fake.fail_next(404, conference_sid=bad)
+    assert await main(open_session(fake, retry=ONCE), fake.now) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"{bad}: HTTP 404")
+    assert printed.err.endswith("\n4 conferences, 1 could not be read\n")
 
 
 # --- The web services ---
@@ -693,6 +720,7 @@ SERVICE = 'python $EXAMPLE & ID=$!; python ask.py "$URL/$CONFERENCE_SID"; kill $
 SCRIPTS = {
     "one_conference": 'python $EXAMPLE "$CONFERENCE_SID"',
     "by_page": 'python $EXAMPLE "$CONFERENCE_SID"',
+    "bad_audio": "python $EXAMPLE 2>&1",
     "nightly_job": (
         'printf "%s\\n" $CONFERENCE_SIDS none > sids.txt; python $EXAMPLE sids.txt out.ndjson;'
         " test $? = 1 && cat out.ndjson"
@@ -708,6 +736,7 @@ SCRIPTS = {
 PRINTED = {
     "one_conference": r"(CP[0-9a-f]{32} [a-z0-9]+ [0-9.]+\n){3}",
     "by_page": r"page 0: [0-3] of 3 bad lines\n",
+    "bad_audio": r"(CF[0-9a-f]{32}: [1-3] of 3 .*\n)*2 conferences, 0 could not be read\n",
     "nightly_job": r'(\{"conference_sid": "CF[0-9a-f]{32}", .*"error": null.*\}\n){2}',
     "queue_worker": r"(CF[0-9a-f]{32} 3 complete\n){2}",
     **dict.fromkeys(

@@ -20,20 +20,23 @@ from aioparticipants import (
     InsightsSession,
     InvalidRequestError,
     NotFoundError,
+    ProcessingState,
     ResponseError,
     RetryPolicy,
     ServerError,
     SessionClosedError,
     TransportError,
+    models,
 )
 from aioparticipants._cursors import CursorCodec
 from aioparticipants._fan_out import FanOut
 from aioparticipants._paging import Pager
 from aioparticipants._resources import PARTICIPANTS
 from aioparticipants._retrying import Deadline
-from aioparticipants._scheduler import _DECODING_SLOTS
+from aioparticipants._scheduler import _DECODING_SLOTS, _WAITING_PLACES
 from aioparticipants._structuring import participant
 from aioparticipants._tasks import SessionTasks
+from aioparticipants._waiting import SummaryWaits
 
 from . import watchdog
 from .bodies import read
@@ -59,6 +62,8 @@ class Conference:
     """The number of the page that fails."""
     failure: type = TransportError
     """How: a `ResponseError` comes of a bad record at the page's end."""
+    pauses: int = 0
+    """How often its summary is not complete yet."""
 
     def expected(self):
         """Return the labels to be delivered, the error's class or None, and the number of pages."""
@@ -97,7 +102,8 @@ def conferences(draw):
         failure = draw(st.sampled_from([TransportError, NotFoundError, ResponseError]))
         prefix = draw(st.sampled_from(["CF", "CF", "CF", "XX"]))
         pace = draw(st.integers(0, 5))
-        made.append(Conference(f"{prefix}{number:032x}", sizes, pace, failing, failure))
+        pauses = draw(st.integers(0, 3))
+        made.append(Conference(f"{prefix}{number:032x}", sizes, pace, failing, failure, pauses))
     return made
 
 
@@ -108,6 +114,25 @@ class Server:
         self.made = {each.sid: each for each in made}
         self.tasks = SessionTasks()
         self.begun = 0
+
+    def new_wait(self, sid, *, sleep):
+        states = iter(["in_progress"] * self.made[sid].pauses)
+
+        async def ask(_sid, _deadline):
+            await turns(self.made[sid].pace)
+            return models.Conference(processing_state=next(states, ProcessingState.COMPLETE))
+
+        waits = SummaryWaits(
+            ask=ask,
+            poll=None,
+            grace=0,
+            clock=time.monotonic,
+            rng=random.Random(0),
+            on_failure=list,
+        )
+        return waits.new(
+            sid, deadline=Deadline(None, clock=time.monotonic), sleep=lambda _: sleep(0)
+        )
 
     def open_list(self, sid):
         self.begun += 1
@@ -201,10 +226,11 @@ def judge_records(records, failures, expected, *, whole):
     st.sampled_from(["isolate", "raise"]),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.data(),
 )
 def test_any_fan_out_gives_what_the_reference_gives(
-    made, concurrency, on_error, merging, asynchronous, data
+    made, concurrency, on_error, merging, asynchronous, waiting, data
 ):
     """Each conference is delivered once, whole or with its error; none is begun too early."""
     expected = {each.sid: each.expected() for each in made}
@@ -221,6 +247,7 @@ def test_any_fan_out_gives_what_the_reference_gives(
         fan_out = FanOut(
             later() if asynchronous else [*expected],
             server.open_list,
+            new_wait=server.new_wait if waiting else None,
             concurrency=concurrency,
             on_error=on_error,
             tasks=server.tasks,
@@ -228,7 +255,7 @@ def test_any_fan_out_gives_what_the_reference_gives(
         )
 
         def look():
-            assert fan_out.in_flight <= concurrency
+            assert fan_out.in_flight <= (len(made) if waiting else concurrency)
             assert fan_out.total in {None, len(made)}
             assert accounted_slots(fan_out) == _DECODING_SLOTS
 
@@ -236,6 +263,8 @@ def test_any_fan_out_gives_what_the_reference_gives(
         found, ending = await drained(items, data, look)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert fan_out._scheduler._slots._value == _DECODING_SLOTS  # all of them are free again
+        assert fan_out._scheduler._places.waiting._value == _WAITING_PLACES
+        assert fan_out._scheduler._places.reading._value == concurrency
         assert ending in endings
         whole = ending is StopAsyncIteration
         if merging:

@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 
-from aioparticipants import InvalidRequestError
+from aioparticipants import InvalidRequestError, SessionClosedError
 from aioparticipants._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
 
 from .sweeps import turns
@@ -168,6 +168,42 @@ async def test_closing_on_another_loop():
     await asyncio.to_thread(asyncio.run, tasks.aclose())
     with pytest.raises(asyncio.CancelledError):
         await work
+
+
+async def test_sleeping():
+    """A sleep ends after its seconds, or at once as the session is closed: then with an error."""
+    tasks = SessionTasks()
+    await tasks.sleep(0)
+    sleeping = [asyncio.create_task(tasks.sleep(3600)) for _ in range(3)]
+    await turns(2)
+    sleeping[0].cancel()
+    await turns(2)
+    assert [each.done() for each in sleeping] == [True, False, False]
+    await tasks.aclose()
+    await asyncio.wait_for(asyncio.wait(sleeping), 5)
+    for each in (sleeping[1], sleeping[2], asyncio.create_task(tasks.sleep(0))):
+        with pytest.raises(SessionClosedError):
+            await each
+    await tasks.aclose()
+
+
+async def test_sleeping_while_another_loop_closes():
+    """A sleep ends on its own loop, even if the session is closed on others, and at once."""
+    tasks = SessionTasks()
+    sleeping = asyncio.create_task(tasks.sleep(3600))
+    await turns(2)
+    for _ in range(2):
+        await asyncio.to_thread(asyncio.run, tasks.aclose())
+    with pytest.raises(SessionClosedError):
+        await sleeping
+
+
+def test_closing_after_the_loop_of_a_sleep():
+    """A session can be closed after the loop on which somebody slept."""
+    tasks = SessionTasks()
+    asyncio.run(tasks.sleep(0))
+    asyncio.run(tasks.aclose())
+    assert tasks.closed
 
 
 def test_a_task_on_another_loop():

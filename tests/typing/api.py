@@ -212,6 +212,26 @@ async def use(http: aiohttp.ClientSession) -> None:
     assert_type(await arrow.table(watched.conferences(created_after=None)), pa.Table)
     assert_type(await arrow.to_thread(row_count, watched.participants("CF")), int)
     assert_type(await arrow.to_thread(row_count, watched.fan_out(["CF"]).participants()), int)
+
+    found = watched.conferences(created_after=None)
+    async for result in watched.fan_out(found, limit=5, wait=1800, poll=60, grace=0):
+        assert_type(result.conference, Conference | None)
+    assert_type(await watched.wait_until_complete("CF", deadline=60), Conference)
+
+    async def pairs() -> AsyncIterator[tuple[Conference, datetime]]:
+        yield Conference(conference_sid="CF"), datetime.now().astimezone()
+
+    names: list[tuple[str, str]] = [("CF", "name")]
+    mixed: list[str | Conference | tuple[Conference, int]] = ["CF", (Conference(), 1)]
+    same = watched.fan_out(names)
+    same = watched.fan_out(mixed)
+    same = watched.fan_out(dict.fromkeys(["CF"]))
+    same = watched.fan_out([Conference()])
+    assert_type(same.waiting, int)
+    for result in await watched.fan_out(pairs()):
+        context: datetime = result.context
+        assert_type(context, datetime)
+        assert_type(result.conference_sid, str)
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
         assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)

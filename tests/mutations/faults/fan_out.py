@@ -53,7 +53,7 @@ FAULTS = [
     Fault(
         "a conference never releases its place",
         "test_fan_out.py::test_a_slow_consumer_stops_the_source",
-        {"_scheduler:Conference.release": drop("_places.release()")},
+        {"_scheduler:ConferenceJob.release": drop("_places.release()")},
     ),
     Fault(
         "a conference releases its place before its result is delivered",
@@ -83,10 +83,7 @@ FAULTS = [
         "a SID is taken before there is a place for it",
         "test_fan_out.py::test_a_slow_consumer_stops_the_source",
         {
-            "_scheduler:Scheduler._take_sids": [
-                drop("_places.acquire()"),
-                insert_before("_begin(sid)", "await self._places.acquire()"),
-            ]
+            "_scheduler:Scheduler._take_items": drop("_places.reserve()"),
         },
     ),
     Fault(
@@ -97,12 +94,12 @@ FAULTS = [
     Fault(
         "a conference that waits for a page keeps its decoding slot",
         "test_fan_out.py::test_a_conference_that_waits_for_a_page_lets_others_be_decoded",
-        {"_scheduler:Conference._next_page": drop("slot.release()")},
+        {"_scheduler:ConferenceJob._next_page": drop("slot.release()")},
     ),
     Fault(
         "pages wait for a decoding slot to be fetched",
         "test_fan_out.py::test_few_are_decoded_ahead",
-        {"_scheduler:Conference.read": drop("gather(...)")},
+        {"_scheduler:ConferenceJob.read": drop("gather(...)")},
     ),
     Fault(
         "merged pages do not wait for the consumer",
