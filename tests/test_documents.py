@@ -39,8 +39,7 @@ SNIPPETS = {
         *("count_in_time", "session_in_worker", "read_with_oauth", "read_merged"),
         *("read_last_week", "when_complete", "RedisSlots", "print_retries"),
         *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
-        "test_find_bad_calls",
-        "write_parquet",
+        *("write_parquet", "test_find_bad_calls"),
     ],
 }
 #: A time, which differs from one run to the next.

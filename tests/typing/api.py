@@ -200,6 +200,10 @@ async def use(http: aiohttp.ClientSession) -> None:
         assert_type(conferences.total, int | None)
     async for participant in watched.fan_out({"CF"}, label="agent").participants():
         assert_type(participant, Participant)
+
+
+async def use_records(session: InsightsSession) -> None:
+    """Use what turns records into JSON, rows and Arrow data."""
     record = Participant.from_dict({"label": "agent"}, on_invalid="keep")
     assert_type(record, Participant)
     assert_type(record.to_dict(), dict[str, object])
@@ -209,29 +213,36 @@ async def use(http: aiohttp.ClientSession) -> None:
     assert_type(Conference.columns(), tuple[Column, ...])
     async for batch in arrow.batches([record], on_error=print):
         assert_type(batch, pa.RecordBatch)
-    assert_type(await arrow.table(watched.conferences(created_after=None)), pa.Table)
-    assert_type(await arrow.to_thread(row_count, watched.participants("CF")), int)
-    assert_type(await arrow.to_thread(row_count, watched.fan_out(["CF"]).participants()), int)
+    assert_type(await arrow.table(session.conferences(created_after=None)), pa.Table)
+    assert_type(await arrow.to_thread(row_count, session.participants("CF")), int)
+    assert_type(await arrow.to_thread(row_count, session.fan_out(["CF"]).participants()), int)
 
-    found = watched.conferences(created_after=None)
-    async for result in watched.fan_out(found, limit=5, wait=1800, poll=60, grace=0):
+
+async def use_sources(session: InsightsSession) -> None:
+    """Use each kind of source of a fan-out, and the wait for a summary."""
+    found = session.conferences(created_after=None)
+    async for result in session.fan_out(found, limit=5, wait=1800, poll=60, grace=0):
         assert_type(result.conference, Conference | None)
-    assert_type(await watched.wait_until_complete("CF", deadline=60), Conference)
+    assert_type(await session.wait_until_complete("CF", deadline=60), Conference)
 
     async def pairs() -> AsyncIterator[tuple[Conference, datetime]]:
         yield Conference(conference_sid="CF"), datetime.now().astimezone()
 
     names: list[tuple[str, str]] = [("CF", "name")]
     mixed: list[str | Conference | tuple[Conference, int]] = ["CF", (Conference(), 1)]
-    same = watched.fan_out(names)
-    same = watched.fan_out(mixed)
-    same = watched.fan_out(dict.fromkeys(["CF"]))
-    same = watched.fan_out([Conference()])
+    same: FanOut = session.fan_out(names)
+    same = session.fan_out(mixed)
+    same = session.fan_out(dict.fromkeys(["CF"]))
+    same = session.fan_out([Conference()])
     assert_type(same.waiting, int)
-    for result in await watched.fan_out(pairs()):
+    for result in await session.fan_out(pairs()):
         context: datetime = result.context
         assert_type(context, datetime)
         assert_type(result.conference_sid, str)
+
+
+async def use_fake() -> None:
+    """Use the test server."""
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
         assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)
