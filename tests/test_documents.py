@@ -26,6 +26,7 @@ from aioparticipants import (
     errors,
     instrumentation,
 )
+from aioparticipants.testing import FakeInsights
 
 from .users import bad, made_up, shell, sids_of
 
@@ -34,7 +35,7 @@ README, GUIDE = ROOT / "README.md", ROOT / ".github" / "GUIDE.md"
 PAGES = [README, *sorted((ROOT / ".github").glob("*.md"))]
 #: A word of each snippet, which the tests below find it by.
 SNIPPETS = {
-    README: ["asyncio.run", "read_one", "read_many", "test_that", "read_from"],
+    README: ["asyncio.run", "read_many", "test_that", "read_from"],
     GUIDE: [
         *("count_in_time", "session_in_worker", "read_with_oauth", "read_merged"),
         *("read_last_week", "when_complete", "RedisSlots", "print_retries"),
@@ -127,30 +128,20 @@ async def test_readme_first_lines(fake, account, monkeypatch, capsys):
     assert lines == sids_of(fake.records(sid))
 
 
-async def test_readme_on_one_conference(fake, session, capsys):
-    """The README's lines on one conference print the number of agents, and each page."""
-    records = made_up(fake, 70)
-    agents = sum(each["label"] == "agent" for each in records)
-
-    await run(README, "read_one")["read_one"](session, fake.add_conference(records))
-
-    assert capsys.readouterr().out == (
-        f"{agents} agents\npage 0 has 50 participants\npage 1 has 20 participants\n"
-    )
-
-
-async def test_readme_on_many_conferences(fake, session, capsys):
-    """The README's lines on many conferences print each result, also the one that failed."""
-    sids = [fake.add_conference(participants=3) for _ in range(5)]
-
-    await run(README, "read_many")["read_many"](session, [*sids, "CF0"])
+async def test_readme_on_many_conferences(capsys):
+    """The README's lines on many conferences print each of the last day, also one that failed."""
+    async with FakeInsights(now=datetime.now(UTC)) as fake:
+        sids = [fake.add_conference(participants=3) for _ in range(5)]
+        fake.fail_next(404, conference_sid=sids[0], path="/v1/Conferences/*/Participants")
+        async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+            await run(README, "read_many")["read_many"](session)
 
     lines = sorted(capsys.readouterr().out.splitlines())
     assert [line for line in lines if "complete" in line] == sorted(
-        f"{sid} 3 complete" for sid in sids
+        f"{sid} 3 complete" for sid in sids[1:]
     )
-    assert len(lines) == 6
-    assert lines[0].startswith("CF0 0 ")
+    assert len(lines) == 5
+    assert any(line.startswith(f"{sids[0]} 0 HTTP 404") for line in lines)
 
 
 async def test_readme_on_testing():
