@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["Column", "Row", "Tabular", "columns_of", "row_of", "row_values"]
 
 #: What a row holds.
-Value: TypeAlias = "str | int | float | bool | datetime | None"
-Row: TypeAlias = "dict[str, str | int | float | bool | datetime | None]"
+Value: TypeAlias = str | int | float | bool | datetime | None
+#: The values by the names of their columns.
+Row: TypeAlias = dict[str, Value]
 
 _NONE: Final = type(None)
 #: Names that are left out of the names of columns.
