@@ -197,26 +197,6 @@ async def use(http: aiohttp.ClientSession) -> None:
     assert_type(record.to_dict(), dict[str, object])
     assert_type(record.to_json(), str)
     assert_type(ConferenceResult.from_dict({}), ConferenceResult)
-
-    found = watched.conferences(created_after=None)
-    async for result in watched.fan_out(found, limit=5, wait=1800, poll=60, grace=0):
-        assert_type(result.conference, Conference | None)
-    assert_type(await watched.wait_until_complete("CF", deadline=60), Conference)
-
-    async def pairs() -> AsyncIterator[tuple[Conference, datetime]]:
-        yield Conference(conference_sid="CF"), datetime.now().astimezone()
-
-    names: list[tuple[str, str]] = [("CF", "name")]
-    mixed: list[str | Conference | tuple[Conference, int]] = ["CF", (Conference(), 1)]
-    same = watched.fan_out(names)
-    same = watched.fan_out(mixed)
-    same = watched.fan_out(dict.fromkeys(["CF"]))
-    same = watched.fan_out([Conference()])
-    assert_type(same.waiting, int)
-    for result in await watched.fan_out(pairs()):
-        context: datetime = result.context
-        assert_type(context, datetime)
-        assert_type(result.conference_sid, str)
     async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
         assert_type(fake.add_conference(participants=3), str)
         assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)
@@ -226,3 +206,26 @@ async def use(http: aiohttp.ClientSession) -> None:
         assert_type(fake.now, datetime)
         assert_type(fake.conferences(), list[Mapping[str, object]])
         assert_type(fake.base_url, str)
+
+
+async def read_what_is_found(session: InsightsSession) -> None:
+    """Give lists, records and pairs to a fan-out, and wait for summaries."""
+    found = session.conferences(created_after=None)
+    async for result in session.fan_out(found, limit=5, wait=1800, poll=60, grace=0):
+        assert_type(result.conference, Conference | None)
+    assert_type(await session.wait_until_complete("CF", deadline=60), Conference)
+
+    async def pairs() -> AsyncIterator[tuple[Conference, datetime]]:
+        yield Conference(conference_sid="CF"), datetime.now().astimezone()
+
+    names: list[tuple[str, str]] = [("CF", "name")]
+    mixed: list[str | Conference | tuple[Conference, int]] = ["CF", (Conference(), 1)]
+    same: FanOut = session.fan_out(names)
+    same = session.fan_out(mixed)
+    same = session.fan_out(dict.fromkeys(["CF"]))
+    same = session.fan_out([Conference()])
+    assert_type(same.waiting, int)
+    for result in await session.fan_out(pairs()):
+        context: datetime = result.context
+        assert_type(context, datetime)
+        assert_type(result.conference_sid, str)
