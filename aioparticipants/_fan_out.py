@@ -95,13 +95,14 @@ class ConferenceResult(RecordMethods):
         """Return the result as a JSON object of plain dicts, lists, strings and numbers.
 
             {"conference_sid": "CF…", "participants": [{…}, …], "error": None, "problems": [],
-             "pages": 1, "seconds": 0.2}
+             "pages": 1, "seconds": 0.2, "conference": None}
 
         `participants` are as `Participant.to_dict()` gives them. `error` is None, or an object of
         always the same members, null where the error has no such attribute: `type` (the name of its
         class), `message` (its `str`), `transient`, `status`, `code`, `retry_after`, `request_id`,
         `cursor`, `path`, `cursor_after`. It has no secret in it, nor any text of Twilio's.
-        `problems` are objects of `conference_sid`, `index`, `cursor` and `fault`.
+        `problems` are objects of `conference_sid`, `index`, `cursor` and `fault`. `conference` is
+        as `Conference.to_dict()` gives it, or null. The `context` is left out.
 
         Raises:
             InvalidRequestError: a record was made by hand, with a value that JSON cannot hold.
@@ -113,7 +114,8 @@ class ConferenceResult(RecordMethods):
         """Return the result for a mapping as `to_dict()` gives it; unknown members are ignored.
 
         An error comes back with its class, text and the attributes above, without its `attempts`.
-        Two errors are never equal, so a result with an error does not equal the one it came from.
+        The `context` is None. Two errors are never equal, so a result with an error does not equal
+        the one it came from.
 
         Args:
             mapping: the JSON object.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._codecs import OnInvalid
     from ._structuring import Field, Structurer
 
-__all__ = ["FlatCodec", "GivenMembers", "decoded", "from_dict_error", "read_records"]
+__all__ = ["FlatCodec", "GivenMembers", "decoded", "from_dict_error", "read_record", "read_records"]
 
 T = TypeVar("T")
 
@@ -119,14 +119,17 @@ def read_records(
     Raises:
         MismatchError: a record does not fit, or with `"keep"` is not an object.
     """
-    read = STRUCTURERS[kind].read
-    records: list[object] = []
-    for index, item in enumerate(items):
-        record, problems = read(item)
-        if problems and (record is None or on_invalid == "raise"):
-            raise MismatchError(problems[0].fault, f"{path}[{index}]{problems[0].path}")
-        records.append(with_problems(record, problems))
-    return tuple(records)
+    return tuple(
+        read_record(kind, item, f"{path}[{index}]", on_invalid) for index, item in enumerate(items)
+    )
+
+
+def read_record(kind: type, item: object, path: str, on_invalid: OnInvalid) -> Any:
+    """Return a record; raise MismatchError as above."""
+    record, problems = STRUCTURERS[kind].read(item)
+    if problems and (record is None or on_invalid == "raise"):
+        raise MismatchError(problems[0].fault, f"{path}{problems[0].path}")
+    return with_problems(record, problems)
 
 
 # --- Codecs ---

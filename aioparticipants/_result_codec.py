@@ -6,7 +6,8 @@
 2. An error comes back as one of its class, with the same text and attributes, but without its
    `attempts`, its cause, and what is left out. A class that `errors` does not have comes back as an
    `InsightsError`.
-3. Members that are not known are ignored, so that an older version reads what a newer one wrote.
+3. The `context` of a result can be any object of the caller's, so it is left out.
+4. Members that are not known are ignored, so that an older version reads what a newer one wrote.
 """
 
 from __future__ import annotations
@@ -20,10 +21,17 @@ from ._arguments import checked_choice
 from ._codecs import Member, codecs
 from ._field_docs import documented, field_docs
 from ._json_values import MismatchError
-from ._record_codecs import FlatCodec, GivenMembers, decoded, from_dict_error, read_records
+from ._record_codecs import (
+    FlatCodec,
+    GivenMembers,
+    decoded,
+    from_dict_error,
+    read_record,
+    read_records,
+)
 from ._record_methods import RecordMethods
 from .errors import InsightsError
-from .models import Participant, RecordProblem
+from .models import Conference, Participant, RecordProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,6 +108,7 @@ class ResultCodec:
             "problems": [each.to_dict() for each in result.problems],
             "pages": result.pages,
             "seconds": result.seconds,
+            "conference": None if result.conference is None else result.conference.to_dict(),
         }
 
     def from_dict(self, given: object, on_invalid: OnInvalid, /) -> Any:
@@ -117,6 +126,7 @@ class ResultCodec:
         records = members.take_list("participants")
         error = members.get("error")
         problems = enumerate(members.take_list("problems"))
+        conference = members.get("conference")
         return self._kind(
             conference_sid=sid,
             participants=read_records(Participant, records, ".participants", on_invalid),
@@ -124,6 +134,9 @@ class ResultCodec:
             problems=tuple(_PROBLEMS.read(each, f".problems[{index}]") for index, each in problems),
             pages=members.take("pages", int),
             seconds=members.take("seconds", float, int),
+            conference=None
+            if conference is None
+            else read_record(Conference, conference, ".conference", on_invalid),
         )
 
     def members(self, _arguments: Sequence[type] = (), /) -> list[Member]:
@@ -136,6 +149,7 @@ class ResultCodec:
             "problems": list[RecordProblem],
             "pages": int,
             "seconds": float,
+            "conference": Conference | None,
         }
         return [
             Member(name=name, annotation=annotation, text=texts.get(name, ""))

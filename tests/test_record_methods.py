@@ -88,7 +88,12 @@ CONFERENCE = Conference.from_dict(
 META = PageMeta(page=0, page_size=50, key="participants", extra={"novel": 1})
 PROBLEM = RecordProblem(conference_sid=None, index=3, cursor="c3", fault="an array")
 RESULT = ConferenceResult(
-    conference_sid="CF1", participants=(RECORD,), problems=(PROBLEM,), pages=1, seconds=0.5
+    conference_sid="CF1",
+    participants=(RECORD,),
+    problems=(PROBLEM,),
+    pages=1,
+    seconds=0.5,
+    conference=CONFERENCE,
 )
 VALUES = [
     RECORD,
@@ -438,8 +443,22 @@ async def test_what_is_read_is_what_was_served(fake, session):
         "problems": [],
         "pages": 1,
         "seconds": result.seconds,
+        "conference": None,
     }
     assert ConferenceResult.from_dict(result.to_dict()) == result
+
+
+async def test_the_conference_of_a_result(fake, session):
+    """A result has its conference as the server sent it, and leaves the caller's context out."""
+    sid = fake.add_conference(participants=1)
+    (result,) = await session.fan_out([(await session.conference(sid), object())])
+
+    (summary,) = fake.conferences()
+    assert result.to_dict()["conference"] == summary
+    assert "context" not in result.to_dict()
+    assert ConferenceResult.from_dict(result.to_dict()) == result
+    with pytest.raises(InvalidRequestError, match=r"conference\.duration_seconds: expected an int"):
+        ConferenceResult.from_dict({**result.to_dict(), "conference": {"duration_seconds": "x"}})
 
 
 def test_published_examples_come_back():

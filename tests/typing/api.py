@@ -218,8 +218,21 @@ async def use_records(session: InsightsSession) -> None:
     assert_type(await arrow.to_thread(row_count, session.fan_out(["CF"]).participants()), int)
 
 
-async def use_sources(session: InsightsSession) -> None:
-    """Use each kind of source of a fan-out, and the wait for a summary."""
+async def use_fake() -> None:
+    """Use the test server."""
+    async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
+        assert_type(fake.add_conference(participants=3), str)
+        assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)
+        fake.add_conference(3, mos="bad")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        fake.add_conference(3, lable="")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        fake.inclusive = "both"
+        assert_type(fake.now, datetime)
+        assert_type(fake.conferences(), list[Mapping[str, object]])
+        assert_type(fake.base_url, str)
+
+
+async def read_what_is_found(session: InsightsSession) -> None:
+    """Give lists, records and pairs to a fan-out, and wait for summaries."""
     found = session.conferences(created_after=None)
     async for result in session.fan_out(found, limit=5, wait=1800, poll=60, grace=0):
         assert_type(result.conference, Conference | None)
@@ -239,16 +252,3 @@ async def use_sources(session: InsightsSession) -> None:
         context: datetime = result.context
         assert_type(context, datetime)
         assert_type(result.conference_sid, str)
-
-
-async def use_fake() -> None:
-    """Use the test server."""
-    async with FakeInsights(seed=1, latency=0.5, concurrency=3) as fake:
-        assert_type(fake.add_conference(participants=3), str)
-        assert_type(fake.add_conference(3, mos=1.2, label=None, summary=[404, "complete"]), str)
-        fake.add_conference(3, mos="bad")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-        fake.add_conference(3, lable="")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
-        fake.inclusive = "both"
-        assert_type(fake.now, datetime)
-        assert_type(fake.conferences(), list[Mapping[str, object]])
-        assert_type(fake.base_url, str)
