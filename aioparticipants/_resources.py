@@ -77,7 +77,7 @@ class Filter:
 
 @attrs.frozen(kw_only=True)
 class Window:
-    """The filters that bound the time of a list's records: what a list can be cut into slices by."""
+    """The two filters that are a window of time: what a list can be cut into slices by."""
 
     after: str
     """The parameter with the start of the window: `CreatedAfter`."""

@@ -213,10 +213,10 @@ def test_not_a_cursor(cursor):
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("version", [0, 3, 255])
+@pytest.mark.parametrize("version", [0, 4, 255])
 def test_other_versions(version):
     """A cursor of another version is refused, and the message names the version."""
-    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1 and 2"):
+    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1 to 3"):
         decoded(FIRST, made(version, b"Page=1"))
 
 
