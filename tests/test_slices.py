@@ -80,6 +80,17 @@ async def some(stream, count):
 TIMES = st.lists(st.integers(0, 24 * 4).map(lambda quarter: quarter / 4), max_size=30)
 
 
+@pytest.mark.parametrize("shown", ["down", "up", "nearest"])
+@pytest.mark.parametrize("compared", [*FORMS])
+@pytest.mark.parametrize("inclusive", ["neither", "left", "right", "both"])
+async def test_seams(server_and_session, inclusive, compared, shown):
+    """With conferences in every quarter of a second, each comes once, however the server filters."""
+    server, session = server_and_session
+    rules = {"inclusive": inclusive, "compared": compared, "shown": shown}
+    server.begin([each / 4 for each in range(24 * 4 + 1)], **rules)
+    assert await listed(session, slices=4) == await listed(session)
+
+
 @given(
     seconds=TIMES,
     number=st.integers(2, 30),
@@ -90,12 +101,9 @@ TIMES = st.lists(st.integers(0, 24 * 4).map(lambda quarter: quarter / 4), max_si
     shown=st.sampled_from(["down", "up", "nearest"]),
     read=st.floats(0, 1),
 )
-@examples(300)
+@examples(180)
 async def test_same_as_without_slices(server_and_session, read, **case):
-    """Whatever the filters include and the records show, all come once, in the same order.
-
-    So it is if the list is resumed anywhere.
-    """
+    """All records come once, in the same order, also if the list is resumed anywhere."""
     server, session = server_and_session
     rules = {name: case[name] for name in ("inclusive", "compared", "shown")}
     server.begin(case["seconds"], **rules)
@@ -134,7 +142,7 @@ UNTIMED = [
     untimed=st.lists(st.sampled_from(UNTIMED), unique_by=lambda each: each["conference_sid"]),
     read=st.floats(0, 1),
 )
-@examples(150)
+@examples(90)
 async def test_records_without_a_creation_time(
     server_and_session, seconds, number, page_size, untimed, read
 ):
