@@ -13,6 +13,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from aioparticipants import (
     CursorExpiredError,
@@ -28,6 +32,7 @@ from aioparticipants import (
     SessionClosedError,
 )
 from aioparticipants._messages import Request
+from aioparticipants._paging import End
 from aioparticipants._resources import CREATION
 from aioparticipants._slices import LONGEST_STATE, Place, Slices
 from aioparticipants.instrumentation import ListFinished, PageDelivered
@@ -203,7 +208,9 @@ async def test_an_end_that_is_open():
         window = {"created_after": at(recent - 8), "created_before": None}
         whole = await listed(session, **window)
         server.requests.clear()
-        assert await listed(session, **window, slices=3) == whole == [sid(each) for each in range(6)]
+        assert (
+            await listed(session, **window, slices=3) == whole == [sid(each) for each in range(6)]
+        )
         asked = [each.query.get("CreatedBefore") for each in server.requests]
         assert asked.count(None) >= 1
         assert len(asked) == 3
@@ -634,7 +641,34 @@ async def test_bad_arguments(arguments, words):
         assert server.requests == []
 
 
-# --- Telemetry ---
+# --- Telemetry, and the pages themselves ---
+
+
+async def test_all_slices_have_one_span():
+    """A list in slices is one span, above those of the attempts of all slices."""
+    provider, exported = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exported))
+    tracer = provider.get_tracer("tests")
+    options = {"tracer": tracer, "trace_configs": [create_trace_config(tracer_provider=provider)]}
+    async with opened(options=options) as (server, session):
+        await listed(session, slices=4, page_size=3)
+    *attempts, whole = exported.get_finished_spans()
+    assert whole.name == "list conferences"
+    assert whole.attributes["aioparticipants.records"] == len(SECONDS)
+    assert len(attempts) == len(server.requests)
+    assert {each.parent.span_id for each in attempts} == {whole.context.span_id}
+
+
+async def test_a_page_stays_until_it_is_taken():
+    """The next page is the same until it is taken; after the last one that is wanted is none."""
+    async with opened() as (server, session):
+        async with session.conferences(**WINDOW, slices=4) as stream:
+            pages = stream._pages
+            page = await pages.next()
+            assert page is await pages.next()
+            pages.take(last=True)
+            assert isinstance(await pages.next(), End)
+            await pages.look_ahead()
 
 
 async def test_all_slices_are_one_list():
