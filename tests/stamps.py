@@ -34,9 +34,9 @@ class Rules:
     """The form in which a creation time is compared with the filters."""
     shown: str = "down"
     """The form in which the records have it."""
-    fault: object = lambda query: None  # noqa: E731 - the default of a field
+    fault: object = lambda query: None
     """Returns the status to refuse a query with, or None."""
-    altered: object = lambda body: body  # noqa: E731
+    altered: object = lambda body: body
     """Returns the body to send, from the right one."""
 
 

@@ -10,6 +10,7 @@ import re
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ from aioparticipants.instrumentation import ListFinished, PageDelivered
 
 from . import watchdog
 from .profiles import examples
-from .stamps import BASE, FORMS, StampingServer, at, record_of, sid
+from .stamps import BASE, FORMS, StampingServer, at, sid
 from .sweeps import LOOPS, STYLES, Canceller, cancelled_at, cancelled_by, held, on_loops, turns
 from .telemetry import observed, of_type, until
 
@@ -89,7 +90,7 @@ TIMES = st.lists(st.integers(0, 24 * 4).map(lambda quarter: quarter / 4), max_si
 @pytest.mark.parametrize("compared", [*FORMS])
 @pytest.mark.parametrize("inclusive", ["neither", "left", "right", "both"])
 async def test_seams(server_and_session, inclusive, compared, shown):
-    """With conferences in every quarter of a second, each comes once, however the server filters."""
+    """However the server filters, each conference comes once, on a seam or beside it."""
     server, session = server_and_session
     rules = {"inclusive": inclusive, "compared": compared, "shown": shown}
     server.begin([each / 4 for each in range(24 * 4 + 1)], **rules)
@@ -173,7 +174,7 @@ async def test_records_without_a_creation_time(
 @pytest.mark.parametrize("untimed", [[], UNTIMED[:2]])
 async def test_resumed_after_every_record(page_size, untimed):
     """The cursor after any record of any slice leads to exactly the rest."""
-    async with opened(untimed=untimed) as (server, session):
+    async with opened(untimed=untimed) as (_, session):
         slices = {"slices": 4, "page_size": page_size}
         whole = await listed(session, **slices)
         assert len(whole) == len(SECONDS) + len(untimed)
@@ -189,7 +190,7 @@ async def test_resumed_after_every_record(page_size, untimed):
 
 async def test_pages():
     """A page has those of its records that its slice delivers, and the cursor is after them."""
-    async with opened() as (server, session):
+    async with opened() as (_, session):
         whole = await listed(session)
         found = []
         async with session.conferences(**WINDOW, slices=4, page_size=3) as stream:
@@ -317,7 +318,7 @@ async def test_memory():
 async def test_the_delivered_slice_goes_on():
     """A slice whose pages are needed next fetches them although later slices hold many."""
     early, late = [each / 100 for each in range(1, 40)], [each + 13 for each in range(9)]
-    async with opened([*early, *late]) as (server, session):
+    async with opened([*early, *late]) as (_, session):
         whole = await listed(session)
         assert await listed(session, slices=2, page_size=1) == whole
 
@@ -417,7 +418,7 @@ async def test_a_bad_record(keep):
                 each["friendly_name"] = ["NaN"]
         return json.dumps(page).replace('["NaN"]', "NaN").encode()
 
-    async with opened(altered=altered) as (server, session):
+    async with opened(altered=altered) as (_, session):
         arguments = {**WINDOW, "slices": 3, "on_invalid": "keep" if keep else "raise"}
         stream = session.conferences(**arguments)
         found, rest = [], []
@@ -444,7 +445,7 @@ async def test_a_page_that_cannot_be_read_to_its_end():
     def altered(body):
         return body.replace(b'}, {"conference_sid": "%s"' % sid(8).encode(), b'}, {"x" "y"')
 
-    async with opened(altered=altered) as (server, session):
+    async with opened(altered=altered) as (_, session):
         found = []
         stream = session.conferences(**WINDOW, slices=3)
         with pytest.raises(ResponseError) as caught:
@@ -457,7 +458,7 @@ async def test_a_page_that_cannot_be_read_to_its_end():
 
 async def test_a_page_is_filtered_in_steps():
     """Other tasks run while a long page is filtered, and a cancelled consumer goes on with it."""
-    async with opened([each / 50 for each in range(1, 400)]) as (server, session):
+    async with opened([each / 50 for each in range(1, 400)]) as (_, session):
         whole = await listed(session)
         found, cancellations = [], 0
         async with session.conferences(**WINDOW, slices=2) as stream:
@@ -476,7 +477,7 @@ async def test_a_page_is_filtered_in_steps():
 
 async def test_records_without_a_sid():
     """A record with neither time nor SID comes from each slice that lists it, and is never lost."""
-    async with opened([12], [{"friendly_name": "x"}]) as (server, session):
+    async with opened([12], [{"friendly_name": "x"}]) as (_, session):
         assert await listed(session, slices=3) == [None, sid(0), None, None]
 
 
@@ -661,7 +662,7 @@ async def test_all_slices_have_one_span():
 
 async def test_a_page_stays_until_it_is_taken():
     """The next page is the same until it is taken; after the last one that is wanted is none."""
-    async with opened() as (server, session):
+    async with opened() as (_, session):
         async with session.conferences(**WINDOW, slices=4) as stream:
             pages = stream._pages
             page = await pages.next()
@@ -895,26 +896,24 @@ async def test_closed_session():
 
 
 async def test_closed_by_a_page_of_its_own():
-    """A callback of one of the requests may close the list; the other requests are cancelled."""
-    async with StampingServer() as server:
-        server.begin(SECONDS)
-        events, closing = [], []
+    """A trace hook of one request may close the list: it goes on, and the others are cancelled."""
+    streams, closed = [], []
 
-        def on_event(event):
-            events.append(event)
+    async def close_stream(*_):
+        if streams:
+            await streams.pop().aclose()
+            closed.append(asyncio.current_task().get_name())
 
-        async with observed(server, events, on_event=on_event) as session:
-            stream = session.conferences(**WINDOW, slices=4)
-            server.latency = 3600
-            task = asyncio.create_task(anext(stream))
-            await until(lambda: server._in_flight == 4)
-            closing.append(asyncio.create_task(stream.aclose()))
-            with pytest.raises(InvalidRequestError, match="closed"):
-                await task
-            await asyncio.wait(closing)
-            assert held(session) == (0, 0, 0)
-            with pytest.raises(InvalidRequestError):
-                await anext(stream)
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_end.append(close_stream)
+    async with opened(options={"trace_configs": [tracing]}) as (server, session):
+        server.latency = 0.01
+        stream = session.conferences(**WINDOW, slices=4)
+        streams.append(stream)
+        with pytest.raises(InvalidRequestError, match="closed"):
+            await anext(stream)
+        await until(lambda: held(session) == (0, 0, 0))
+        assert closed == ["aioparticipants page"]
 
 
 def test_another_loop():
