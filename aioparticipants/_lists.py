@@ -117,12 +117,12 @@ class ListFactory(Generic[T]):
         telemetry = self._list_telemetry(first)
 
         def open_slice(
-            first: Request, from_page: Request, on_fetched: Callable[[], object]
+            its_first: Request, from_page: Request, on_fetched: Callable[[], object]
         ) -> PagesAhead:
             is_resumed = resume is not None and from_page is start.request
             return PagesAhead(
                 from_page,
-                calls=self._calls(first, from_page, is_resumed=is_resumed),
+                calls=self._calls(its_first, from_page, is_resumed=is_resumed),
                 tasks=self.tasks,
                 telemetry=telemetry,
                 on_fetched=on_fetched,

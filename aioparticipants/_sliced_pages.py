@@ -129,8 +129,10 @@ class SlicedPages:
         self._place = taken.after
         self._taken_pages += 1
         self._taken_records += taken.page.records.known
-        if last:
-            self._stop()
+        if last:  # what was fetched in vain is let go of
+            self._stopped = True
+            for each in self._begun:
+                each.close()
         elif taken.ends_slice:
             self._begun.popleft()
 
@@ -152,7 +154,9 @@ class SlicedPages:
         fetches its page, and is the last one.
         """
         self._telemetry.abandoned()
-        self._stop()
+        self._stopped = True
+        for each in [*self._begun]:  # a copy, as the loop's thread may change it
+            each.cancel()
 
     async def aclose(self) -> None:
         """Close it; when this returns, all page tasks have ended, and their sockets are closed.
@@ -165,12 +169,6 @@ class SlicedPages:
         tasks = [task for each in self._begun if (task := each.close()) is not None]
         if tasks:
             await wait_ignoring_cancellation(tasks)
-
-    def _stop(self) -> None:
-        """Fetch nothing more, and cancel what is being fetched."""
-        self._stopped = True
-        for each in [*self._begun]:  # a copy, as the loop's thread may change it
-            each.cancel()
 
     def _fetch(self) -> None:
         """Start to fetch as many pages as may be held, those that are delivered first, first."""

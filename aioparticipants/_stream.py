@@ -59,6 +59,8 @@ T_co = TypeVar("T_co", covariant=True)
 class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
     """The records of one list, in the server's order, each once, fetched one page ahead.
 
+    A list in slices is several of them, delivered one after another and fetched side by side.
+
     Iterate it (`async for`), open it (`async with`, after which nothing of it is alive), await it
     or its `all()` (a list of all), or iterate its `pages()`. No request is sent before the first
     record is asked for.

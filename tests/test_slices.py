@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import re
+import weakref
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -295,10 +296,14 @@ async def test_a_limit_across_empty_slices():
 
 async def test_a_limit_cancels_what_is_not_needed():
     """Once the limit is reached, no further page is fetched, and what is in flight is cancelled."""
-    async with opened([22.5, *range(20)]) as (server, session):
-        server.rules.fault = lambda query: None if "CreatedBefore" in query else 500
-        stream = session.conferences(**WINDOW, slices=12, limit=2, page_size=1)
-        assert len(sids([each async for each in stream])) == 2
+    async with opened([23.5, 13, 12.5, 12, 11]) as (server, session):
+        stream = session.conferences(**WINDOW, slices=2, limit=3, page_size=1)
+        await anext(stream)
+        server.latency = 3600
+        await until(lambda: server._in_flight > 0)
+        server.latency = 0
+        found = [each async for each in stream]
+        assert len(found) == 2
         await turns(3)
         assert held(session) == (0, 0, 0)
 
@@ -865,18 +870,33 @@ def test_dropped_with_all_slices_in_flight(new_loop):
     async def once(session, whole, k):
         stream = in_slices(session)
         task = asyncio.create_task(anext(stream))
-        await turns(6)
+        done = await turns(k, task=task)
         await Canceller(task).end("once")
+        pages = weakref.ref(stream._pages)
         gc.disable()
         try:
             del stream, task
             await turns(4)
             assert held(session) == (0, 0, 0)
+            assert pages() is None
         finally:
             gc.enable()
-        return False
+        return not done
 
-    swept(new_loop, once)
+    assert swept(new_loop, once, first=0) > 10
+
+
+async def test_dropped_in_another_thread():
+    """The last reference can be dropped in any thread: the requests of all slices are cancelled."""
+    async with opened() as (server, session):
+        server.latency = 3600
+        streams = [session.conferences(**WINDOW, slices=4)]
+        task = asyncio.create_task(anext(streams[0]))
+        await until(lambda: server._in_flight == 4)
+        await Canceller(task).end("once")
+        del task
+        await asyncio.to_thread(streams.clear)
+        await until(lambda: held(session) == (0, 0, 0))
 
 
 async def test_closed_session():
@@ -915,6 +935,31 @@ async def test_closed_by_a_page_of_its_own():
             await anext(stream)
         await until(lambda: held(session) == (0, 0, 0))
         assert closed == ["aioparticipants page"]
+
+
+def test_a_session_of_another_loop():
+    """A list in slices of a session that is in use on another event loop is refused, each time."""
+    session = None
+
+    async def begin():
+        nonlocal session
+        async with StampingServer() as server:
+            session = session_on(server)
+            await listed(session, slices=4)
+
+    async def misuse():
+        stream = session.conferences(**WINDOW, slices=4)
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError, match="another event loop"):
+                await anext(stream)
+        await stream.aclose()
+
+    async def everything():
+        await begin()
+        await asyncio.to_thread(asyncio.run, misuse())
+        await session.aclose()
+
+    asyncio.run(everything())
 
 
 def test_another_loop():
