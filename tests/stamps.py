@@ -36,6 +36,8 @@ class Rules:
     """The form in which the records have it."""
     fault: object = lambda query: None
     """Returns the status to refuse a query with, or None."""
+    gate: object = lambda query: None
+    """Returns the event that a query waits for, or None."""
     altered: object = lambda body: body
     """Returns the body to send, from the right one."""
 
@@ -62,6 +64,11 @@ class StampingServer(FakeInsights):
         self._faults = FaultQueue()
         if faults:
             self.fail_next(**faults)
+
+    async def _answer(self, request):
+        if event := self.rules.gate(dict(request.query)):
+            await event.wait()
+        return await super()._answer(request)
 
     def _page(self, request):
         if request.path != "/v1/Conferences":

@@ -296,16 +296,22 @@ async def test_a_limit_across_empty_slices():
 
 async def test_a_limit_cancels_what_is_not_needed():
     """Once the limit is reached, no further page is fetched, and what is in flight is cancelled."""
-    async with opened([23.5, 13, 12.5, 12, 11]) as (server, session):
-        stream = session.conferences(**WINDOW, slices=2, limit=3, page_size=1)
-        await anext(stream)
-        server.latency = 3600
-        await until(lambda: server._in_flight > 0)
-        server.latency = 0
-        found = [each async for each in stream]
-        assert len(found) == 2
-        await turns(3)
+    second, never = asyncio.Event(), asyncio.Event()
+
+    def gate(query):
+        return {"20Z": second, "08Z": never}.get(query["CreatedBefore"][-3:])
+
+    # The newest slice is empty, so all of the others are asked.
+    async with opened([13, 12.5], gate=gate) as (server, session):
+        stream = session.conferences(**WINDOW, slices=4, limit=1)
+        task = asyncio.create_task(some(stream, 1))
+        await until(lambda: len(server.requests) == 2 and server._in_flight == 2)
+        second.set()
+        assert await task == [sid(0)]
+        await until(lambda: server._in_flight == 0)
         assert held(session) == (0, 0, 0)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
 
 
 async def test_memory():
