@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ._transport import Transport
     from .instrumentation import Event
 
-__all__ = ["Call", "ListContext", "SessionContext"]
+__all__ = ["Call", "ListContext", "SessionContext", "run_cooperatively"]
 
 T = TypeVar("T")
 
@@ -184,7 +184,7 @@ class Call:
         reading = page_envelope(
             response, self._request, resource=self._list.resource, now=time.time
         )
-        envelope = await _run_cooperatively(reading)
+        envelope = await run_cooperatively(reading)
         try:
             return self._list.pager.page(self._request, envelope, response.request_id)
         except InsightsError as error:
@@ -325,7 +325,7 @@ def _cursor_expired(error: BadRequestError) -> CursorExpiredError:
     )
 
 
-async def _run_cooperatively(steps: Generator[None, None, T]) -> T:
+async def run_cooperatively(steps: Generator[None, None, T]) -> T:
     """Return the result of a generator; the event loop runs other tasks after each `yield`."""
     while True:
         try:

@@ -19,7 +19,8 @@
    unknown. So another page size is accepted only if the cursor names the first page, which has no
    token, and if the index is on that page in the new size too.
 8. Version 1, which had no hash of the record before, is still read. Since version 2 the checksum
-   covers the version.
+   covers the version. Version 3 is that of a list in slices: it also has the state of the slices,
+   see `_slices`. A cursor of either kind of list is refused by the other.
 """
 
 from __future__ import annotations
@@ -46,11 +47,14 @@ __all__ = ["LONGEST_QUERY", "CursorCodec", "CursorScope", "Position"]
 LONGEST_QUERY: Final = 64 * 1024
 
 _VERSION: Final = 2
+_VERSION_IN_SLICES: Final = 3
 #: Version and checksum. The body follows: hashes of the list and of the personal value, the index,
-#: since version 2 the hash of the record before, and the query. The checksum covers the body.
+#: since version 2 the hash of the record before, in version 3 the length of the state and the
+#: state, and the query. The checksum covers the body.
 _HEAD: Final = struct.Struct(">B4s")
 _BODY_1: Final = struct.Struct(">6s2sI")
 _BODY: Final = struct.Struct(">6s2sI4s")
+_LENGTH: Final = struct.Struct(">H")
 #: In place of the hash of the record before, if there is none.
 _NO_HASH: Final = bytes(4)
 
@@ -98,10 +102,19 @@ class Position:
 class CursorCodec:
     """Writes and reads the cursors of one list."""
 
-    def __init__(self, first: Request, scope: CursorScope) -> None:
-        """Take the list by `first`, the request for its first page, as the caller's filters say."""
+    def __init__(
+        self, first: Request, scope: CursorScope, *, longest_state: int | None = None
+    ) -> None:
+        """Take the list by `first`, the request for its first page, as the caller's filters say.
+
+        Args:
+            first: the request; for a list in slices, that for the list without slices.
+            scope: how the filters are treated.
+            longest_state: for a list in slices, the most bytes of `Request.state`; else None.
+        """
         self._first = first
         self._scope = scope
+        self._longest_state = longest_state
 
     def encode(self, position: Position) -> str:
         """Return the cursor of a position in the list."""
@@ -111,9 +124,14 @@ class CursorCodec:
             hidden = name == self._scope.personal or unquote_plus(value) == personal
             return _CUT_OUT if value and hidden else value
 
+        version, state = _VERSION, b""
+        if self._longest_state is not None:
+            version, state = _VERSION_IN_SLICES, position.request.state
+            state = _LENGTH.pack(len(state)) + state
         query = _with_values(position.request.query, cut).encode()
-        body = _BODY.pack(of_list, of_personal, position.offset, position.hash_before()) + query
-        head = _HEAD.pack(_VERSION, _checksum(_VERSION, body))
+        body = _BODY.pack(of_list, of_personal, position.offset, position.hash_before())
+        body += state + query
+        head = _HEAD.pack(version, _checksum(version, body))
         return base64.urlsafe_b64encode(head + body).decode()
 
     def decode(self, cursor: str, *, page_size: int | None = None) -> Position:
@@ -125,26 +143,41 @@ class CursorCodec:
 
         Raises:
             InvalidRequestError: it is not a cursor; or it is one of another version, conference or
-                filters; or its index in pages of that size is unknown.
+                filters; or its index in pages of that size is unknown; or one of the lists is in
+                slices, and the other is not.
         """
         version, body = _body_of(cursor, longest=self.longest_cursor())
+        self._check_kind(version)
+        state = b""
         if version == 1:
             (of_list, of_personal, offset), before = _BODY_1.unpack_from(body), _NO_HASH
-            query = body[_BODY_1.size :].decode("ascii", "replace")
+            rest = body[_BODY_1.size :]
         else:
             of_list, of_personal, offset, before = _BODY.unpack_from(body)
-            query = body[_BODY.size :].decode("ascii", "replace")
-        query = self._with_personal(query, of_list, of_personal)
+            rest = body[_BODY.size :]
+        if version == _VERSION_IN_SLICES:
+            state, rest = _split(rest)
+        query = self._with_personal(rest.decode("ascii", "replace"), of_list, of_personal)
         if page_size is not None:
             query = self._with_page_size(query, offset, page_size)
-        request = attrs.evolve(self._first, query=query)
+        request = attrs.evolve(self._first, query=query, state=state)
         return Position(request, offset, None if before == _NO_HASH else before)
 
     def longest_cursor(self) -> int:
         """Return the length that no cursor of the list exceeds."""
         # The caller's filter can be of any length, and the query of the first page has it.
         query = LONGEST_QUERY + len(self._first.query)
-        return (_HEAD.size + _BODY.size + query + 2) // 3 * 4
+        state = 0 if self._longest_state is None else _LENGTH.size + self._longest_state
+        return (_HEAD.size + _BODY.size + state + query + 2) // 3 * 4
+
+    def _check_kind(self, version: int) -> None:
+        """Raise InvalidRequestError if a cursor's list is in slices, and this one not, or so."""
+        if (version == _VERSION_IN_SLICES) == (self._longest_state is not None):
+            return
+        message = "resume is a cursor of a list without slices: leave slices out."
+        if version == _VERSION_IN_SLICES:
+            message = "resume is a cursor of a list in slices: give the slices of the first call."
+        raise InvalidRequestError(message)
 
     def _with_personal(self, query: str, of_list: bytes, of_personal: bytes) -> str:
         """Return a cursor's query with the personal value put back, if it is of this list."""
@@ -221,12 +254,23 @@ def _body_of(cursor: object, *, longest: int) -> tuple[int, bytes]:
     body = decoded[_HEAD.size :]
     if checksum != _checksum(version, body):
         raise _not_a_cursor()
-    if version not in {1, _VERSION}:
-        message = f"resume is a cursor of version {version}; this package reads 1 and {_VERSION}."
+    if not 1 <= version <= _VERSION_IN_SLICES:
+        message = (
+            f"resume is a cursor of version {version}; "
+            f"this package reads 1 to {_VERSION_IN_SLICES}."
+        )
         raise InvalidRequestError(message)
-    if version == _VERSION and len(body) < _BODY.size:
+    if version != 1 and len(body) < _BODY.size:
         raise _not_a_cursor()
     return version, body
+
+
+def _split(rest: bytes) -> tuple[bytes, bytes]:
+    """Return the state and the query of a cursor of a list in slices."""
+    if len(rest) < _LENGTH.size:
+        raise _not_a_cursor()
+    end = _LENGTH.size + _LENGTH.unpack_from(rest)[0]
+    return rest[_LENGTH.size : end], rest[end:]
 
 
 def _not_a_cursor() -> InvalidRequestError:

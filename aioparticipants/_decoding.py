@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from codecs import BOM_UTF8
 from contextlib import suppress
 from itertools import islice
@@ -42,11 +43,12 @@ import attrs
 from .errors import ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
 __all__ = [
     "ChunkDecoder",
     "Envelope",
+    "PageRecords",
     "Records",
     "array_items",
     "decoded",
@@ -92,6 +94,8 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
+#: The indexes of any number of records.
+_ALL: Final = range(sys.maxsize)
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
@@ -133,6 +137,41 @@ class ChunkDecoder(Protocol):
     """Decodes an array of records; returns None where `json` must decide."""
 
     def __call__(self, array: bytes, /) -> list[object] | None: ...
+
+
+class PageRecords(Protocol):
+    """The records of a page, to be read in their order: all of them, or those that a slice has."""
+
+    @property
+    def known(self) -> int:
+        """The number of records found so far."""
+        ...
+
+    @property
+    def count(self) -> int | None:
+        """The number of all records; None until the last one is found."""
+        ...
+
+    @property
+    def indexes(self) -> Sequence[int]:
+        """The index in the body, of each record: for the path of an error."""
+        ...
+
+    def at(self, index: int, /) -> object:
+        """Return a decoded record; raise as `Records.at` does."""
+        ...
+
+    def skip(self, index: int, /) -> bool:
+        """Skip a malformed record; return whether that is possible."""
+        ...
+
+    def scan(self, count: int, /) -> Iterator[None]:
+        """Decode up to `count` records."""
+        ...
+
+    def scan_ahead(self, count: int, /) -> Iterator[None]:
+        """Find out whether there are `count` records."""
+        ...
 
 
 @attrs.frozen
@@ -436,6 +475,7 @@ class Records:
         """The number of all records; None until the last one is found."""
         self.end: int | None = None
         """The position of the bracket after the last record; None until it is reached."""
+        self.indexes: Sequence[int] = _ALL
         self._reader = reader
         self._body = reader.body
         self._start = start

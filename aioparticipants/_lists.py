@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
@@ -13,6 +14,8 @@ from ._cursors import CursorCodec, Position
 from ._paging import Pager
 from ._prefetching import PagesAhead
 from ._resources import LARGEST_PAGE
+from ._sliced_pages import SlicedPages
+from ._slices import LONGEST_STATE, Place, Slices
 from ._sources import checked_item
 from ._stream import RecordStream
 from ._telemetry import ListTelemetry
@@ -20,12 +23,13 @@ from .errors import InsightsError, InvalidRequestError, ResponseError
 from .instrumentation import ConferenceFinished
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ._call import SessionContext
     from ._messages import Request
     from ._opentelemetry import Tracer
-    from ._resources import Resource
+    from ._prefetching import PageSource
+    from ._resources import Resource, Window
     from ._retrying import Deadline
     from ._tasks import SessionTasks
     from ._telemetry import SessionTelemetry
@@ -76,20 +80,8 @@ class ListFactory(Generic[T]):
         start = Position(first)
         if resume is not None:
             start = codec.decode(resume, page_size=self.page_size)
-        telemetry = ListTelemetry(
-            self.telemetry.emit,
-            self.resource,
-            first.conference_sid,
-            clock=time.monotonic,
-            tracer=self.tracer,
-        )
-        calls = ListContext(
-            session=self.session,
-            pager=Pager(first, start.request, resource=self.resource),
-            resource=self.resource,
-            deadline=self.deadline,
-            resumed=None if resume is None else start.request,
-        )
+        telemetry = self._list_telemetry(first)
+        calls = self._calls(first, start.request, is_resumed=resume is not None)
         pages = PagesAhead(
             start.request,
             calls=calls,
@@ -97,7 +89,84 @@ class ListFactory(Generic[T]):
             telemetry=telemetry,
             enough=self._enough_pages(limit),
         )
-        stream = RecordStream(
+        return self._stream(start, pages, codec, limit, telemetry), pages
+
+    def open_in_slices(
+        self,
+        sids: Mapping[str, object],
+        window: Window,
+        number: int,
+        *,
+        limit: int | None,
+        resume: str | None,
+    ) -> RecordStream[T]:
+        """Return a list whose window is cut into a number of slices.
+
+        Raises:
+            InvalidRequestError: as above.
+        """
+        first = self.first_request(sids, limit=limit)
+        codec = CursorCodec(first, self.resource.cursor_scope, longest_state=LONGEST_STATE)
+        if resume is None:
+            place = Place(0)
+            slices = Slices.of(first, window, number, datetime.now(UTC))
+            start = Position(slices.start(place))
+        else:
+            start = codec.decode(resume, page_size=self.page_size)
+            slices, place = Slices.resumed(first, window, number, start.request)
+        telemetry = self._list_telemetry(first)
+
+        def open_slice(
+            its_first: Request, from_page: Request, on_fetched: Callable[[], object]
+        ) -> PagesAhead:
+            is_resumed = resume is not None and from_page is start.request
+            return PagesAhead(
+                from_page,
+                calls=self._calls(its_first, from_page, is_resumed=is_resumed),
+                tasks=self.tasks,
+                telemetry=telemetry,
+                on_fetched=on_fetched,
+            )
+
+        pages = SlicedPages(
+            slices,
+            start.request,
+            place,
+            open_slice=open_slice,
+            resource=self.resource,
+            limit=limit,
+            telemetry=telemetry,
+        )
+        return self._stream(start, pages, codec, limit, telemetry)
+
+    def _list_telemetry(self, first: Request) -> ListTelemetry:
+        return ListTelemetry(
+            self.telemetry.emit,
+            self.resource,
+            first.conference_sid,
+            clock=time.monotonic,
+            tracer=self.tracer,
+        )
+
+    def _calls(self, first: Request, start: Request, *, is_resumed: bool) -> ListContext:
+        """Return what the calls share that fetch the pages from `start` on."""
+        return ListContext(
+            session=self.session,
+            pager=Pager(first, start, resource=self.resource),
+            resource=self.resource,
+            deadline=self.deadline,
+            resumed=start if is_resumed else None,
+        )
+
+    def _stream(
+        self,
+        start: Position,
+        pages: PageSource,
+        codec: CursorCodec,
+        limit: int | None,
+        telemetry: ListTelemetry,
+    ) -> RecordStream[T]:
+        return RecordStream(
             start,
             pages=pages,
             resource=self.resource,
@@ -106,7 +175,6 @@ class ListFactory(Generic[T]):
             keep_invalid=self.keep_invalid,
             telemetry=telemetry,
         )
-        return stream, pages
 
     def _enough_pages(self, limit: int | None) -> int:
         """Return how many whole pages hold that many records."""

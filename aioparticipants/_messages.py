@@ -36,6 +36,8 @@ class Request:
     in the repr."""
     conference_sid: str | None
     """The conference that it asks for, to be named in errors; None for a list of conferences."""
+    state: bytes = attrs.field(default=b"", repr=False)
+    """What a cursor on this page has to hold beside the query: see `_slices`. Nothing is sent."""
 
 
 @attrs.frozen(kw_only=True)

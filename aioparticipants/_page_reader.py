@@ -149,11 +149,12 @@ class PageReader(Generic[T]):
         resource, records, buffer = self.resource, self.page.records, self.buffer
         structure = resource.structure_keeping if self.keep_invalid else resource.structure
         key, record_at, is_list = resource.key, records.at, not resource.is_single
+        indexes = records.indexes
         for index in range(self._next, min(self._next + _STRIDE, self._stop)):
             if index == records.count:
                 break
             try:
-                buffer.append(structure(record_at(index), key, index if is_list else None))
+                buffer.append(structure(record_at(index), key, indexes[index] if is_list else None))
             except ResponseError as error:
                 if not self._passes(error, index):
                     self._blocked = True

@@ -32,7 +32,7 @@ from .errors import InsightsError, PaginationError, ResponseError
 from .models import PageMeta
 
 if TYPE_CHECKING:
-    from ._decoding import Envelope, Records
+    from ._decoding import Envelope, PageRecords, Records
     from ._resources import Resource
 
 __all__ = ["End", "Failed", "Pager", "RawPage"]
@@ -63,7 +63,7 @@ class RawPage:
     """A page whose records are neither decoded nor structured yet."""
 
     request: Request
-    records: Records = attrs.field(repr=False)
+    records: PageRecords = attrs.field(repr=False)
     meta: PageMeta
     request_id: str | None
     following: Request | Failed | End

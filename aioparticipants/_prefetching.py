@@ -8,6 +8,7 @@
 3. An error or the end is returned in place of the page that would be next, each time it is asked.
 4. A page that was taken is never fetched again: its records may have been delivered.
 5. Nothing here refers to the consumer, so that dropping the consumer can end the page task.
+6. A stream sees a `PageSource`: the pages of one list, or of a list in slices (`_sliced_pages`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import asyncio
 import contextvars
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from ._messages import Request
+from ._messages import Request, do_nothing
 from ._paging import End, Failed, RawPage
 from ._tasks import (
     cancel_threadsafe,
@@ -30,11 +31,13 @@ from ._tracebacks import stripped
 from .errors import InsightsError, InvalidRequestError, SessionClosedError, TransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._call import Call, ListContext
     from ._tasks import SessionTasks
     from ._telemetry import ListTelemetry
 
-__all__ = ["PagesAhead"]
+__all__ = ["PageSource", "PagesAhead"]
 
 #: The name of the tasks that fetch pages, for whoever looks at a loop's tasks.
 _TASK: Final = "aioparticipants page"
@@ -42,6 +45,34 @@ _TASK: Final = "aioparticipants page"
 #: Seconds that the delivery of a page waits for the next request to be sent: long enough for a new
 #: TLS connection, short enough for a host that does not answer. A kept connection needs none.
 _SENDING_SECONDS: Final = 0.25
+
+
+class PageSource(Protocol):
+    """Where a stream gets its pages; see `PagesAhead` for what each method does."""
+
+    def check_loop(self) -> None:
+        """Raise InvalidRequestError if pages are being fetched on another event loop."""
+        ...
+
+    async def next(self) -> RawPage | Failed | End:
+        """Return the next page, without taking it; or why there is none."""
+        ...
+
+    def take(self, *, last: bool) -> None:
+        """Remove the next page; with `last`, no further page is wanted."""
+        ...
+
+    async def look_ahead(self) -> None:
+        """Start to fetch what follows."""
+        ...
+
+    def abandon(self) -> None:
+        """Cancel what is being fetched; callable in any thread."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it; when this returns, nothing is being fetched."""
+        ...
 
 
 class PagesAhead:
@@ -55,6 +86,7 @@ class PagesAhead:
         tasks: SessionTasks,
         telemetry: ListTelemetry,
         enough: int = sys.maxsize,
+        on_fetched: Callable[[], object] = do_nothing,
     ) -> None:
         """Begin with the page that `start` asks for. Nothing is sent yet.
 
@@ -64,6 +96,7 @@ class PagesAhead:
             tasks: those of the session.
             telemetry: reports on the list.
             enough: the number of whole pages that hold all records that are wanted.
+            on_fetched: called after each page task has ended, however it ended.
         """
         self._calls = calls
         self._tasks = tasks
@@ -76,6 +109,17 @@ class PagesAhead:
         self._task: asyncio.Task[RawPage] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        self._on_fetched = on_fetched
+
+    @property
+    def held(self) -> int:
+        """The number of pages that are fetched and not taken, or being fetched."""
+        return len(self._pages) + (self._task is not None)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last page that can be taken has been fetched, and an error follows it."""
+        return isinstance(self._following, Failed) or _has_failed(self._task)
 
     @property
     def is_ready(self) -> bool:
@@ -103,11 +147,20 @@ class PagesAhead:
 
         A cancelled wait loses nothing. Once this is closed, there is none.
         """
-        if self._pages:
-            return self._pages[0]
-        while self._must_wait():
+        while not self._pages and self._must_wait():
             await self._new_waiter()
-        return self._outcome()
+        return self._pages[0] if self._pages else self._outcome()
+
+    def fetch(self) -> bool:
+        """Start to fetch a further page if none is being fetched; return whether it was started."""
+        if self._task is not None and self._task.done() and not _has_failed(self._task):
+            self._outcome()
+        if self._task is not None or self._closed or self._tasks.closed:
+            return False
+        if not isinstance(self._following, Request):
+            return False
+        self._start(self._following)
+        return True
 
     def take(self, *, last: bool) -> None:
         """Remove the next page; with `last`, no further page is wanted."""
@@ -140,6 +193,10 @@ class PagesAhead:
     def abandon(self) -> None:
         """Cancel the page task, as nobody will take its page; callable in any thread."""
         self._telemetry.abandoned()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the page task; callable in any thread."""
         if self._task is not None:
             cancel_threadsafe(self._task)
 
@@ -148,17 +205,21 @@ class PagesAhead:
 
         A page task that calls this itself, in a hook of the user's, goes on, and is not awaited.
         """
+        self._telemetry.abandoned()
+        if (task := self.close()) is not None:
+            await wait_ignoring_cancellation([task])
+
+    def close(self) -> asyncio.Task[RawPage] | None:
+        """Close it, and cancel the page task; return the task, if it is to be waited for."""
         self._closed = True
         self._pages.clear()
         if self._waiter is not None and self._waiter.get_loop() is running_loop():
             self._wake()
         if self._task is None or self._task is _current_task():
-            self._telemetry.abandoned()
-            return
-        self.abandon()
+            return None
+        self.cancel()
         # A task of another loop cannot be awaited. Without a running loop nothing can be.
-        if self._task.get_loop() is running_loop():
-            await wait_ignoring_cancellation([self._task])
+        return self._task if self._task.get_loop() is running_loop() else None
 
     def _must_wait(self) -> bool:
         """Start to fetch a page unless one is being fetched; return whether to wait for it."""
@@ -176,7 +237,12 @@ class PagesAhead:
         self._waiter = asyncio.get_running_loop().create_future()
         return self._waiter
 
-    def _wake(self, _task: object = None) -> None:
+    def _on_done(self, _task: object) -> None:
+        """Wake the consumer, and report that a page task has ended."""
+        self._wake()
+        self._on_fetched()
+
+    def _wake(self) -> None:
         """Wake the consumer if it waits."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -214,8 +280,15 @@ class PagesAhead:
         self._telemetry.started(self._context)
         call = self._calls.call(request)
         self._task = self._tasks.start(call.page, self._context, _TASK)
-        self._task.add_done_callback(self._wake)
+        self._task.add_done_callback(self._on_done)
         return call
+
+
+def _has_failed(task: asyncio.Task[RawPage] | None) -> bool:
+    """Return whether a task has ended without a result."""
+    if task is None or not task.done():
+        return False
+    return task.cancelled() or task.exception() is not None
 
 
 def _current_task() -> asyncio.Task[object] | None:

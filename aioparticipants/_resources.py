@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFERENCE",
     "CONFERENCES",
+    "CREATION",
     "LARGEST_PAGE",
     "PARTICIPANT",
     "PARTICIPANTS",
     "Filter",
     "Resource",
+    "Window",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -71,6 +73,18 @@ class Filter:
         if self.sid_prefix is not None:
             return checked_sid(value, self.argument, self.sid_prefix)
         return self.check(value, self.argument)
+
+
+@attrs.frozen(kw_only=True)
+class Window:
+    """The two filters that are a window of time: what a list can be cut into slices by."""
+
+    after: str
+    """The parameter with the start of the window: `CreatedAfter`."""
+    before: str
+    """The parameter with its end."""
+    member: str
+    """The member of a record that is compared with them: `create_time`."""
 
 
 def _cursor_scope(resource: Resource[object]) -> CursorScope:
@@ -193,6 +207,9 @@ PARTICIPANT: Final = Resource[Participant](
     structure_keeping=_structuring.participant_keeping,
     decode=decode_participants,
 )
+
+#: The window of a list of conferences.
+CREATION: Final = Window(after="CreatedAfter", before="CreatedBefore", member="create_time")
 
 #: https://www.twilio.com/docs/voice/voice-insights/api/conference/conference-summary-resource
 CONFERENCES: Final = Resource[Conference](

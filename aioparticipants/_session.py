@@ -23,7 +23,7 @@ from ._credentials import AnyCredentials, credentials_from_env
 from ._fan_out import FanOut
 from ._limiter import AdaptiveLimit, Limiter
 from ._lists import ListFactory
-from ._resources import CONFERENCE, CONFERENCES, PARTICIPANT, PARTICIPANTS
+from ._resources import CONFERENCE, CONFERENCES, CREATION, PARTICIPANT, PARTICIPANTS
 from ._retrying import Deadline, RetryPolicy, RetryQuota, RetryRun
 from ._settings import (
     MAX_CONCURRENCY,
@@ -33,6 +33,7 @@ from ._settings import (
     base_url_from_env,
 )
 from ._shared_limiter import shared_limiter
+from ._slices import MOST_SLICES
 from ._tasks import ClosedAtEnd, SessionTasks, wait_ignoring_cancellation
 from ._telemetry import SessionTelemetry
 from ._transport import Transport
@@ -375,6 +376,7 @@ class InsightsSession(ClosedAtEnd):
         subaccount: str | None = None,
         detected_issues: str | None = None,
         end_reason: str | None = None,
+        slices: int | None = None,
         page_size: int | None = None,
         limit: int | None = None,
         deadline: float | None = None,
@@ -404,10 +406,15 @@ class InsightsSession(ClosedAtEnd):
             subaccount: only conferences of this subaccount; AC and 32 hexadecimal digits.
             detected_issues: only conferences with this kind of issue, such as `"call_quality"`.
             end_reason: only conferences with this `ConferenceEndReason`.
+            slices: cut the window into so many slices, 1 to 1000, that are listed side by side; at
+                most one a second. They are delivered one after another, the newest first, which is
+                the order of the list without slices if Twilio lists the newest first. At most 32
+                pages are held in memory. None, or 1, for one request after another.
             page_size: as for `participants`.
             limit: as for `participants`.
             deadline: as for `participants`.
-            resume: the `cursor` of a stream or an error; the window and filters must be the same.
+            resume: the `cursor` of a stream or an error; the window, filters and slices must be the
+                same.
             on_invalid: as for `participants`.
 
         Raises:
@@ -437,6 +444,12 @@ class InsightsSession(ClosedAtEnd):
         }
         lists = self._lists(CONFERENCES, filters, page_size, deadline, on_invalid)
         checked_whole_number(limit, "limit", least=0, optional=True)
+        checked_whole_number(slices, "slices", least=1, most=MOST_SLICES, optional=True)
+        if slices is not None and slices > 1:
+            if created_after is None:
+                message = "slices needs created_after, as they are slices of the window."
+                raise InvalidRequestError(message)
+            return lists.open_in_slices({}, CREATION, slices, limit=limit, resume=resume)
         stream, _ = lists.open({}, limit=limit, resume=resume)
         if created_after is created_before is None:
             _LOGGER.info(

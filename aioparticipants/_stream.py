@@ -2,7 +2,8 @@
 
 1. It is a class, not an `async def … yield`: the first exception finishes a bare generator, so an
    error or a timed-out `anext` would look like the end of the data.
-2. Its pages come from `_prefetching`, one ahead: a cancelled wait for a page loses nothing.
+2. Its pages come from `_prefetching`, one ahead, or from `_sliced_pages`, more of them: a cancelled
+   wait for a page loses nothing.
 3. Nothing there refers to the stream. So when its last reference is dropped, its finaliser runs at
    once, and cancels the page in flight.
 4. No lock, timeout, slot or connection is held while the consumer has control.
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._paging import RawPage
-    from ._prefetching import PagesAhead
+    from ._prefetching import PageSource
     from ._resources import Resource
     from ._telemetry import ListTelemetry
 
@@ -57,6 +58,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
     """The records of one list, in the server's order, each once, fetched one page ahead.
+
+    A list in slices is several of them, delivered one after another and fetched side by side.
 
     Iterate it (`async for`), open it (`async with`, after which nothing of it is alive), await it
     or its `all()` (a list of all), or iterate its `pages()`. No request is sent before the first
@@ -86,7 +89,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
         self,
         start: Position,
         *,
-        pages: PagesAhead,
+        pages: PageSource,
         cursor: Callable[[Position], str],
         resource: Resource[T_co],
         limit: int | None,

@@ -213,10 +213,10 @@ def test_not_a_cursor(cursor):
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("version", [0, 3, 255])
+@pytest.mark.parametrize("version", [0, 4, 255])
 def test_other_versions(version):
     """A cursor of another version is refused, and the message names the version."""
-    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1 and 2"):
+    with pytest.raises(InvalidRequestError, match=f"version {version}; this package reads 1 to 3"):
         decoded(FIRST, made(version, b"Page=1"))
 
 
@@ -370,6 +370,37 @@ def test_the_longest_cursor(events):
     )
     with pytest.raises(InvalidRequestError, match="resume is not a cursor"):
         decoded(first, padded)
+
+
+SLICED = CursorCodec(FIRST, PARTICIPANTS.cursor_scope, longest_state=100)
+
+
+@pytest.mark.parametrize("state", [b"", b"\0 and\xff", bytes(100)], ids=len)
+def test_the_state_of_a_list_in_slices(state):
+    """A cursor of a list in slices also holds the state of its page, byte for byte."""
+    position = Position(attrs.evolve(FIRST, state=state), 3, b"abcd")
+    cursor = SLICED.encode(position)
+    assert SLICED.decode(cursor) == position
+    with pytest.raises(InvalidRequestError, match="a list in slices"):
+        decoded(FIRST, cursor)
+    longest = attrs.evolve(position.request, query="t" * (LONGEST_QUERY + len(FIRST.query)))
+    cursor = SLICED.encode(Position(longest))
+    assert (len(cursor) == SLICED.longest_cursor()) == (len(state) == 100)
+    assert SLICED.decode(cursor).request == longest
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0", b"\0\3ab", b"\0\0"])
+def test_a_state_that_was_cut(rest):
+    """A cursor of a list in slices without its whole state or its query is refused."""
+    with pytest.raises(InvalidRequestError, match="resume is not a cursor"):
+        SLICED.decode(made(3, rest))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cursors_of_a_list_without_slices(version):
+    """A cursor of a list without slices is refused by one in slices."""
+    with pytest.raises(InvalidRequestError, match="a list without slices"):
+        SLICED.decode(made(version, b"Page=1"))
 
 
 @pytest.mark.parametrize("size", [13_000, 60_000])

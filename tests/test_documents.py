@@ -38,7 +38,7 @@ SNIPPETS = {
     README: ["asyncio.run", "read_many", "test_that", "read_from"],
     GUIDE: [
         *("count_in_time", "session_in_worker", "read_with_oauth", "read_merged"),
-        *("read_last_week", "when_complete", "RedisSlots", "print_retries"),
+        *("read_last_week", "when_complete", "read_month", "RedisSlots", "print_retries"),
         *("save_rest", "read_around", "read_ndjson", "FastAPI", "reconcile", "RequestValidator"),
         *("write_parquet", "test_find_bad_calls"),
     ],
@@ -299,6 +299,16 @@ async def test_guide_on_other_processes(account, fake):
 
     worker = names["session_in_worker"](names["message_for_worker"](session))
     assert worker.options == session.options
+
+
+async def test_guide_on_slices(fake, session):
+    """The guide counts each conference of a month once, in slices."""
+    now = datetime.now(UTC)
+    for days in (1, 2, 2, 29, 31):
+        fake.add_conference(0, create_time=now - timedelta(days=days), status="completed")
+
+    assert await run(GUIDE, "read_month")["read_month"](session) == {"completed": 4}
+    assert len(fake.requests) == 60
 
 
 class Redis:

@@ -20,7 +20,7 @@ FAULTS = [
     Fault(
         "closing a stream leaves its page task running",
         "test_stream.py::test_closing_ends_the_page_in_flight",
-        {f"{_PAGES}.aclose": drop("self.abandon()")},
+        {f"{_PAGES}.close": drop("self.cancel()")},
     ),
     Fault(
         "the next request gets no time to be sent",
@@ -35,12 +35,12 @@ FAULTS = [
     Fault(
         "closing leaves whoever waits for a page waiting",
         "test_stream.py::test_closed_by_its_own_page",
-        {f"{_PAGES}.aclose": never("self._waiter is not None")},
+        {f"{_PAGES}.close": never("self._waiter is not None")},
     ),
     Fault(
         "a page task that closes its own list is cancelled",
         "test_stream.py::test_closed_by_its_own_page",
-        {f"{_PAGES}.aclose": omit("self._task is _current_task()")},
+        {f"{_PAGES}.close": omit("self._task is _current_task()")},
     ),
     Fault(
         "what a page has read waits for the garbage collector",
