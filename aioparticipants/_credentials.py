@@ -195,9 +195,7 @@ class CredentialsProvider(Protocol):
         ...
 
 
-AnyCredentials: TypeAlias = (
-    "tuple[str, str] | Credentials | ClientCredentials | CredentialsProvider"
-)
+AnyCredentials: TypeAlias = tuple[str, str] | Credentials | ClientCredentials | CredentialsProvider
 """What `InsightsSession` takes."""
 
 
