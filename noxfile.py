@@ -218,7 +218,7 @@ def docs(session: nox.Session) -> None:
     session.run(
         *("python", "-W", "error", "-m", "pdoc", "--docformat", "google"),
         *("--output-directory", "build/docs", "./aioparticipants", "./aioparticipants/testing"),
-        "./aioparticipants/event_streams.py",
+        *("./aioparticipants/arrow.py", "./aioparticipants/event_streams.py"),
     )
 
 
