@@ -130,8 +130,8 @@ class PagesAhead:
 
     @property
     def all_fetched(self) -> bool:
-        """Whether the last page has been fetched."""
-        return isinstance(self._following, End)
+        """Whether the last page, or enough pages, have been fetched."""
+        return isinstance(self._following, End) or len(self._pages) >= self._enough
 
     def check_loop(self) -> None:
         """Raise InvalidRequestError if a page is being fetched on another event loop."""

@@ -425,6 +425,28 @@ async def test_limit(scripted, limit, page_size, merged):
         assert sum(where == each for where, _ in scripted.asked) == pages
 
 
+async def test_what_is_fetched_up_to_the_limit_is_delivered(scripted):
+    """What was fetched up to its limit before the first failure is delivered before the error."""
+    sids = add(scripted, *[4] * 9)
+    gate = scripted.hold(sids[-1])
+    scripted.statuses[sids[-1], 0] = 404
+    found = []
+    async with (
+        InsightsSession(scripted.credentials, base_url=scripted.base_url) as session,
+        session.fan_out(sids, concurrency=9, limit=2, on_error="raise") as fan_out,
+    ):
+        found.append(await anext(fan_out))
+        await until(lambda: len(scripted.asked) == 9)
+        await asyncio.sleep(0.05)
+        gate.set()
+        with pytest.raises(NotFoundError):
+            async for each in fan_out:
+                found.append(each)
+
+    assert sorted(each.conference_sid for each in found) == sids[:-1]
+    assert all(len(each.participants) == 2 for each in found)
+
+
 @pytest.mark.parametrize(
     "options",
     [
