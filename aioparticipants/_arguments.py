@@ -92,11 +92,10 @@ def checked_sid(value: object, name: str, prefix: str) -> str:
 
 def _checked_time(value: object, name: str) -> datetime:
     """Return an aware datetime, in UTC."""
-    if isinstance(value, datetime) and value.utcoffset() is not None:
-        try:
+    # OverflowError: in UTC it is before year 1 or after 9999. ValueError: it is pandas.NaT.
+    with suppress(OverflowError, ValueError):
+        if isinstance(value, datetime) and value.utcoffset() is not None:
             return value.astimezone(UTC)
-        except OverflowError:  # in UTC it is before year 1 or after 9999
-            pass
     message = (
         f"{name} must be an aware datetime, such as datetime(2026, 3, 2, tzinfo=UTC): "
         "a naive one could mean any time zone."
@@ -106,17 +105,22 @@ def _checked_time(value: object, name: str) -> datetime:
 
 def time_after(value: object, name: str) -> str:
     """Return the start of a window as Twilio writes times, rounded down to a whole second."""
-    return f"{_checked_time(value, name).replace(microsecond=0, tzinfo=None).isoformat()}Z"
+    return _utc_text(_checked_time(value, name))
 
 
 def time_before(value: object, name: str) -> str:
     """Return the end of a window as Twilio writes times, rounded up to a whole second."""
     time = _checked_time(value, name)
-    if time.microsecond:
+    # Compared, as a pandas.Timestamp can have a fraction below a microsecond.
+    if time > datetime.fromisoformat(_utc_text(time)):
         with suppress(OverflowError):  # it is the last second of the year 9999
             time += timedelta(seconds=1)
-        time = time.replace(microsecond=0)
-    return f"{time.replace(tzinfo=None).isoformat()}Z"
+    return _utc_text(time)
+
+
+def _utc_text(time: datetime) -> str:
+    """Return a time in UTC as Twilio writes it, without the fraction of its second."""
+    return f"{time.replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def checked_window(after: object, before: object) -> None:

@@ -63,6 +63,8 @@ _CUT_OUT: Final = " "
 #: All characters that a query can hold; a `#` would end it.
 _QUERY: Final = re.compile(r"[!-\"$-\[\]-~]+")
 _SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
+#: Where the name of a parameter, such as FriendlyName, has an underscore as an argument.
+_WORD_STARTS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @attrs.frozen(kw_only=True)
@@ -187,10 +189,12 @@ class CursorCodec:
             if of_list == own_list:
                 break
         else:
-            message = "resume is a cursor of another conference, or of other filters."
+            message = (
+                "resume is a cursor of another list: of another conference, or of other filters."
+            )
             raise InvalidRequestError(message)
         if of_personal != own_personal or (personal is None and _CUT_OUT in query):
-            name = (self._scope.personal or "filter").lower()
+            name = _WORD_STARTS.sub("_", self._scope.personal or "filter").lower()
             message = f"resume is a cursor of another {name}: give the {name} of the first call."
             raise InvalidRequestError(message)
         value = quote(personal or "", safe="")

@@ -25,7 +25,9 @@
    the records is an error, as the first one is in use by then. Other members are decoded and
    ignored, up to a limit. If the records are null, there are none.
 8. A faster decoder of chunks (`_msgspec`) is tried first, and may refuse; then `json` decides.
-9. Errors are raised outside `except` blocks, so that no chained exception refers to the body.
+9. A single record is decoded at once, without a pause: it is a thousandth of a page. A longer one
+   than any that the API can mean is refused unread, as it would hold the event loop for too long.
+10. Errors are raised outside `except` blocks, so that no chained exception refers to the body.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ import sys
 from codecs import BOM_UTF8
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, Self, cast
 
 import attrs
 
@@ -72,6 +74,8 @@ _CHUNK: Final = 16 * 2**10
 _FAST_CHUNK: Final = 64 * 2**10
 #: Records of at most so many bytes are decoded in one chunk.
 _SMALL: Final = 128 * 2**10
+#: Bytes of the longest single record: one of a participant with events has a few thousand.
+_LONGEST_RECORD: Final = 2**20
 
 _WHITE: Final = b" \t\n\r"
 _SPACES: Final = re.compile(rb"[ \t\n\r]*")
@@ -212,24 +216,21 @@ def envelope(
     raise fault.error()
 
 
-def record_envelope(body: bytes | bytearray, key: str, decode: ChunkDecoder | None) -> Envelope:
-    """Return the envelope that a page would be whose only record is the whole body.
-
-    Args:
-        body: the body of a reply that is a single record.
-        key: what errors call the record.
-        decode: as above.
+def record_envelope(body: bytes | bytearray) -> Envelope:
+    """Return the envelope of a page whose only record is the whole body.
 
     Raises:
-        ResponseError: it is not JSON (transient), or not an object (final).
+        ResponseError: it is not JSON (transient), or too long or not an object (final).
     """
     try:
-        if not isinstance(decoded(body), dict):
+        if len(body) > _LONGEST_RECORD:
+            words = f"is longer than {_LONGEST_RECORD} bytes: too long for a single record"
+            raise _NotAPageError(words)
+        record = decoded(body)
+        if not isinstance(record, dict):
             words = "is JSON, but not an object"
             raise _NotAPageError(words)
-        page = b"".join((b"[", body.removeprefix(BOM_UTF8), b"]}"))
-        reader, close = _Reader(page, key, _WINDOW, []), len(page) - len(b"]}")
-        return Envelope({}, Records(reader, 0, close, decode or _by_json, len(page)))
+        return Envelope({}, _no_records().with_only(cast("object", record)))
     except (ValueError, RecursionError) as error:
         fault = _fault_before_records(error)
     raise fault.error()
@@ -494,6 +495,11 @@ class Records:
         first = _skip(self._body, start + 1)
         if self._body.startswith(b"[", start) and self._body.startswith(b"]", first):
             self._finish(first)
+
+    def with_only(self, record: object) -> Self:
+        """Return itself, with a decoded record in place of none."""
+        self._batch, self.known, self.count = [record], 1, 1
+        return self
 
     def at(self, index: int) -> object:
         """Return the decoded record at `index`, which is in the batch or after it.

@@ -14,7 +14,10 @@
 6. A page, or a single record, that names another conference is not the reply to its request: a
    surplus reply on a kept connection shifts all later ones, and a cache can mix up two. The page's
    own URLs name the conference, and so does the first record's `conference_sid`, where they are
-   present.
+   present. The same is true of the page of another resource, as its `meta.key` says, where other
+   records are expected, and of a page where a single record is expected.
+7. A single record has the member that identifies it, be it null, as the API sends all members.
+   Otherwise any JSON object, such as a gateway's, would be a record of which nothing is known.
 """
 
 from __future__ import annotations
@@ -97,12 +100,12 @@ class Pager:
         """
         try:
             if self._resource.is_single:
-                return _page_of_one(request, envelope, request_id)
+                return self._page_of_one(request, envelope, request_id)
             records, meta = self._parts(envelope)
             if request.conference_sid is not None and _is_of_another(
                 request, request.conference_sid.lower(), records, meta
             ):
-                raise _wrong_conference()
+                raise _mixed_up(about="another conference")
             self._check_progress(request, records)
         except (ResponseError, PaginationError) as error:
             error.conference_sid, error.request_id = request.conference_sid, request_id
@@ -134,6 +137,8 @@ class Pager:
     def _parts(self, envelope: Envelope) -> tuple[Records, PageMeta]:
         records, meta = envelope.records, envelope.members.get("meta")
         if records is None:
+            if _is_page_of_another(envelope.members, self._resource.key):
+                raise _mixed_up(about="another list")
             raise _not_a_page(path=self._resource.key, fault="an array is missing")
         if not isinstance(meta, dict):
             raise _not_a_page(path="meta", fault="an object is missing")
@@ -141,6 +146,32 @@ class Pager:
             fault = "without it nothing says where the list ends"
             raise _not_a_page(path="meta.next_page_url", fault=fault)
         return records, _structuring.page_meta(cast("object", meta))
+
+    def _page_of_one(self, request: Request, envelope: Envelope, request_id: str | None) -> RawPage:
+        """Return the page for a single record.
+
+        Raises:
+            ResponseError: it is not one, or (transient) it is another one than was asked for.
+        """
+        resource, records = self._resource, cast("Records", envelope.records)
+        record = cast("dict[str, object]", records.at(0))
+        # The values in the path, by the names of their parameters in braces.
+        values = dict(zip(resource.path.split("/"), request.path.split("/"), strict=True))
+        for each in resource.path_parameters:
+            found = _structuring.text_member(record, each.argument)
+            if found is not None and found.lower() != values[f"{{{each.parameter}}}"].lower():
+                raise _mixed_up(about=f"another {each.argument.removesuffix('_sid')}")
+        if resource.record_sid not in record:
+            if _is_page_of_another(record, resource.key):
+                raise _mixed_up(about="a list")
+            raise _not_a_record(resource.key, resource.record_sid)
+        return RawPage(
+            request=request,
+            records=records,
+            meta=PageMeta(),
+            request_id=request_id,
+            following=End(),
+        )
 
     def _following(
         self, link: str | None, request: Request, request_id: str | None
@@ -180,28 +211,20 @@ class Pager:
         return query or None
 
 
-def _page_of_one(request: Request, envelope: Envelope, request_id: str | None) -> RawPage:
-    """Return the page for a single record.
-
-    Raises:
-        ResponseError: (transient) the record is another one than was asked for.
-    """
-    records = cast("Records", envelope.records)
-    for name in ("conference_sid", "participant_sid"):
-        found = _sid_in(records, name)
-        if found is not None and found not in request.path.lower():
-            raise _wrong_conference()
-    return RawPage(
-        request=request, records=records, meta=PageMeta(), request_id=request_id, following=End()
-    )
-
-
 def _not_a_page(*, path: str, fault: str) -> ResponseError:
     message = (
         f"The body of the reply is not a page: {path}: {fault}. "
         "Check base_url, and any proxy or gateway in between."
     )
     return ResponseError(message, path=path)
+
+
+def _not_a_record(key: str, sid: str) -> ResponseError:
+    message = (
+        f"The body of the reply is not a {key}: it has no member {sid}. "
+        "Check base_url, and any proxy or gateway in between."
+    )
+    return ResponseError(message, path=f"{key}.{sid}")
 
 
 def _leads_to(link: str, path: str) -> bool:
@@ -234,22 +257,29 @@ def _is_of_another(request: Request, own: str, records: Records, meta: PageMeta)
     if found is None or found[1].decode("ascii").lower() == own:
         return False
     # What was found may belong to a nested object.
-    return _sid_in(records, "conference_sid") not in {own, None}
+    return _first_conference(records) not in {own, None}
 
 
-def _sid_in(records: Records, name: str) -> str | None:
-    """Return a SID of the first record, in lower case; None if it has none."""
+def _first_conference(records: Records) -> str | None:
+    """Return the conference that the first record names, in lower case; None if it has none."""
     try:
         record = records.at(0)
     except ResponseError:
         return None  # raised when the consumer gets to the record
-    sid = _structuring.text_member(record, name)
+    sid = _structuring.text_member(record, "conference_sid")
     return None if sid is None else sid.lower()
 
 
-def _wrong_conference() -> ResponseError:
+def _is_page_of_another(members: dict[str, object], key: str) -> bool:
+    """Return whether a body is a page of records with another key, as its own `meta` says."""
+    meta = members.get("meta")
+    name = cast("dict[str, object]", meta).get("key") if isinstance(meta, dict) else None
+    return isinstance(name, str) and name != key and name in members
+
+
+def _mixed_up(*, about: str) -> ResponseError:
     message = (
-        "The reply is about another conference than the one that was asked for: "
+        f"The reply is about {about}, not about what was asked for: "
         "a proxy or cache in between mixes up replies. "
         "Check base_url, proxy=, and what else uses the borrowed aiohttp session."
     )

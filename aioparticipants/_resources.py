@@ -118,7 +118,7 @@ class Resource(Generic[T_co]):
     """Builds a record from its decoded JSON, the key and its index; raises ResponseError."""
     structure_keeping: Callable[[object, str, int | None], T_co]
     """Does the same, and keeps what does not fit instead of raising."""
-    decode: ChunkDecoder | None
+    decode: ChunkDecoder | None = None
     """Decodes several records at once; None for the standard library."""
     cursor_scope: CursorScope = attrs.field(
         init=False, default=attrs.Factory(_cursor_scope, takes_self=True)
@@ -205,7 +205,6 @@ PARTICIPANT: Final = Resource[Participant](
     record_sid="participant_sid",
     structure=_structuring.participant,
     structure_keeping=_structuring.participant_keeping,
-    decode=decode_participants,
 )
 
 #: The window of a list of conferences.
@@ -245,5 +244,4 @@ CONFERENCE: Final = Resource[Conference](
     record_sid="conference_sid",
     structure=_structuring.conference,
     structure_keeping=_structuring.conference_keeping,
-    decode=decode_conferences,
 )

@@ -67,7 +67,7 @@ def page_envelope(
     if response.status == _OK:
         try:
             if resource.is_single:
-                return record_envelope(response.body, resource.key, resource.decode)
+                return record_envelope(response.body)
             return (yield from envelope(response.body, resource.key, resource.decode))
         except ResponseError as error:
             error.conference_sid, error.request_id = request.conference_sid, response.request_id

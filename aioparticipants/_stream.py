@@ -68,7 +68,7 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
     An error comes after every good record before it, and each further call raises it again until
     `aclose()`: only the end of the data looks like the end. A cancelled or timed-out wait loses
     nothing; ask again. Each error's `cursor`, and the stream's own at any time, names the next
-    record not delivered: `participants(…, resume=cursor)` goes on exactly there.
+    record not delivered: `participants(…, resume=cursor)`, or `conferences`, goes on exactly there.
 
     Raises, while iterating:
         APIStatusError: Twilio refused the request, and retrying cannot fix it, or the retries are
@@ -131,8 +131,8 @@ class RecordStream(ClosedAtEnd, AsyncGenerator[T_co, None], Generic[T_co]):
     def cursor(self) -> str:
         """Where to go on: names the next record not delivered, also after an error or the end.
 
-        It holds no credential and no label. Give it to `participants(…, resume=cursor)`, with the
-        same conference and filters.
+        It holds no credential, no label and no name of a conference. Give it to the same method as
+        `resume=`, with the same conference or window, and the same filters.
         """
         return self._cursor(self._position)
 

@@ -40,6 +40,26 @@ CREDENTIALS = ("AC1", "token")
 RETRY = RetryPolicy(max_attempts=2, base_delay=0.001)
 
 
+class NoTime(datetime):
+    """As `pandas.NaT`: a datetime that has no offset, not even None."""
+
+    def utcoffset(self):
+        raise ValueError
+
+
+class NanosecondLater(datetime):
+    """As a `pandas.Timestamp` with a nanosecond, which the fields of a datetime do not show."""
+
+    def astimezone(self, tz=None):
+        return self
+
+    def __gt__(self, other):
+        return self >= other
+
+    def __hash__(self):
+        return super().__hash__()
+
+
 def page(*records, next_page_url=None):
     """Return the reply that is a page of conferences."""
     meta = {"next_page_url": next_page_url, "key": "conferences"}
@@ -136,6 +156,7 @@ async def test_single_records_are_asked_for_by_their_path():
             "9999-12-31T23:59:59Z",
         ),
         (datetime(31, 1, 2, tzinfo=UTC), "0031-01-02T00:00:00Z", "0031-01-02T00:00:00Z"),
+        (NanosecondLater(2026, 3, 2, tzinfo=UTC), "2026-03-02T00:00:00Z", "2026-03-02T00:00:01Z"),
     ],
 )
 async def test_times_are_sent_in_utc_in_whole_seconds(time, after, before):
@@ -191,6 +212,7 @@ async def nowhere():
         ({"created_after": DAY.date()}, "created_after must be an aware datetime"),
         ({"created_after": "2026-03-02T00:00:00Z"}, "created_after must be an aware datetime"),
         ({"created_after": 0}, "created_after must be an aware datetime"),
+        ({"created_after": NoTime(2026, 3, 2)}, "created_after must be an aware datetime"),
         (
             {"created_after": datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))},
             "created_after must be an aware datetime",
@@ -251,8 +273,12 @@ async def test_a_list_goes_on_where_its_cursor_says():
             {**window, "created_after": DAY + timedelta(seconds=1)},
             {**window, "created_before": DAY + timedelta(days=1)},
         ):
-            with pytest.raises(InvalidRequestError, match="resume is a cursor of another"):
+            with pytest.raises(
+                InvalidRequestError, match="resume is a cursor of another"
+            ) as caught:
                 session.conferences(**other, resume=cursor)
+            named = "give the friendly_name of the first call" in str(caught.value)
+            assert named is (other["friendly_name"] == "other")
         with pytest.raises(InvalidRequestError, match="resume is a cursor of another"):
             session.participants(SID, resume=cursor)
 
@@ -305,12 +331,17 @@ async def test_a_missing_summary_is_not_found():
         http(b""),
         http(b"<html>"),
         reply({"conference_sid": OTHER}),
+        reply({"conference_sid": "CF", "participant_sid": CP}),
         reply({"conference_sid": SID, "participant_sid": "CP" + "9" * 32}),
+        page({"conference_sid": SID}),
         http(b"", "503 Busy"),
         http(b"", "429 Busy"),
     ],
-    ids=["cut off", "empty", "HTML", "another conference", "another participant", "503", "429"],
-)
+    ids=[
+        "cut off", "empty", "HTML", "another conference", "part of a SID", "another participant",
+        "a list", "503", "429",
+    ],
+)  # fmt: skip
 async def test_what_is_tried_again(wrong):
     """A single record is fetched again as a page is."""
     good = reply({"participant_sid": CP, "conference_sid": "CF" + "A" * 32})
@@ -334,6 +365,86 @@ async def test_a_record_is_one_object(body):
     async with raw(http(body)) as server, session_on(server) as session:
         with pytest.raises(ResponseError, match="is not JSON"):
             await session.conference(SID)
+    assert len(server.heads) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"status": "ok"},
+        {"code": 20404, "message": "not found", "status": 404},
+        {"meta": {"key": "things"}},
+        {"meta": "things"},
+        {"meta": {"key": ["things"]}, "things": []},
+    ],
+)
+@pytest.mark.parametrize("on_invalid", ["raise", "keep"])
+async def test_a_record_has_a_sid(body, on_invalid):
+    """An object without the member that identifies a record is no record, even an empty one."""
+    async with raw(reply(body)) as server, session_on(server) as session:
+        with pytest.raises(ResponseError, match="no member conference_sid") as caught:
+            await session.conference(SID, on_invalid=on_invalid)
+        with pytest.raises(ResponseError, match="no member participant_sid"):
+            await session.participant(SID, CP, on_invalid=on_invalid)
+
+    assert (caught.value.path, caught.value.transient) == ("conference.conference_sid", False)
+    assert (caught.value.conference_sid, caught.value.cursor) == (SID, None)
+    assert len(server.heads) == 2
+
+
+async def test_a_record_may_name_another_participant():
+    """A conference with a member `participant_sid`, which no path of a conference has, is fine."""
+    record = {"conference_sid": SID, "participant_sid": CP}
+    async with raw(reply(record)) as server, session_on(server) as session:
+        assert (await session.conference(SID)).extra == {"participant_sid": CP}
+
+
+async def test_a_huge_record_is_refused():
+    """A single record of a length that the API cannot mean is refused before it is decoded."""
+    for size, fits in [(2**20, True), (2**20 + 1, False)]:
+        body = b'{"conference_sid": null}'.ljust(size)
+        async with raw(http(body)) as server, session_on(server) as session:
+            if fits:
+                assert await session.conference(SID) == Conference()
+            else:
+                with pytest.raises(ResponseError, match="too long for a single record"):
+                    await session.conference(SID)
+        assert len(server.heads) == 1
+
+
+def nested(depth):
+    """Return the body of a conference with so many levels in its `tag_info`."""
+    deep = b"[" * depth + b"]" * depth
+    return b'{"conference_sid": null, "tag_info": {"x": %s}}' % deep
+
+
+async def test_a_deep_value_in_a_single_record():
+    """A value nested too deeply is an error with its path, or kept as its JSON text."""
+    async with raw(http(nested(65))) as server, session_on(server) as session:
+        with pytest.raises(ResponseError, match="nested too deeply") as caught:
+            await session.conference(SID)
+        kept = await session.conference(SID, on_invalid="keep")
+    assert caught.value.path == "conference.tag_info"
+    assert kept.extra["tag_info"] == f'{{"x": {"[" * 65}{"]" * 65}}}'
+
+
+@pytest.mark.parametrize("on_invalid", ["raise", "keep"])
+async def test_a_body_too_deep_to_decode(on_invalid):
+    """A single record deeper than `json` can decode is a ResponseError, whatever is kept."""
+    async with raw(http(nested(200_000))) as server, session_on(server) as session:
+        with pytest.raises(ResponseError, match="nested too deeply"):
+            await session.conference(SID, on_invalid=on_invalid)
+
+
+async def test_the_page_of_another_list_is_a_failed_attempt():
+    """A page of participants, in place of one of conferences, is requested again."""
+    body = {"participants": [{}], "meta": {"key": "participants", "next_page_url": None}}
+    other = http(json.dumps(body).encode())
+    good = page({"conference_sid": SID})
+    async with raw(other, good) as server, session_on(server) as session:
+        [found] = await session.conferences(created_after=DAY)
+    assert found.conference_sid == SID
     assert len(server.heads) == 2
 
 
@@ -409,7 +520,7 @@ async def test_closing_the_session_ends_a_single_record():
 
 async def test_cancelling_a_single_record_leaves_nothing():
     """A cancelled call ends its request, and the session goes on."""
-    async with raw(..., reply({})) as server, session_on(server) as session:
+    async with raw(..., reply({"conference_sid": None})) as server, session_on(server) as session:
         waiting = asyncio.ensure_future(session.conference(SID))
         await until(lambda: server.heads)
         waiting.cancel()
@@ -424,7 +535,7 @@ async def test_events_name_the_path():
     events = []
     busy = http(b"", "503 Busy")
     async with (
-        raw(page({}), reply({}), *[busy] * 4) as server,
+        raw(page({}), reply({"conference_sid": SID}), *[busy] * 4) as server,
         observed(server, events, credentials=CREDENTIALS) as session,
     ):
         await session.conferences(created_after=DAY)
