@@ -190,7 +190,8 @@ class CursorCodec:
                 break
         else:
             message = (
-                "resume is a cursor of another list: of another conference, or of other filters."
+                "resume is a cursor of another list, of another conference, or of other filters: "
+                "give the arguments of the first call."
             )
             raise InvalidRequestError(message)
         if of_personal != own_personal or (personal is None and _CUT_OUT in query):

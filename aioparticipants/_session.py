@@ -425,7 +425,7 @@ class InsightsSession(ClosedAtEnd):
             if conference_sid is None:
                 message = (
                     "conferences() needs created_after: without it Twilio lists the last 24 hours "
-                    "only. If that is what you want, say created_after=None."
+                    "only. If that is what you want, give created_after=None."
                 )
                 raise InvalidRequestError(message)
             created_after = None

@@ -177,9 +177,9 @@ async def test_times_are_sent_in_utc_in_whole_seconds(time, after, before):
 async def test_a_window_is_required():
     """Without a window, which Twilio would take for the last 24 hours, nothing is sent."""
     async with session_on(await nowhere()) as session:
-        with pytest.raises(InvalidRequestError, match="say created_after=None"):
+        with pytest.raises(InvalidRequestError, match="give created_after=None"):
             session.conferences(status="completed")
-        with pytest.raises(InvalidRequestError, match="say created_after=None"):
+        with pytest.raises(InvalidRequestError, match="give created_after=None"):
             session.conferences(created_before=DAY)
 
 

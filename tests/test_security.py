@@ -18,6 +18,7 @@ import socket
 import ssl
 import traceback
 import warnings
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
@@ -69,6 +70,8 @@ AUTHORIZED = Authorization(AUTHORIZATION)
 ONCE = RetryPolicy(max_attempts=1)
 QUICK = RetryPolicy(max_attempts=3, base_delay=0.001)
 RECORD = {"label": LABEL, "from": f"+{PHONE}", "to": f"client:{LABEL}"}
+CP = "CP" + "1" * 32
+DAY = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 # --- The guard: no request leaves with Authorization except to the session's own origin ---
@@ -565,6 +568,7 @@ def chain(error):
 CALLED_WITH_ARGUMENTS = {
     "_arguments",
     "_credentials",
+    "_cursors",
     "_lists",
     "_resources",
     "_session",
@@ -643,22 +647,38 @@ def test_search_finds(caplog):
 # --- Every error of the family, provoked with secrets all around ---
 
 
-def wire(*replies, **options):
+async def participants(session, **options):
+    await session.participants(SID, label=LABEL, **options)
+
+
+async def conferences(session, **options):
+    await session.conferences(created_after=DAY, friendly_name=LABEL, **options)
+
+
+async def conference(session, **options):
+    await session.conference(SID, **options)
+
+
+async def participant(session, **options):
+    await session.participant(SID, CP, events=LABEL, **options)
+
+
+def wire(*replies, ask=participants, **options):
     """Return what asks a server that answers with these bytes."""
 
     async def provoke(guard):
         async with raw(*replies, keep_alive=False) as own:
             async with guard.session(own.base_url, **options) as session:
-                await session.participants(SID, label=LABEL)
+                await ask(session)
 
     return provoke
 
 
-def status(code):
+def status(code, ask=participants):
     """Return what asks a server that refuses, and repeats the request."""
     said = f"no {LABEL} at +{PHONE}"
     body = json.dumps({"code": 20001, "message": said, "label": LABEL, "from": f"+{PHONE}"})
-    return wire(http(body.encode(), f"{code} {LABEL} {PHONE}", f"X-Asked: {LABEL}"))
+    return wire(http(body.encode(), f"{code} {LABEL} {PHONE}", f"X-Asked: {LABEL}"), ask=ask)
 
 
 def page(*records, **members):
@@ -773,24 +793,33 @@ async def handshake_that_stalls(guard):
             await session.participants(SID, label=LABEL)
 
 
-async def past_the_deadline(guard):
-    async with raw(...) as own, guard.session(own.base_url) as session:
-        await session.participants(SID, label=LABEL, deadline=0.02)
+def past_the_deadline(ask):
+    async def provoke(guard):
+        async with raw(...) as own, guard.session(own.base_url) as session:
+            await ask(session, deadline=0.02)
+
+    return provoke
 
 
-async def closed_before(guard):
-    session = guard.session("http://127.0.0.1:9")
-    await session.aclose()
-    await session.participants(SID, label=LABEL)
-
-
-async def closed_while_it_waits(guard):
-    async with raw(...) as own, guard.session(own.base_url) as session:
-        waiting = asyncio.ensure_future(session.participants(SID, label=LABEL))
-        while not own.heads:  # noqa: ASYNC110 - turns of the loop
-            await asyncio.sleep(0)
+def closed_before(ask):
+    async def provoke(guard):
+        session = guard.session("http://127.0.0.1:9")
         await session.aclose()
-        await waiting
+        await ask(session)
+
+    return provoke
+
+
+def closed_while_it_waits(ask):
+    async def provoke(guard):
+        async with raw(...) as own, guard.session(own.base_url) as session:
+            waiting = asyncio.ensure_future(ask(session))
+            while not own.heads:  # noqa: ASYNC110 - turns of the loop
+                await asyncio.sleep(0)
+            await session.aclose()
+            await waiting
+
+    return provoke
 
 
 async def borrowed_closed(guard):
@@ -1053,9 +1082,15 @@ PROVOKED = {
         RequestTimeoutError, "session's `timeout` sets",
     ),
     "stalled handshake": (handshake_that_stalls, RequestTimeoutError, "while connecting"),
-    "past the deadline": (past_the_deadline, DeadlineExceededError, "of 0.02 s passed"),
-    "closed before": (closed_before, SessionClosedError, "session is closed"),
-    "closed meanwhile": (closed_while_it_waits, SessionClosedError, "closed meanwhile"),
+    **{
+        f"{ask.__name__}, {name}": (provoked_by(ask), kind, words)
+        for ask in (participants, conferences, conference, participant)
+        for name, provoked_by, kind, words in (
+            ("past the deadline", past_the_deadline, DeadlineExceededError, "of 0.02 s passed"),
+            ("closed before", closed_before, SessionClosedError, "session is closed"),
+            ("closed meanwhile", closed_while_it_waits, SessionClosedError, "closed meanwhile"),
+        )
+    },
     "borrowed closed": (borrowed_closed, SessionClosedError, "aiohttp session was closed"),
     "borrowed with auth": (borrowed_with_auth, InvalidRequestError, "no auth of its own"),
     "proxy refused": (
@@ -1094,6 +1129,162 @@ PROVOKED = {
     ),
     "password in region": (
         refused_session(region=PASSWORD, edge="dublin"), InvalidRequestError, "region must be",
+    ),
+}  # fmt: skip
+
+# --- Conferences, and single records: their errors, by the same tests ---
+
+NAMED = {"conference_sid": SID, "friendly_name": LABEL, "tag_info": {"low_mos": 1}}
+OF_PERSON = {"conference_sid": SID, "participant_sid": CP} | RECORD
+CONFERENCES_URL = f"https://a.example/v1/Conferences?FriendlyName={LABEL}"
+
+
+def named(*records, link=None, **meta):
+    """Return the reply that is a page of conferences."""
+    meta = {"next_page_url": link, "key": "conferences"} | meta
+    return http(json.dumps({"meta": meta, "conferences": records}).encode())
+
+
+def single(ask, **members):
+    """Return what gets a single record with these members."""
+    record = (NAMED if ask is conference else OF_PERSON) | members
+    return wire(http(json.dumps(record).encode()), ask=ask)
+
+
+def resumed_conferences(reply=None, **changed):
+    """Return what resumes on the second page of a list of conferences, with other arguments."""
+
+    async def provoke(guard):
+        link = f"{CONFERENCES_URL}&PageToken=PT1"
+        second = named(NAMED, NAMED | {"conference_sid": "CF" + "b" * 32})
+        async with raw(named(NAMED, link=link), second, reply) as own:
+            async with guard.session(own.base_url) as session:
+                given = {"created_after": DAY, "friendly_name": LABEL}
+                async with session.conferences(**given, limit=2) as stream:
+                    assert len([each async for each in stream]) == 2
+                assert not any(each in stream.cursor for each in PERSONAL)
+                assert not any(each in repr(stream) for each in PERSONAL)
+                await session.conferences(**given | changed, resume=stream.cursor)
+
+    return provoke
+
+
+def refused_window(**arguments):
+    """Return what asks for conferences with an argument that cannot be used."""
+
+    async def provoke(guard):
+        async with guard.session("http://127.0.0.1:9") as session:
+            await session.conferences(**{"created_after": DAY, "friendly_name": LABEL} | arguments)
+
+    return provoke
+
+
+PROVOKED |= {
+    **{
+        f"{ask.__name__}, {name}": (wire(reply, ask=ask), kind, words)
+        for ask in (conferences, conference, participant)
+        for name, reply, kind, words in (
+            ("cut JSON", http(CUT), ResponseError, "cut off, or is not JSON"),
+            ("no JSON", http(f"<p>{ECHO}".encode()), ResponseError, "cut off, or is not JSON"),
+            ("no UTF-8", http(f'"{ECHO}\xe9"'.encode("latin-1")), ResponseError, "JSON in UTF-8"),
+            ("deep JSON", http(b"[" * 100_000), ResponseError, "nested too deeply"),
+            ("no object", http(json.dumps([NAMED]).encode()), ResponseError, "not an object"),
+            ("204", http(b"", f"204 {ECHO}"), ResponseError, "with a body, and answered 204"),
+            ("no reply", None, TransportError, "closed the connection without a reply"),
+            ("bad length", http(b"", length=ECHO), TransportError, "not HTTP"),
+            ("other JSON", http(json.dumps({LABEL: PHONE}).encode()), ResponseError,
+             "an array is missing|no member (conference|participant)_sid"),
+        )
+    },
+    **{
+        f"{ask.__name__}, status {code}": (status(code, ask), kind, words)
+        for ask in (conferences, conference, participant)
+        for code, kind, words in (
+            (400, BadRequestError, "did not accept a parameter"),
+            (404, NotFoundError, "30 days.*/20404"),
+            (429, RateLimitError, "in flight at once"),
+            (500, ServerError, "Twilio's; try again later"),
+        )
+    },
+    **{
+        f"conference{'s' * many}, bad {name}": (
+            wire(named(NAMED, NAMED | {name: value}), ask=conferences)
+            if many else single(conference, **{name: value}),
+            ResponseError, (r"conferences\[1\]" if many else "conference") + f".{words}",
+        )
+        for many in (True, False)
+        for name, value, words in [
+            ("friendly_name", 7, "friendly_name: expected a string, found an integer"),
+            ("friendly_name", [LABEL], "friendly_name: expected a string, found an array"),
+            ("create_time", LABEL, "create_time: expected an ISO 8601 time"),
+            ("duration_seconds", PHONE, "duration_seconds: expected an integer"),
+            ("detected_issues", {"call_quality": PHONE}, "detected_issues.call_quality: expected"),
+            ("tags", [LABEL, 7], r"tags\[1\]: expected a string"),
+            ("tag_info", LABEL, "tag_info: expected an object"),
+            ("links", {"participants": [LABEL]}, "links.participants: expected a string"),
+        ]
+    },
+    "conferences, no record": (
+        wire(named(LABEL), ask=conferences), ResponseError, "expected an object, found a string",
+    ),
+    "conferences, hostile link": (
+        wire(named(NAMED, link=f"https://evil.example/?FriendlyName={LABEL}"), ask=conferences),
+        PaginationError, "was not followed",
+    ),
+    "conferences, loop": (
+        wire(named(NAMED, link=CONFERENCES_URL), named(link=CONFERENCES_URL), ask=conferences),
+        PaginationError, "page already seen",
+    ),
+    "conferences, page of participants": (
+        wire(http(last_page(RECORD).replace(b'{"next', b'{"key": "participants", "next')),
+             ask=conferences),
+        ResponseError, "about another list",
+    ),
+    "conference, a list": (
+        wire(named(NAMED), ask=conference), ResponseError, "about a list",
+    ),
+    "conference, another": (
+        single(conference, conference_sid="CF" + "b" * 32), ResponseError, "another conference",
+    ),
+    "participant, another": (
+        single(participant, participant_sid="CP" + "9" * 32), ResponseError, "another participant",
+    ),
+    "participant, bad label": (
+        single(participant, label=[LABEL]), ResponseError, "participant.label: expected a string",
+    ),
+    "conference, too long": (
+        wire(http(json.dumps(NAMED).encode().ljust(2**20 + 1)), ask=conference),
+        ResponseError, "too long for a single record",
+    ),
+    "conferences, page token refused": (
+        resumed_conferences(http(json.dumps({"message": ECHO}).encode(), f"400 {ECHO}")),
+        CursorExpiredError, "does not accept the page token of the cursor",
+    ),
+    "conferences, changed list": (
+        resumed_conferences(named(NAMED | {"conference_sid": "CF" + "9" * 32}, NAMED)),
+        PaginationError, "another record is before the one",
+    ),
+    "conferences, resumed with another name": (
+        resumed_conferences(friendly_name=f"{LABEL}2"), InvalidRequestError,
+        "give the friendly_name of the first call",
+    ),
+    "conferences, resumed with another window": (
+        resumed_conferences(created_after=None), InvalidRequestError, "of another list",
+    ),
+    "conferences, bad name": (
+        refused_window(friendly_name=f"{LABEL}\ud800"), InvalidRequestError, "UTF-8 can encode",
+    ),
+    "conferences, bad sid": (
+        refused_window(conference_sid=ECHO), InvalidRequestError, "must be CF",
+    ),
+    "conferences, bad window": (
+        refused_window(created_after=ECHO), InvalidRequestError, "must be an aware datetime",
+    ),
+    "conferences, empty window": (
+        refused_window(created_before=DAY), InvalidRequestError, "the window is empty",
+    ),
+    "conferences, no window": (
+        refused_window(created_after=...), InvalidRequestError, "give created_after=None",
     ),
 }  # fmt: skip
 
