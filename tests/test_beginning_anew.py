@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,6 +12,7 @@ from aioparticipants.testing import FakeInsights
 
 from .telemetry import until
 
+ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 USED_UP, CLOSED = "used up", "closed before its end"
 
 
@@ -44,7 +46,11 @@ async def merged(fan_out):
 
 COMMON = [awaited, listed, iterated, opened]
 WAYS = [
-    *(pytest.param("stream", each, id=f"stream-{each.__name__}") for each in [*COMMON, by_page]),
+    *(
+        pytest.param(kind, each, id=f"{kind}-{each.__name__}")
+        for kind in ("stream", "conferences")
+        for each in [*COMMON, by_page]
+    ),
     *(pytest.param("fan-out", each, id=f"fan-out-{each.__name__}") for each in [*COMMON, merged]),
 ]
 
@@ -53,10 +59,14 @@ WAYS = [
 def make(fake, session):
     """Return a function that makes a stream or fan-out of ten records, two a page."""
     sid = fake.add_conference(10)
+    for _ in range(9):
+        fake.add_conference(0)
 
     def new(kind):
         if kind == "stream":
             return session.participants(sid, page_size=2)
+        if kind == "conferences":
+            return session.conferences(created_after=ANY_TIME, page_size=2)
         return session.fan_out([sid, fake.add_conference(4)], page_size=2)
 
     return new
@@ -106,21 +116,30 @@ async def test_closed_after_the_last_record(fake, session):
     assert "used up" in repr(stream)
 
 
+@pytest.mark.parametrize("kind", ["participants", "conferences"])
 @pytest.mark.parametrize("reader", [awaited, listed, iterated, by_page])
-async def test_closed_by_another_task(fake, session, reader):
+async def test_closed_by_another_task(fake, session, reader, kind):
     """If another task closes the stream, its reader gets an error with the cursor."""
     sid = fake.add_conference(100)
+    for _ in range(99 if kind == "conferences" else 0):
+        fake.add_conference(0)
+
+    def new(**options):
+        if kind == "participants":
+            return session.participants(sid, **options)
+        return session.conferences(created_after=ANY_TIME, **options)
+
     fake.latency = 0.01
-    stream = session.participants(sid, page_size=20)
+    stream = new(page_size=20)
     reading = asyncio.create_task(reader(stream))
     await until(lambda: len(fake.requests) == 2)
     await stream.aclose()
     with pytest.raises(InvalidRequestError, match=CLOSED) as caught:
         await reading
 
-    assert caught.value.conference_sid == sid
+    assert caught.value.conference_sid == (sid if kind == "participants" else None)
     assert caught.value.cursor == stream.cursor
-    rest = await session.participants(sid, resume=caught.value.cursor)
+    rest = await new(resume=caught.value.cursor)
     # An awaited list delivers all or nothing.
     assert len(rest) == 100 if reader in {awaited, listed} else len(rest) in {80, 60, 40}
     with pytest.raises(InvalidRequestError, match=CLOSED):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
@@ -28,6 +29,7 @@ from .telemetry import until
 
 OTHER = "CF" + "b" * 32
 SIDS = [SID, OTHER]
+ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +119,21 @@ async def read_list(here):
 async def read_opened(here):
     async with here.stream:
         await drained(here.stream)
+
+
+async def read_conferences(here):
+    here.stream = here.session.conferences(created_after=ANY_TIME, page_size=1)
+    await drained(here.stream)
+
+
+async def read_conference(here):
+    with suppress(InsightsError):
+        await here.session.conference(SID)
+
+
+async def read_participant(here):
+    with suppress(InsightsError):
+        await here.session.participant(SID, here.fake.records(SID)[0]["participant_sid"])
 
 
 async def read_fan_out(here):
@@ -241,7 +258,10 @@ SIGNALS = [
     "on_request_headers_sent",
     "on_request_end",
 ]
-READERS = [read_stream, read_list, read_opened]
+READERS = [
+    *(read_stream, read_list, read_opened),
+    *(read_conferences, read_conference, read_participant),
+]
 FAN_OUTS = [read_fan_out, read_opened_fan_out, read_merged]
 
 
@@ -392,6 +412,9 @@ def test_a_source_that_closes_can_be_cancelled(read, style):
     [
         (read_list, "stream"),
         (read_opened, "session"),
+        (read_conferences, "stream"),
+        (read_conference, "session"),
+        (read_participant, "session"),
         (read_opened_fan_out, "fan_out"),
         (read_merged, "session"),
     ],

@@ -14,6 +14,7 @@ from aioparticipants import (
     DeadlineExceededError,
     InsightsSession,
     InvalidRequestError,
+    NotFoundError,
     RetryPolicy,
 )
 
@@ -28,27 +29,51 @@ def outcomes(error):
     return [attempt.outcome for attempt in error.attempts]
 
 
-async def test_attempt(fake):
+async def participants(session, sid, **options):
+    return len(await session.participants(sid, **options))
+
+
+async def conferences(session, _sid, **options):
+    return len(await session.conferences(created_after=None, **options))
+
+
+async def conference(session, sid, **options):
+    await session.conference(sid, **options)
+    return 1
+
+
+async def participant(session, sid, **options):
+    with contextlib.suppress(NotFoundError):  # no participant has this SID
+        await session.participant(sid, "CP" + "0" * 32, **options)
+    return 1
+
+
+calls = pytest.mark.parametrize("call", [participants, conferences, conference, participant])
+
+
+@calls
+async def test_attempt(fake, call):
     """The deadline cancels an attempt without a reply; it is listed, and not retried."""
     sid = fake.add_conference(participants=3)
     fake.latency = 3600
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         with pytest.raises(DeadlineExceededError, match=r"0\.5 s") as caught:
-            await session.participants(sid, deadline=0.5)
+            await call(session, sid, deadline=0.5)
         assert session.stats.in_flight == 0
 
     assert outcomes(caught.value) == [CUT_OFF]
-    assert caught.value.conference_sid == sid
+    assert caught.value.conference_sid == (None if call is conferences else sid)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
 
-async def test_body():
+@calls
+async def test_body(call):
     """The deadline ends the reading of a body without an end."""
     async with raw(http(b'{"meta": ', length=1000)) as server:
         async with InsightsSession(("AC1", "x"), base_url=server.base_url) as session:
             with pytest.raises(DeadlineExceededError):
-                await session.participants(SID, deadline=0.5)
+                await call(session, SID, deadline=0.5)
 
     assert len(server.heads) == 1
 
@@ -70,14 +95,15 @@ async def test_queueing(fake):
     assert caught.value.attempts == ()
 
 
-async def test_waits(fake):
+@calls
+async def test_waits(fake, call):
     """The list does not wait past the deadline for a retry; the failed attempt is listed."""
     sid = fake.add_conference(participants=3)
     fake.fail_next(503, retry_after=50)
     began = time.monotonic()
     async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
         with pytest.raises(DeadlineExceededError) as caught:
-            await session.participants(sid, deadline=40)
+            await call(session, sid, deadline=40)
 
     assert time.monotonic() - began < 30  # it did not wait
     assert outcomes(caught.value) == ["HTTP 503"]
@@ -85,13 +111,15 @@ async def test_waits(fake):
     assert len(fake.requests) == 1
 
 
-async def test_retries_within_it(fake):
+@calls
+async def test_retries_within_it(fake, call):
     """Failures before the deadline are retried."""
     sid = fake.add_conference(participants=3)
     fake.fail_next(503, times=2)
     retry = RetryPolicy(base_delay=0.001)
     async with InsightsSession(fake.credentials, base_url=fake.base_url, retry=retry) as session:
-        assert len(await session.participants(sid, deadline=30)) == 3
+        assert await call(session, sid, deadline=30) == (3 if call is participants else 1)
+    assert len(fake.requests) == 3
 
 
 async def test_pages(fake, session):
@@ -149,8 +177,9 @@ async def test_composes_with_a_timeout_around_it(fake, deadline):
 @pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf"), "5", True])
 async def test_bad_deadlines(fake, session, deadline):
     """A deadline that is not a positive, finite number is refused before anything is sent."""
-    with pytest.raises(InvalidRequestError, match="deadline must be"):
-        session.participants(SID, deadline=deadline)
+    for call in (participants, conferences, conference, participant):
+        with pytest.raises(InvalidRequestError, match="deadline must be"):
+            await call(session, SID, deadline=deadline)
 
     assert fake.requests == []
 

@@ -115,6 +115,43 @@ async def test_the_span_of_a_list(fake, spans):
     assert all(span.end_time >= each.end_time for each in attempts(ended()))
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_spans_of_conferences_and_single_records(fake, spans, fails):
+    """A list of conferences and each single record have a span with a name of their own."""
+    tracer, ended = spans
+    sid = fake.add_conference(participants=2)
+    cp = fake.records(sid)[0]["participant_sid"]
+    async with observed(fake, [], tracer=tracer) as session:
+        for call in (
+            lambda: session.conferences(created_after=None, friendly_name=None),
+            lambda: session.conference(sid),
+            lambda: session.participant(sid, cp),
+        ):
+            if fails:
+                fake.fail_next(404)
+                with pytest.raises(NotFoundError):
+                    await call()
+            else:
+                await call()
+
+    of_calls = [each for each in ended() if each.name != "GET"]
+    assert [each.name for each in of_calls] == [
+        "list conferences",
+        "get conference",
+        "get conference participant",
+    ]
+    counts = {"aioparticipants.pages": 0 if fails else 1}
+    counts["aioparticipants.records"] = counts["aioparticipants.pages"]
+    failure = {"error.type": "NotFoundError"} if fails else {}
+    assert [dict(each.attributes) for each in of_calls] == [
+        {**counts, **failure},
+        *[{"aioparticipants.conference_sid": sid, **counts, **failure}] * 2,
+    ]
+    assert [each.parent.span_id for each in attempts(ended())] == [
+        each.context.span_id for each in of_calls
+    ]
+
+
 async def test_a_list_without_a_request_has_no_span(fake, spans):
     """A list that sends nothing has no span: it was not iterated, or its limit is 0."""
     tracer, ended = spans

@@ -59,6 +59,40 @@ async def test_an_extra_reply_shifts_no_other(borrowed):
     assert server.connections >= 2
 
 
+async def test_an_extra_reply_shifts_no_other_kind():
+    """An extra reply on a kept connection is no reply to a request for another kind of record."""
+    body = {"meta": {"next_page_url": None, "key": "participants"}, "participants": []}
+    of_participants = http(json.dumps(body).encode())
+    body = {"meta": {"next_page_url": None, "key": "conferences"}, "conferences": []}
+    of_conferences = http(json.dumps(body).encode())
+    one, other = (http(json.dumps({"conference_sid": sid}).encode()) for sid in (A, B))
+
+    async def conferences(session):
+        assert await session.conferences(created_after=None) == []
+
+    async def conference(session):
+        assert (await session.conference(A)).conference_sid == A
+
+    async def participants(session):
+        assert await session.participants(A) == []
+
+    for extra, good, ask in [
+        (of_participants, of_conferences, conferences),
+        (of_participants, one, conference),
+        (of_conferences, one, conference),
+        (of_conferences, of_participants, participants),
+        (other, one, conference),
+    ]:
+        async with (
+            raw(one + extra, good, good) as server,  # the extra one without a request
+            InsightsSession(ANYONE, base_url=server.base_url, retry=QUICK) as session,
+        ):
+            await session.conference(A)
+            await asyncio.sleep(0.01)  # until the extra reply has come
+            await ask(session)
+        assert server.connections == 2
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
