@@ -32,7 +32,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 import attrs
-from attrs.converters import optional
 
 from ._field_docs import documented
 from ._on_demand import on_demand, with_fields_on_demand
@@ -113,6 +112,26 @@ def _frozen(items: Mapping[str, V_co]) -> FrozenMapping[V_co]:
     if isinstance(items, FrozenMapping):
         return items
     return FrozenMapping({key: cast("V_co", _immutable(item)) for key, item in items.items()})
+
+
+# Converters of fields: mypy does not solve the type variable of a generic one, and then refuses
+# `extra={"a": 1}`.
+
+
+def _frozen_members(items: Mapping[str, object]) -> FrozenMapping[object]:
+    return _frozen(items)
+
+
+def _frozen_object(items: Mapping[str, object] | None) -> FrozenMapping[object] | None:
+    return None if items is None else _frozen(items)
+
+
+def _frozen_integers(items: Mapping[str, int] | None) -> FrozenMapping[int] | None:
+    return None if items is None else _frozen(items)
+
+
+def _frozen_texts(items: Mapping[str, str] | None) -> FrozenMapping[str] | None:
+    return None if items is None else _frozen(items)
 
 
 def _immutable(value: object) -> object:
@@ -254,7 +273,7 @@ class AvgMax(RecordMethods):
     max: float | None = None
     """The maximum."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
 
@@ -280,7 +299,7 @@ class MediaMetrics(RecordMethods):
     tags: tuple[str, ...] | None = None
     """Conditions that Twilio noticed, such as `silent`. The API leaves it out if there are none."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
 
@@ -296,7 +315,7 @@ class ParticipantMetrics(RecordMethods):
     outbound: MediaMetrics | None = attrs.field(default=None, metadata=on_demand(MediaMetrics))
     """From Twilio to the participant."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
 
@@ -321,7 +340,7 @@ class ParticipantProperties(RecordMethods):
     beep_on_exit: bool | None = None
     """Whether a beep announced that it left."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
 
@@ -397,7 +416,7 @@ class Participant(RecordMethods, Tabular):
     url: str | None = None
     """The URL of this record."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
     problems: tuple[str, ...] = ()
@@ -447,22 +466,22 @@ class Conference(RecordMethods, Tabular):
     recording_enabled: bool | None = None
     """Whether it was recorded at the mixer."""
     detected_issues: Mapping[str, int] | None = attrs.field(
-        default=None, converter=optional(_frozen)
+        default=None, converter=_frozen_integers
     )
     """The number of issues that Twilio noticed, by kind: `call_quality`, `region_configuration`,
     `participant_behavior`."""
     tags: tuple[ConferenceTag | str, ...] | None = None
     """Conditions that Twilio noticed."""
-    tag_info: Mapping[str, object] | None = attrs.field(default=None, converter=optional(_frozen))
+    tag_info: Mapping[str, object] | None = attrs.field(default=None, converter=_frozen_object)
     """Details of the tags, such as their severity. Twilio does not describe its form; immutable."""
     processing_state: ProcessingState | str | None = None
     """Whether Twilio has finished this summary; `in_progress` is normal for up to 30 minutes."""
     url: str | None = None
     """The URL of this record."""
-    links: Mapping[str, str] | None = attrs.field(default=None, converter=optional(_frozen))
+    links: Mapping[str, str] | None = attrs.field(default=None, converter=_frozen_texts)
     """The URLs of its lists. This package never sends a request to them."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
     problems: tuple[str, ...] = ()
@@ -489,7 +508,7 @@ class PageMeta(RecordMethods):
     key: str | None = None
     """The member of the body that has the records."""
     extra: Mapping[str, object] = attrs.field(
-        default=_NO_MEMBERS, converter=_frozen, repr=_keys_only
+        default=_NO_MEMBERS, converter=_frozen_members, repr=_keys_only
     )
     """Members that this class has no field for, and values that do not fit their field."""
 

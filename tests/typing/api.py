@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import assert_type
 
@@ -19,6 +19,8 @@ from aioparticipants import (
     Column,
     Conference,
     ConferenceResult,
+    ConferenceStatus,
+    ConferenceTag,
     Credentials,
     CredentialsProvider,
     FanOut,
@@ -26,6 +28,7 @@ from aioparticipants import (
     InsightsSession,
     Page,
     Participant,
+    RecordStream,
     Region,
     RetryPolicy,
     SessionOptions,
@@ -59,6 +62,43 @@ def on_push(body: bytes, decoded: list[dict[str, object]]) -> None:
                 assert_type(participant, Participant)
             case _:
                 pass
+
+
+async def conferences(session: InsightsSession) -> None:
+    """Read conferences and single records, and make one."""
+    window = session.conferences(
+        created_after=datetime.now(UTC) - timedelta(days=1),
+        created_before=None,
+        status=ConferenceStatus.COMPLETED,
+        tags=ConferenceTag.LOW_MOS,
+        mixer_region=Region.IE1,
+        end_reason="last_participant_left",
+    )
+    same: RecordStream[Conference] = window
+    async for conference in same:
+        assert_type(conference, Conference)
+        assert_type(conference.create_time, datetime | None)
+        assert_type(conference.status, ConferenceStatus | str | None)
+        assert_type(conference.tags, tuple[ConferenceTag | str, ...] | None)
+        assert_type(conference.detected_issues, Mapping[str, int] | None)
+        assert_type(conference.tag_info, Mapping[str, object] | None)
+        assert_type(conference.links, Mapping[str, str] | None)
+    assert_type(await session.conferences(created_after=None), list[Conference])
+    assert_type(await session.conferences(conference_sid="CF"), list[Conference])
+    async for page in session.conferences(created_after=None).pages():
+        assert_type(page, Page[Conference])
+    assert_type(await session.conference("CF", deadline=5, on_invalid="keep"), Conference)
+    assert_type(await session.participant("CF", "CP", events="hold"), Participant)
+    await session.conferences(created_after="2026")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    await session.participant("CF")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    Participant(extra={"a": 1})
+    Conference(
+        tags=("low_mos",),
+        detected_issues={"call_quality": 1},
+        tag_info={"low_mos": {"severity": 2}},
+        links={"conference_participants": "https://a.example"},
+        extra={"a": [1]},
+    )
 
 
 class Rate:
