@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aioparticipants import InsightsSession, InvalidRequestError, ResponseError, RetryPolicy
+from aioparticipants import (
+    Conference,
+    InsightsSession,
+    InvalidRequestError,
+    ResponseError,
+    RetryPolicy,
+)
 from aioparticipants.testing import FakeInsights
 
 COUNT, SIZE = 9, 3
@@ -23,7 +31,11 @@ MALFORMED = {
 UNREADABLE = {name: b'{"label": %s}' % label for name, label in MALFORMED.items()}
 UNREADABLE |= {"null": b"null", "number": b"7", "string": b'"}, {"'}
 #: A record with values of the wrong type.
-MISFIT = b'{"participant_sid": "%s", "label": 7, "metrics": {"inbound": {"mos": "4.2"}}}'
+MISFIT = {
+    "CP": b'{"participant_sid": "%s", "label": 7, "metrics": {"inbound": {"mos": "4.2"}}}',
+    "CF": b'{"conference_sid": "%s", "friendly_name": 7, "detected_issues": {"x": "1"}}',
+}
+ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Damaged(FakeInsights):
@@ -36,8 +48,9 @@ class Damaged(FakeInsights):
     def _page(self, request):
         body = super()._page(request)
         for conference in self.conferences():
-            for record in self.records(conference["conference_sid"]):
-                damage = self.damage.get(record["participant_sid"])
+            people = self.records(conference["conference_sid"])
+            for record in (conference, *people):
+                damage = self.damage.get(record.get("participant_sid", record["conference_sid"]))
                 if damage is not None:
                     body = body.replace(json.dumps(record).encode(), damage)
         return body
@@ -64,26 +77,46 @@ def conference(fake):
     return sid, [each["participant_sid"] for each in fake.records(sid)]
 
 
-def damaged(fake, participant_sid, how):
+def damaged(fake, sid, how):
     """Let a record be damaged."""
-    sid = participant_sid.encode()
-    fake.damage[participant_sid] = MISFIT % sid if how == "misfit" else UNREADABLE[how]
+    fake.damage[sid] = MISFIT[sid[:2]] % sid.encode() if how == "misfit" else UNREADABLE[how]
+
+
+@pytest.fixture(params=["participants", "conferences"])
+def listing(fake, session, request):
+    """Return a list: its conference, the SIDs of its records, and a function that opens it."""
+    if request.param == "participants":
+        sid = fake.add_conference(COUNT)
+        everyone = [each["participant_sid"] for each in fake.records(sid)]
+        return sid, everyone, functools.partial(session.participants, sid)
+    for minutes in range(COUNT):  # the newest first, as in a list
+        fake.add_conference(0, create_time=datetime.now(UTC) - timedelta(minutes=minutes))
+    everyone = [each["conference_sid"] for each in fake.conferences()]
+    return None, everyone, functools.partial(session.conferences, created_after=ANY_TIME)
 
 
 def sids(records):
-    return [each.participant_sid for each in records]
+    return [
+        each.conference_sid if isinstance(each, Conference) else each.participant_sid
+        for each in records
+    ]
+
+
+def key_of(sid):
+    """Return the member of a page that has the records: those of a conference, or conferences."""
+    return "conferences" if sid is None else "participants"
 
 
 @pytest.mark.parametrize("by", ["record", "page"])
 @pytest.mark.parametrize("at", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("how", ["misfit", *UNREADABLE])
-async def test_resuming_after_a_bad_record(fake, session, conference, how, at, by):
+async def test_resuming_after_a_bad_record(fake, listing, how, at, by):
     """The error is final and comes after all good records; `cursor_after` resumes at the rest."""
-    sid, everyone = conference
+    sid, everyone, opened = listing
     damaged(fake, everyone[at], how)
     found, errors, cursor = [], [], None
     while True:
-        stream = session.participants(sid, page_size=None if cursor else SIZE, resume=cursor)
+        stream = opened(page_size=None if cursor else SIZE, resume=cursor)
         try:
             if by == "record":
                 async for participant in stream:
@@ -99,25 +132,25 @@ async def test_resuming_after_a_bad_record(fake, session, conference, how, at, b
 
     assert sids(found) == everyone[:at] + everyone[at + 1 :]
     [error] = errors
-    assert error.path.startswith(f"participants[{at % SIZE}]")
+    assert error.path.startswith(f"{key_of(sid)}[{at % SIZE}]")
     assert (error.transient, error.conference_sid) == (False, sid)
     assert error.request_id is not None
     # The error's own cursor names the bad record itself, as long as it is bad.
-    again = session.participants(sid, resume=error.cursor)
+    again = opened(resume=error.cursor)
     with pytest.raises(ResponseError) as caught:
         await anext(again)
     assert caught.value.cursor_after is not None
     fake.damage.clear()
-    rest = await session.participants(sid, resume=error.cursor)
+    rest = await opened(resume=error.cursor)
     assert sids(rest) == everyone[at:]
 
 
-async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, conference):
+async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, listing):
     """A bad record never causes a second request for its page, nor a retry."""
-    sid, everyone = conference
+    _, everyone, opened = listing
     damaged(fake, everyone[4], "not a number")
     with pytest.raises(ResponseError) as caught:
-        [_ async for _ in session.participants(sid, page_size=SIZE)]
+        [_ async for _ in opened(page_size=SIZE)]
 
     assert [each.query.get("Page", "0") for each in fake.requests] == ["0", "1", "2"][
         : len(fake.requests)
@@ -126,44 +159,57 @@ async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, confe
     assert session.stats.retries == 0
 
 
-@pytest.mark.parametrize("by", ["record", "page", "await", "fan-out", "merged"])
+@pytest.mark.parametrize("by", ["record", "page", "await"])
 @pytest.mark.parametrize("at", [0, 1, 4, 8])
 @pytest.mark.parametrize("how", [*UNREADABLE])
-async def test_passing_an_unreadable_record(fake, session, conference, how, at, by):
+async def test_passing_an_unreadable_record(fake, listing, how, at, by):
     """With "keep" the list goes on; each unreadable record is in `problems` with its index."""
+    _, everyone, opened = listing
+    damaged(fake, everyone[at], how)
+    stream = opened(page_size=SIZE, on_invalid="keep")
+    if by == "await":
+        found = await stream
+    elif by == "page":
+        found = [each async for page in stream.pages() for each in page.records]
+    else:
+        found = []
+        async for each in stream:
+            # It is noted when the cursor passes it, not before.
+            assert bool(stream.problems) == (everyone.index(*sids([each])) >= at - 1)
+            found.append(each)
+    await check_passed(fake, listing, at, found, stream.problems)
+
+
+@pytest.mark.parametrize("by", ["fan-out", "merged"])
+@pytest.mark.parametrize("at", [0, 1, 4, 8])
+@pytest.mark.parametrize("how", [*UNREADABLE])
+async def test_passing_one_in_a_fan_out(fake, session, conference, how, at, by):
+    """So does a list in a fan-out; its `problems` are those of the result, or of the fan-out."""
     sid, everyone = conference
     damaged(fake, everyone[at], how)
-    if by in {"fan-out", "merged"}:
-        fan_out = session.fan_out([sid], page_size=SIZE, on_invalid="keep")
-        if by == "merged":
-            found = [each async for each in fan_out.participants()]
-            problems = fan_out.problems
-        else:
-            [result] = await fan_out
-            assert result.error is None
-            found, problems = result.participants, result.problems
+    fan_out = session.fan_out([sid], page_size=SIZE, on_invalid="keep")
+    if by == "merged":
+        found = [each async for each in fan_out.participants()]
+        problems = fan_out.problems
     else:
-        stream = session.participants(sid, page_size=SIZE, on_invalid="keep")
-        if by == "await":
-            found = await stream
-        elif by == "page":
-            found = [each async for page in stream.pages() for each in page.records]
-        else:
-            found = []
-            async for each in stream:
-                # It is noted when the cursor passes it, not before.
-                assert bool(stream.problems) == (everyone.index(each.participant_sid) >= at - 1)
-                found.append(each)
-        problems = stream.problems
+        [result] = await fan_out
+        assert result.error is None
+        found, problems = result.participants, result.problems
+    opened = functools.partial(session.participants, sid)
+    await check_passed(fake, (sid, everyone, opened), at, found, problems)
 
+
+async def check_passed(fake, listing, at, found, problems):
+    """Check that one record was passed, and that its problem names it."""
+    sid, everyone, opened = listing
     assert sids(found) == everyone[:at] + everyone[at + 1 :]
     [problem] = problems
     assert (problem.conference_sid, problem.index) == (sid, at % SIZE)
-    assert f"participants[{at % SIZE}]" in problem.fault
+    assert f"{key_of(sid)}[{at % SIZE}]" in problem.fault
     with pytest.raises(ResponseError):
-        await anext(session.participants(sid, resume=problem.cursor))
+        await anext(opened(resume=problem.cursor))
     fake.damage.clear()
-    assert sids(await session.participants(sid, resume=problem.cursor)) == everyone[at:]
+    assert sids(await opened(resume=problem.cursor)) == everyone[at:]
 
 
 @pytest.mark.parametrize("by", ["stream", "fan-out"])
@@ -188,28 +234,28 @@ async def test_keeping_a_wrong_value(fake, session, conference, by):
     assert all(each.problems == () for each in found if each is not kept)
 
 
-async def test_cursors_around_unreadable_records(fake, session, conference):
+async def test_cursors_around_unreadable_records(fake, listing):
     """With "keep" the cursor is exact before and after an unreadable record."""
-    sid, everyone = conference
+    _, everyone, opened = listing
     damaged(fake, everyone[1], "not a number")
     damaged(fake, everyone[3], "null")
     good = [each for each in everyone if each not in fake.damage]
-    stream = session.participants(sid, on_invalid="keep", page_size=5)
+    stream = opened(on_invalid="keep", page_size=5)
     cursors = [stream.cursor]
     for expected in good:
-        assert (await anext(stream)).participant_sid == expected
+        assert sids([await anext(stream)])[0] == expected
         cursors.append(stream.cursor)
     for taken, cursor in enumerate(cursors):
-        rest = session.participants(sid, resume=cursor, on_invalid="keep")
+        rest = opened(resume=cursor, on_invalid="keep")
         assert sids(await rest) == good[taken:]
 
 
 @pytest.mark.parametrize("limit", range(COUNT + 1))
-async def test_a_limit_counts_unreadable_records(fake, session, conference, limit):
+async def test_a_limit_counts_unreadable_records(fake, listing, limit):
     """`limit` counts all records of the list, readable or not."""
-    sid, everyone = conference
+    _, everyone, opened = listing
     damaged(fake, everyone[1], "not a number")
-    stream = session.participants(sid, page_size=SIZE, limit=limit, on_invalid="keep")
+    stream = opened(page_size=SIZE, limit=limit, on_invalid="keep")
     found = await stream
 
     assert sids(found) == [each for each in everyone[:limit] if each != everyone[1]]
@@ -232,34 +278,34 @@ async def test_a_record_without_an_end(fake, session, conference):
         assert stream.problems == ()
 
 
-async def test_an_awaited_list_skips_nothing(fake, session, conference):
+async def test_an_awaited_list_skips_nothing(fake, listing):
     """An awaited list delivered no record, so its error's cursor skips none."""
-    sid, everyone = conference
+    _, everyone, opened = listing
     damaged(fake, everyone[4], "misfit")
     with pytest.raises(ResponseError) as caught:
-        await session.participants(sid, page_size=SIZE)
+        await opened(page_size=SIZE)
     assert caught.value.cursor_after is None
     fake.damage.clear()
-    assert sids(await session.participants(sid, resume=caught.value.cursor)) == everyone
+    assert sids(await opened(resume=caught.value.cursor)) == everyone
 
 
-async def test_a_failed_await_has_no_problems(fake, session, conference):
+async def test_a_failed_await_has_no_problems(fake, listing):
     """An awaited list that failed has no `problems`, as it delivered nothing."""
-    sid, everyone = conference
+    _, everyone, opened = listing
     damaged(fake, everyone[0], "null")
     fake.damage[everyone[4]] = b'{"label": "never ends}'
-    stream = session.participants(sid, page_size=SIZE, on_invalid="keep")
+    stream = opened(page_size=SIZE, on_invalid="keep")
     with pytest.raises(ResponseError):
         await stream
     assert stream.problems == ()
 
 
-async def test_closing_keeps_the_problems(fake, session, conference):
+async def test_closing_keeps_the_problems(fake, listing):
     """A closed stream keeps its `problems`, without those of records after its position."""
-    sid, everyone = conference
+    _, everyone, opened = listing
     damaged(fake, everyone[1], "null")
     damaged(fake, everyone[5], "null")
-    async with session.participants(sid, on_invalid="keep") as stream:
+    async with opened(on_invalid="keep") as stream:
         for _ in range(3):
             await anext(stream)
     assert [each.index for each in stream.problems] == [1]
