@@ -248,6 +248,123 @@ async def test_cut_after_any_byte(name):
         assert len(server.heads) == 1 + len(cuts) + 1 or name.startswith(("gzip", "deflate"))
 
 
+# --- Conferences, and single records ---
+
+CP = "CP" + "1" * 32
+ONE_RECORD = {"participant_sid": CP, "conference_sid": SID, "friendly_name": "b"}
+OTHERS_LINK = "https://insights.twilio.com/v1/Conferences?Page=1"
+
+
+def conferences_page(*names, link=None):
+    """Return the body of a page of conferences."""
+    records = [{"friendly_name": name} for name in names]
+    meta = {"key": "conferences", "next_page_url": link}
+    return json.dumps({"meta": meta, "conferences": records}).encode()
+
+
+async def conferences(session):
+    return [each.friendly_name for each in await session.conferences(created_after=None)]
+
+
+async def conference(session):
+    return [(await session.conference(SID)).friendly_name]
+
+
+async def participant(session):
+    return [(await session.participant(SID, CP)).extra["friendly_name"]]
+
+
+#: How to ask; the replies that come before the faults; the body that is right; what is found.
+OTHERS = {
+    "conferences": (
+        conferences,
+        [http(conferences_page("a", link=OTHERS_LINK))],
+        conferences_page("b", "c"),
+        ["a", "b", "c"],
+    ),
+    "conference": (conference, [], json.dumps(ONE_RECORD).encode(), ["b"]),
+    "participant": (participant, [], json.dumps(ONE_RECORD).encode(), ["b"]),
+}
+others = pytest.mark.parametrize("kind", OTHERS)
+
+
+@others
+@pytest.mark.parametrize("framing", ["length", "chunks", "close"])
+async def test_other_replies_cut_after_any_byte(kind, framing):
+    """A single record, or page of conferences, that is cut after any byte is fetched again."""
+    ask, before, body, expected = OTHERS[kind]
+    whole = {
+        "length": http(body),
+        "chunks": chunked(body[:20], body[20:]),
+        "close": headed(b"Connection: close", body=body),
+    }[framing]
+    most = 99  # a session's quota is a hundred retries
+    for first in range(0, len(whole), most):
+        cuts = [whole[:size] for size in range(first, min(first + most, len(whole)))]
+        async with raw(*before, *cuts, whole, keep_alive=False) as server:
+            patient = RetryPolicy(max_attempts=most + 1, base_delay=0)
+            async with client(server.base_url, retry=patient) as session:
+                assert await ask(session) == expected
+        assert len(server.heads) == len(before) + len(cuts) + 1
+
+
+@others
+@pytest.mark.parametrize("name", LOST)
+async def test_other_connections_lost(kind, name):
+    """A connection that is lost, once or each time, is transient for every kind of request."""
+    ask, before, body, expected = OTHERS[kind]
+    reply, sent = LOST[name]
+    async with raw(*before, reply, http(body)) as server, client(server.base_url) as session:
+        assert await ask(session) == expected
+    assert len(server.heads) == len(before) + 2
+
+    async with raw(reply) as server, client(server.base_url) as session:
+        with pytest.raises((TransportError, ResponseError)) as caught:
+            await ask(session)
+    assert caught.value.transient
+    assert len(caught.value.attempts) == 2
+    assert len(server.heads) == 2 * sent
+
+
+@others
+@pytest.mark.parametrize(
+    ("status", "error", "requests"),
+    [
+        (301, APIStatusError, 1),
+        (400, BadRequestError, 1),
+        (401, AuthenticationError, 1),
+        (403, PermissionDeniedError, 1),
+        (404, NotFoundError, 1),
+        (408, APIStatusError, 2),
+        (429, RateLimitError, 2),
+        (500, ServerError, 2),
+        (501, ServerError, 1),
+        (503, ServerError, 2),
+    ],
+)
+async def test_other_statuses(kind, status, error, requests):
+    """Every kind of request is retried after the same statuses."""
+    ask, *_ = OTHERS[kind]
+    async with raw(http(b"", f"{status} x")) as server, client(server.base_url) as session:
+        with pytest.raises(error) as caught:
+            await ask(session)
+    assert caught.value.status == status
+    assert len(caught.value.attempts) == len(server.heads) == requests
+
+
+@others
+async def test_other_bodies_too_large(kind):
+    """A body of any kind is read up to the limit, and no further."""
+    ask, *_ = OTHERS[kind]
+    async with (
+        raw(endless(OK + b"\r\n", b" " * 2**18)) as server,
+        client(server.base_url) as session,
+    ):
+        with pytest.raises(ResponseError, match="larger than"):
+            await ask(session)
+    assert len(server.heads) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -7,7 +7,8 @@ It fails at random: 503, 429, 500, 404, dropped connections, 429 above a ceiling
 off, malformed, or of another conference. Forty consumers share one session. Each reads conference
 after conference, each time in a random way: to the end, by pages, with a break, an exception, a
 timeout, one cancellation or one in each cycle of the loop, two `anext` at once, dropped, closed by
-another task, or as a fan-out. Every two seconds the session is closed and replaced.
+another task, or as a fan-out. In the same ways it reads lists of conferences; and single records,
+awaited or cancelled. Every two seconds the session is closed and replaced.
 
 A consumer that reads to the end, over any number of errors and cursors, must get each record once.
 The exit code is 1 if that fails, or if tasks, sockets, file descriptors, connections or objects
@@ -26,9 +27,11 @@ import random
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from aioparticipants import (
+    Conference,
     DeadlineExceededError,
     InsightsError,
     InsightsSession,
@@ -42,6 +45,8 @@ CONSUMERS = 40
 BETWEEN_FAULTS = 5
 #: Conferences to choose from, by their number of participants: up to 13 pages of 20.
 SIZES = (0, 1, 20, 21, 60, 130, 250)
+#: Conferences without participants, for a list of conferences of several pages.
+EMPTY = 60
 PAGE_SIZE = 20
 #: Above it the server answers 429; the session starts below and grows beyond it.
 CEILING = 14
@@ -51,6 +56,10 @@ MARGIN = 1000
 LIFE = 2.0
 #: Seconds that the consumers get to finish.
 PATIENCE = 10.0
+
+ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+#: Stands for the list of conferences, where participants are listed by their conference.
+CONFERENCES = "conferences"
 
 LAST = {"next_page_url": None}
 OF_ANOTHER = {"participants": [{"conference_sid": "CF" + "f" * 32}], "meta": LAST}
@@ -80,10 +89,15 @@ async def serve(seed):
     rng = random.Random(seed)
     requests = since_fault = 0
     async with FakeInsights(seed=seed, concurrency=CEILING) as fake:
-        sids = {}
-        for size in SIZES:
-            sid = fake.add_conference(size)
+        now, sids = datetime.now(UTC), {}
+        sizes = [*SIZES, *[0] * EMPTY]
+        added = [
+            fake.add_conference(size, create_time=now - timedelta(minutes=minutes))
+            for minutes, size in enumerate(sizes)
+        ]
+        for sid in added[: len(SIZES)]:
             sids[sid] = [record["participant_sid"] for record in fake.records(sid)]
+        sids[CONFERENCES] = added  # the newest first, as in a list
         about = {"base_url": fake.base_url, "credentials": fake.credentials, "sids": sids}
         print(json.dumps(about), flush=True)
         ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -168,11 +182,12 @@ class Soak:
         ways = [
             *(self.to_the_end, self.by_pages, self.with_a_break, self.with_an_error),
             *(self.with_a_timeout, self.cancelled, self.two_at_once, self.dropped, self.awaited),
-            *(self.fanned_out, self.merged, self.keeping, self.closed_by_another),
+            *(self.fanned_out, self.merged, self.keeping, self.closed_by_another, self.single),
         ]
         while not self.stop:
             sid, expected = self.rng.choice([*self.about["sids"].items()])
             way = self.rng.choice(ways)
+            self.counts["lists of conferences"] += sid == CONFERENCES
             try:
                 await way(self.session, sid, expected)
             except ConsumerError:
@@ -183,6 +198,8 @@ class Soak:
             await asyncio.sleep(0)
 
     def stream(self, session, sid, **options):
+        if sid == CONFERENCES:
+            return session.conferences(created_after=ANY_TIME, page_size=PAGE_SIZE, **options)
         return session.participants(sid, page_size=PAGE_SIZE, **options)
 
     def check(self, found, expected, what):
@@ -197,7 +214,7 @@ class Soak:
             try:
                 async with self.stream(self.session, sid, resume=cursor) as stream:
                     async for record in stream:
-                        found.append(record.participant_sid)
+                        found.append(sid_of(record))
                 break
             except InsightsError as error:
                 self.counts["resumed"] += 1
@@ -206,11 +223,33 @@ class Soak:
         self.check(found, expected, "resumed at each error")
         self.counts["whole"] += 1
 
+    async def single(self, session, sid, expected):
+        """Get a single record, and cancel some of the calls."""
+        own = self.rng.choice([*expected]) if expected else None
+        if sid == CONFERENCES:
+            call = session.conference(own)
+        elif own is None:
+            call, own = session.conference(sid), sid
+        else:
+            call = session.participant(sid, own)
+        getting = asyncio.create_task(call)
+        if self.rng.random() < 0.3:
+            await asyncio.sleep(self.rng.choice([0, 0, 0.002, 0.01]))
+            getting.cancel()
+        await asyncio.wait([getting])
+        if getting.cancelled():
+            self.counts["single records cancelled"] += 1
+        elif getting.exception() is not None:
+            raise getting.exception().with_traceback(None)
+        else:
+            self.check([sid_of(getting.result())], [own], "a single record")
+            self.counts["single records"] += 1
+
     async def by_pages(self, session, sid, expected):
         found = []
         async with self.stream(session, sid) as stream:
             async for page in stream.pages():
-                found += [record.participant_sid for record in page.records]
+                found += [sid_of(record) for record in page.records]
         self.check(found, expected, "by pages")
 
     async def awaited(self, session, sid, expected):
@@ -221,12 +260,12 @@ class Soak:
         except DeadlineExceededError:
             self.counts["deadlines"] += 1
             return
-        self.check([record.participant_sid for record in found], expected[:limit], "awaited")
+        self.check([sid_of(record) for record in found], expected[:limit], "awaited")
 
     async def keeping(self, session, sid, expected):
         """Skip malformed records: a list without problems is complete."""
         async with self.stream(session, sid, on_invalid="keep") as stream:
-            found = [record.participant_sid async for record in stream]
+            found = [sid_of(record) async for record in stream]
         if stream.problems:
             self.counts["kept"] += 1
         else:
@@ -238,7 +277,7 @@ class Soak:
 
         async def read():
             async for record in stream:
-                found.append(record.participant_sid)
+                found.append(sid_of(record))
 
         reading = asyncio.create_task(read())
         await asyncio.sleep(self.rng.choice([0, 0.002, 0.01]))
@@ -253,7 +292,7 @@ class Soak:
     async def with_a_break(self, session, sid, expected):
         found, enough = [], self.rng.randrange(1, 60)
         async for record in self.stream(session, sid):
-            found.append(record.participant_sid)
+            found.append(sid_of(record))
             if len(found) == enough:
                 break
         self.check(found, expected[:enough], "with a break")
@@ -274,7 +313,7 @@ class Soak:
                 try:
                     async with asyncio.timeout(self.rng.uniform(0.0, 0.01)):
                         async for record in stream:
-                            found.append(record.participant_sid)
+                            found.append(sid_of(record))
                     break
                 except InsightsError:  # some of them are TimeoutErrors
                     raise
@@ -318,13 +357,14 @@ class Soak:
                 elif isinstance(result, InsightsError):
                     raise result
                 else:
-                    found.append(result.participant_sid)
-            found += [record.participant_sid async for record in stream]
+                    found.append(sid_of(result))
+            found += [sid_of(record) async for record in stream]
         self.check(found, expected, "two at once")
 
     def several(self, session):
         """Return a fan-out over some conferences, which may repeat."""
-        sids = self.rng.choices([*self.about["sids"]], k=self.rng.randrange(1, 9))
+        known = [each for each in self.about["sids"] if each != CONFERENCES]
+        sids = self.rng.choices(known, k=self.rng.randrange(1, 9))
         return session.fan_out(
             sids,
             concurrency=self.rng.randrange(1, 5),
@@ -351,7 +391,7 @@ class Soak:
         enough = self.rng.choice([9999, 9999, 30])
         conferences, found = self.several(session), Counter()
         async for record in conferences.participants():
-            found[record.participant_sid] += 1
+            found[sid_of(record)] += 1
             if found.total() == enough:
                 break
         else:
@@ -366,6 +406,12 @@ class Soak:
             async with asyncio.timeout(self.rng.choice([0, 0.001, 1])):
                 await anext(stream)
         self.counts["dropped"] += 1
+
+
+def sid_of(record):
+    """Return the SID of a participant or conference."""
+    is_conference = isinstance(record, Conference)
+    return record.conference_sid if is_conference else record.participant_sid
 
 
 async def _next(stream):
@@ -447,7 +493,8 @@ def report(run, before, after, lost, requests, took):
     wrong += [f"lost: {context.get('message')}" for context in lost]
     needed = (
         *("whole", "resumed", "aborted", "timeouts", "cancelled", "dropped", "two at once"),
-        *("fanned out", "isolated", "merged"),
+        *("fanned out", "isolated", "merged", "lists of conferences"),
+        *("single records", "single records cancelled"),
     )
     wrong += [f"never happened: {name}" for name in needed if not counts[name]]
     wrong += run.wrong

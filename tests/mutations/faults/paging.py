@@ -92,11 +92,11 @@ FAULTS = [
     Fault(
         "the page of another conference is not tried again",
         "test_paging.py::test_pages_of_another_conference",
-        {"_paging:_wrong_conference": argument("transient", None)},
+        {"_paging:_mixed_up": argument("transient", None)},
     ),
     Fault(
         "the conference of a nested object is taken for the record's own",
         "test_paging.py::test_pages_that_name_no_other_conference",
-        {"_paging:_is_of_another": returns('_sid_in(records, "conference_sid")', "True")},
+        {"_paging:_is_of_another": returns("_first_conference(records)", "True")},
     ),
 ]
