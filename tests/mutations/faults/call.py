@@ -134,6 +134,6 @@ FAULTS = [
     Fault(
         "the event of a retry has the wrong delay",
         "test_telemetry.py::test_retries",
-        {"_call:Call._before_sleep": argument("delay", "latest.seconds")},
+        {"_call:Call._emit_retry": argument("delay", "latest.seconds")},
     ),
 ]

@@ -67,11 +67,11 @@ FAULTS = [
     Fault(
         "the fake does not copy participants",
         "test_fake_insights.py::test_given_participants",
-        {"testing._records:_copy": replace("json.loads(...)", "dict(given)")},
+        {"testing._given:as_plain_json": replace("json.loads(...)", "value")},
     ),
     Fault(
         "the fake serves cached pages of an earlier port",
         "test_fake_insights.py::test_restart",
-        {"testing._fake:FakeInsights._rewrite_urls": drop("self._pages.clear()")},
+        {"testing._store:ConferenceStore.move": drop("self._replies.clear()")},
     ),
 ]

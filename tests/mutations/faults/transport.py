@@ -18,12 +18,12 @@ FAULTS = [
     Fault(
         "redirects are followed",
         "test_security.py::test_redirects_are_not_followed",
-        {"_transport:": argument("allow_redirects", "True")},
+        {"_transport:Transport._exchange": argument("allow_redirects", "True")},
     ),
     Fault(
         "bodies have no limit",
         "test_faults.py::test_largest_body",
-        {"_transport:": never("size > LARGEST_BODY")},
+        {"_transport:_read": never("size > largest")},
     ),
     Fault(
         "cookies are kept",
@@ -77,7 +77,7 @@ FAULTS = [
     Fault(
         "a trace hook's error swallows a cancellation",
         "test_transport_errors.py::test_a_cancellation_that_a_trace_hook_answers_by_an_error",
-        {"_transport_errors:_cancellation_behind": returns("_is_cancelled()", "None")},
+        {"_transport_errors:cancellation_behind": returns("_is_cancelled()", "None")},
     ),
     Fault(
         "aiohttp's frames stay in a user's exception",
