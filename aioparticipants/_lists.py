@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import attrs
 
@@ -35,6 +35,18 @@ if TYPE_CHECKING:
     from ._telemetry import SessionTelemetry
 
 __all__ = ["ListFactory"]
+
+#: The remedies for a list of pages, and those for a single record.
+_REWORDED: Final = (
+    (
+        "before the next page was there; the error's cursor says where to go on, with more time.",
+        "before the record was there; give the call more time.",
+    ),
+    ("give the cursor to another one.", "make another one."),
+    ("Set a smaller page_size, which is answered sooner, or a longer", "Set a longer"),
+    ("Set a smaller page_size.", "Check base_url, and any proxy or gateway in between."),
+    ("took too long: set a smaller page_size, which is faster.", "took too long."),
+)
 
 T = TypeVar("T")
 
@@ -195,6 +207,10 @@ class ListFactory(Generic[T]):
             error.cursor = None  # a single record is not resumed
             if isinstance(error, ResponseError):
                 error.cursor_after = None
+            text = str(error)
+            for of_list, of_record in _REWORDED:
+                text = text.replace(of_list, of_record)
+            error.args = (text,)
             raise
         return record
 

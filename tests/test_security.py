@@ -1136,6 +1136,8 @@ PROVOKED = {
 
 NAMED = {"conference_sid": SID, "friendly_name": LABEL, "tag_info": {"low_mos": 1}}
 OF_PERSON = {"conference_sid": SID, "participant_sid": CP} | RECORD
+#: The names of calls for a single record.
+SINGLE = {"conference", "participant"}
 CONFERENCES_URL = f"https://a.example/v1/Conferences?FriendlyName={LABEL}"
 
 
@@ -1191,10 +1193,18 @@ PROVOKED |= {
             ("no object", http(json.dumps([NAMED]).encode()), ResponseError, "not an object"),
             ("204", http(b"", f"204 {ECHO}"), ResponseError, "with a body, and answered 204"),
             ("no reply", None, TransportError, "closed the connection without a reply"),
+            ("too large", http(LABEL.encode() + b" " * LARGEST_BODY), ResponseError,
+             "larger than 16777216 by"),
             ("bad length", http(b"", length=ECHO), TransportError, "not HTTP"),
             ("other JSON", http(json.dumps({LABEL: PHONE}).encode()), ResponseError,
              "an array is missing|no member (conference|participant)_sid"),
         )
+    },
+    **{
+        f"{ask.__name__}, silence": (
+            wire(..., ask=ask, timeout=0.02), RequestTimeoutError, "session's `timeout` sets",
+        )
+        for ask in (conferences, conference, participant)
     },
     **{
         f"{ask.__name__}, status {code}": (status(code, ask), kind, words)
@@ -1204,6 +1214,7 @@ PROVOKED |= {
             (404, NotFoundError, "30 days.*/20404"),
             (429, RateLimitError, "in flight at once"),
             (500, ServerError, "Twilio's; try again later"),
+            (504, ServerError, "took too long.*Twilio's"),
         )
     },
     **{
@@ -1326,6 +1337,17 @@ async def test_every_message_names_a_remedy(guard, name):
     assert REMEDY.search(message), message
     assert message.endswith(".")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", [each for each in PROVOKED if each.split(", ")[0] in SINGLE])
+async def test_no_message_about_a_single_record_speaks_of_pages(guard, name):
+    """The remedies for a list, such as its cursor or another page size, are not for a record."""
+    provoke, _, _ = PROVOKED[name]
+    with pytest.raises(InsightsError) as caught:
+        await provoke(guard)
+
+    assert not re.search("cursor|page|resume", str(caught.value))
+    assert caught.value.cursor is None
 
 
 def test_every_class_is_provoked():

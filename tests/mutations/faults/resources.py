@@ -129,7 +129,11 @@ FAULTS = [
     Fault(
         "the path in a single record has an index",
         _TESTS + "test_a_wrong_value_in_a_single_record",
-        {"_page_reader:PageReader.fill": replace("indexes[index] if is_list else None", "indexes[index]")},
+        {
+            "_page_reader:PageReader.fill": replace(
+                "indexes[index] if is_list else None", "indexes[index]"
+            )
+        },
     ),
     Fault(
         "tags that are not known yet are lost",
