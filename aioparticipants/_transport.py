@@ -259,8 +259,8 @@ class Transport:
 
     def _url(self, request: Request) -> URL:
         """Return the URL of a request, which is always at the session's own origin."""
-        query = f"?{request.query}" if request.query else ""
-        url = URL(f"{self._base_url}{request.path}{query}", encoded=True)
+        # Of an empty query yarl drops the question mark.
+        url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
         own = (self._origin.scheme, self._origin.raw_authority, request.path)
         if (url.scheme, url.raw_authority, url.raw_path) != own:
             message = "The request would leave the session's own origin; it was not sent."

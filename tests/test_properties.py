@@ -40,7 +40,7 @@ from aioparticipants import (
 from aioparticipants._cursors import CursorCodec, Position
 from aioparticipants._messages import Request
 from aioparticipants._paging import End, Failed, Pager
-from aioparticipants._resources import PARTICIPANTS
+from aioparticipants._resources import CONFERENCES, PARTICIPANTS
 from aioparticipants._structuring import (
     participant,
 )
@@ -56,6 +56,27 @@ PATH = f"/v1/Conferences/{SID}/Participants"
 HOST = "https://insights.twilio.com"
 FIRST = Request(path=PATH, query="Label=a%2Bb&PageSize=50", conference_sid=SID)
 CODEC = CursorCodec(FIRST, PARTICIPANTS.cursor_scope)
+
+
+@attrs.frozen
+class Kind:
+    """A kind of list: its resource, and the request for its first page."""
+
+    resource: object
+    first: Request
+
+    @property
+    def codec(self):
+        return CursorCodec(self.first, self.resource.cursor_scope)
+
+
+OF_PARTICIPANTS = Kind(PARTICIPANTS, FIRST)
+OF_CONFERENCES = Kind(
+    CONFERENCES, Request(path="/v1/Conferences", query=FIRST.query, conference_sid=None)
+)
+kinds = pytest.mark.parametrize(
+    "kind", [OF_PARTICIPANTS, OF_CONFERENCES], ids=["participants", "conferences"]
+)
 
 
 # --- A loop whose time passes at once ---
@@ -129,9 +150,9 @@ def text_of(record):
     }[kind]
 
 
-def body_of(records, meta, *, meta_first=True):
+def body_of(records, meta, *, meta_first=True, key="participants"):
     """Return the body of a page."""
-    members = [f'"meta": {json.dumps(meta)}', f'"participants": {array_of(records)}']
+    members = [f'"meta": {json.dumps(meta)}', f'"{key}": {array_of(records)}']
     return "{" + ", ".join(members if meta_first else reversed(members)) + "}"
 
 
@@ -160,10 +181,10 @@ def number_of(query):
     return int(found[1]) if found else 0
 
 
-def link_of(target):
+def link_of(target, path=PATH):
     if target in {END, ABSENT}:
         return None
-    path = PATH if target == 1 else PATH.lower()  # as SIDs are compared without regard to case
+    path = path if target == 1 else path.lower()  # as SIDs are compared without regard to case
     return target if target in HOSTILE else f"{HOST}{path}?{query_of(target)}"
 
 
@@ -284,37 +305,40 @@ def is_bad(record, *kinds):
     return isinstance(record, tuple) and record[0] in kinds
 
 
-def place_of(cursor):
+def place_of(cursor, kind=OF_PARTICIPANTS):
     """Return the query of a cursor's page, and the index on it."""
-    goes_on = CODEC.decode(cursor)
+    goes_on = kind.codec.decode(cursor)
     return goes_on.request.query, goes_on.offset
 
 
 class GraphServer:
     """Serves a graph, and makes streams as a session does."""
 
-    def __init__(self, pages):
+    def __init__(self, pages, kind=OF_PARTICIPANTS):
         self.pages = pages
+        self.kind = kind
         self.asked = []
         self.tasks = SessionTasks()
 
     def stream(self, resume=None, limit=None, *, keep=False):
-        place = Position(FIRST) if resume is None else CODEC.decode(resume)
-        pager = Pager(FIRST, place.request, resource=PARTICIPANTS)
+        kind = self.kind
+        place = Position(kind.first) if resume is None else kind.codec.decode(resume)
+        pager = Pager(kind.first, place.request, resource=kind.resource)
 
         async def fetch(request, sent):
             self.asked.append(request.query)
             sent.set()
             body = self.body(request)
             await asyncio.sleep(0)
-            return pager.page(request, read(body), "RQ1")
+            return pager.page(request, read(body, kind.resource.key), "RQ1")
 
         stream, _ = list_of(
             place.request,
             place.offset,
             fetch=fetch,
             structure=participant,
-            cursor=CODEC.encode,
+            cursor=kind.codec.encode,
+            key=kind.resource.key,
             record_sid="label",
             limit=limit,
             keep_invalid=keep,
@@ -329,11 +353,15 @@ class GraphServer:
             message = "Page token is invalid"
             raise BadRequestError(message, status=400)
         node = self.pages[number]
-        meta = {} if node.link == ABSENT else {"next_page_url": link_of(node.link)}
-        return body_of(node.records, meta, meta_first=number % 2 == 0)
+        meta = (
+            {}
+            if node.link == ABSENT
+            else {"next_page_url": link_of(node.link, self.kind.first.path)}
+        )
+        return body_of(node.records, meta, meta_first=number % 2 == 0, key=self.kind.resource.key)
 
 
-async def drained(stream, by_pages=False):
+async def drained(stream, by_pages=False, kind=OF_PARTICIPANTS):
     """Return the rest of a stream's labels, and its end, which must repeat."""
     labels, failure, pages = [], None, stream.pages()
     try:
@@ -353,7 +381,7 @@ async def drained(stream, by_pages=False):
     if failure is None:
         await cannot_start_again(stream, "used up")
         return labels, END
-    assert (failure.cursor, failure.conference_sid) == (stream.cursor, SID)
+    assert (failure.cursor, failure.conference_sid) == (stream.cursor, kind.first.conference_sid)
     with pytest.raises(expected) as caught:
         await stream
     assert caught.value.cursor == stream.cursor
@@ -368,19 +396,25 @@ async def cannot_start_again(stream, words):
         assert caught.value.cursor == stream.cursor
 
 
+@kinds
 @examples(400)
-@given(graphs(), st.none() | st.integers(0, 8), st.booleans(), st.booleans())
-def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep):
+@given(
+    pages=graphs(),
+    limit=st.none() | st.integers(0, 8),
+    by_pages=st.booleans(),
+    keep=st.booleans(),
+)
+def test_every_list_gives_what_the_reference_gives(kind, pages, limit, by_pages, keep):
     """For any pages and links, the records, the end and the requests are as expected."""
 
     async def check():
-        server = GraphServer(pages)
+        server = GraphServer(pages, kind)
         async with server.stream(limit=limit, keep=keep) as stream:
-            labels, ending = await drained(stream, by_pages)
+            labels, ending = await drained(stream, by_pages, kind)
             asked = [*server.asked]  # the end or the error repeats without a request
         found = reference(pages, limit=limit, keep=keep)
         assert (labels, ending, asked) == (found.labels, found.ending, found.asked)
-        assert [place_of(each.cursor) for each in stream.problems] == found.problems
+        assert [place_of(each.cursor, kind) for each in stream.problems] == found.problems
         assert [each.index for each in stream.problems] == [place for _, place in found.problems]
         assert server.asked == asked
         with pytest.raises(StopAsyncIteration if ending == END else InvalidRequestError):
@@ -390,29 +424,30 @@ def test_every_list_gives_what_the_reference_gives(pages, limit, by_pages, keep)
     run(check())
 
 
+@kinds
 @examples(120)
-@given(graphs(), st.none() | st.integers(0, 3))
-def test_a_list_goes_on_at_every_cursor(pages, limit):
+@given(pages=graphs(), limit=st.none() | st.integers(0, 3))
+def test_a_list_goes_on_at_every_cursor(kind, pages, limit):
     """The records before and after any cursor are the whole list, each once."""
     whole = reference(pages)
     expected, ending = whole.labels, whole.ending
 
     async def check():
-        server = GraphServer(pages)
+        server = GraphServer(pages, kind)
         async with server.stream() as stream:
             cursors = [stream.cursor]
             for label in expected:
                 assert (await anext(stream)).label == label
                 cursors.append(stream.cursor)
-            assert await drained(stream) == ([], ending)
+            assert await drained(stream, kind=kind) == ([], ending)
             cursors.append(stream.cursor)
         cursors.append(stream.cursor)  # of a closed stream
         places = [*range(len(expected) + 1), len(expected), len(expected)]
         for place, cursor in zip(places, cursors, strict=True):
-            query, offset = place_of(cursor)
+            query, offset = place_of(cursor, kind)
             async with server.stream(resume=cursor) as rest:
                 assert rest.cursor == cursor
-                found = await drained(rest)
+                found = await drained(rest, kind=kind)
             again = reference(pages, query, offset)
             assert found == (again.labels, again.ending)
             assert found[0][: len(expected) - place] == expected[place:]
@@ -421,7 +456,7 @@ def test_a_list_goes_on_at_every_cursor(pages, limit):
             if ending is not PaginationError:
                 assert found == (expected[place:], ending)
             async with server.stream(resume=cursor, limit=limit) as rest:
-                found = await drained(rest)
+                found = await drained(rest, kind=kind)
             again = reference(pages, query, offset, limit)
             assert found == (again.labels, again.ending)
 
@@ -573,6 +608,9 @@ def test_any_object_is_a_page_or_a_response_error(body):
         failure = error
     if failure is not None and failure.transient:
         assert failure.path is None
+        if "about another list" in str(failure):
+            assert isinstance(body["meta"]["key"], str)
+            return
         assert re.search("NaN|Infinity", json.dumps(body))  # which is no JSON
         return
     if failure is not None:

@@ -551,7 +551,7 @@ async def test_a_name_stays_out_of_the_cursor():
         server.requests.clear()
         assert len(await listed(session, slices=4, friendly_name="Mr. Jones", resume=cursor)) == 11
         assert {each.query["FriendlyName"] for each in server.requests} == {"Mr. Jones"}
-        with pytest.raises(InvalidRequestError, match="friendlyname"):
+        with pytest.raises(InvalidRequestError, match="give the friendly_name"):
             await listed(session, slices=4, friendly_name="Mr. Smith", resume=cursor)
 
 

@@ -81,15 +81,6 @@ FAULTS = [
         _TESTS + "test_single_records_are_asked_for_by_their_path",
         {"_resources:Resource.first_request": replace("not self.is_single", "True")},
     ),
-    Fault(
-        "a request without a query ends in a question mark",
-        _TESTS + "test_single_records_are_asked_for_by_their_path",
-        {
-            "_transport:Transport._url": replace(
-                'f"?{request.query}" if request.query else ""', 'f"?{request.query}"'
-            )
-        },
-    ),
     # --- Bodies ---
     Fault(
         "a single record of another conference is taken",
