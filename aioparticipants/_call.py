@@ -6,8 +6,8 @@
    credentials are renewed once, if they can be.
 2. Only the deadline cuts an attempt off from outside, whatever the attempt is waiting for.
 3. An attempt has succeeded once its reply is a page of the list that was asked for, as far as that
-   shows before its records are decoded. A reply for another conference is a failed attempt. Its
-   connection is closed, because every later reply on it would be wrong, too.
+   shows before its records are decoded. A reply about another conference, list or participant is
+   a failed attempt. Its connection is closed, because every later reply on it would be wrong, too.
 """
 
 from __future__ import annotations

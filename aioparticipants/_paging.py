@@ -95,7 +95,7 @@ class Pager:
         """Return the page in `envelope`, the reply to `request`.
 
         Raises:
-            ResponseError: the body is no page, or (transient) the page of another conference.
+            ResponseError: the body is no page or record, or (transient) is about another one.
             PaginationError: the page repeats the one before it.
         """
         try:

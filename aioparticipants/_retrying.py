@@ -2,7 +2,7 @@
 
 1. Only transient errors are retried: 408, 429, every 5xx but 501 and 505, every failure to get a
    usable reply (but for a refused certificate, and a proxy's 4xx other than 408 and 429), a 200
-   whose body is cut off or no JSON, and the page of another conference.
+   whose body is cut off or no JSON, and a reply about another conference, list or participant.
 2. The wait after the n-th attempt has full jitter: U(0, min(max_delay, base_delay * 2^(n-1))).
    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
    `Retry-After` is added to it. If that is longer than `max_retry_after`, the error is raised at

@@ -250,8 +250,8 @@ class ResponseError(InsightsError):
         cursor_after: the cursor after the bad record, for `resume=`; None if no single record is
             bad, if the records after it cannot be read, or if the good records before it were not
             delivered (`await`, `all()`, and a fan-out with `on_error="raise"`).
-        transient: True if the body was cut off or malformed before its first record, or belonged
-            to another conference.
+        transient: True if the body was cut off or malformed before its first record, or was about
+            another conference, list or participant.
     """
 
     def __init__(
