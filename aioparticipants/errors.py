@@ -20,9 +20,9 @@ InsightsError
 2. Every error survives `pickle` and `copy`: the message is the only positional argument, and
    `BaseException.__reduce__` restores everything else from `__dict__`. `copied` also keeps the
    `__cause__`, an exception raised by the user's own code.
-3. No error shows a credential, a phone number, a label or a query string. The server's own text
-   (`APIStatusError.message`, `.details`) can repeat the caller's input, so it is kept in attributes
-   and left out of `str` and `repr`.
+3. No error shows a credential, a phone number, a label, a conference's name or a query string. The
+   server's own text (`APIStatusError.message`, `.details`) can repeat the caller's input, so it is
+   kept in attributes and left out of `str` and `repr`.
 4. One table says what each HTTP status means: its class, whether a retry may help, and the remedy.
    The errors' messages, their `transient` and the retry policy all use it. A second table has the
    remedies of those of Twilio's own codes that say more than the status does.

@@ -6,7 +6,7 @@
    until `on_event` returns, so a slow callback blocks the loop. An exception that it raises is
    logged and changes nothing else.
 2. Events are frozen, hashable and picklable, so that they can be counted, queued or logged. None
-   holds a credential, a label, a telephone number or a query.
+   holds a credential, a label, a conference's name, a telephone number or a query.
 3. Each attempt that started also finishes, however it ends: the attempts in flight are those
    started minus those finished. An attempt starts when it has its slot; waiting for a slot is no
    part of it.
