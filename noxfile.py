@@ -60,10 +60,12 @@ DEBUGGED = (
 #: Files whose examples Hypothesis makes.
 RANDOM = (
     "test_decoding.py",
+    "test_event_streams.py",
     "test_fan_out_properties.py",
     "test_properties.py",
     "test_record_properties.py",
     "test_rows.py",
+    "test_slices.py",
 )
 
 #: What runs between two edits: the modules below the I/O line, and one file of each layer above.

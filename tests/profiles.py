@@ -15,8 +15,8 @@ RANDOM = os.environ.get("AIOPARTICIPANTS_TEST_PROFILE") == "random"
 
 
 def share(count: int) -> int:
-    """Return how many of so many random cases the suite makes: a third."""
-    return count if RANDOM else -(-count // 3)
+    """Return how many of so many random cases the suite makes: a fifth."""
+    return count if RANDOM else -(-count // 5)
 
 
 def examples(count: int, **options: int) -> settings:

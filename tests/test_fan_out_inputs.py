@@ -17,6 +17,7 @@ from aioparticipants import (
     InvalidRequestError,
     NotFoundError,
     Participant,
+    RetryPolicy,
     ServerError,
     SessionClosedError,
 )
@@ -37,6 +38,7 @@ from .sweeps import (
 from .telemetry import until
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+QUICK = RetryPolicy(base_delay=0.001)
 
 
 class Awkward:
@@ -341,7 +343,7 @@ async def test_a_list_that_fails_part_way(fake, merged):
     """The conferences before the failure are delivered, and its cursor goes on after them."""
     for _ in range(7):
         fake.add_conference(2)
-    async with InsightsSession(fake.credentials, base_url=fake.base_url) as session:
+    async with InsightsSession(fake.credentials, base_url=fake.base_url, retry=QUICK) as session:
         everyone = await sids_in(conferences(session))
         stream = conferences(session)
         async with session.fan_out(stream, concurrency=2) as fan_out:
