@@ -87,6 +87,12 @@ def merged(into, members):
     return found
 
 
+def shortest(time):
+    """Return a time in JSON, with as few digits as are exact."""
+    text = time.isoformat().removesuffix("+00:00")
+    return f"{text.rstrip('0') if '.' in text else text}Z"
+
+
 def rebuilt(row, columns):
     """Return the JSON object that a row came from, without nulls."""
     found = {}
@@ -95,7 +101,7 @@ def rebuilt(row, columns):
         if column.is_json and value is not None:
             value = json.loads(value)
         if column.type is datetime and value is not None:
-            value = value.isoformat().replace("+00:00", "Z")
+            value = shortest(value)
         for name in reversed(column.path):
             value = {name: value}
         found = merged(found, plain(value))
@@ -408,6 +414,13 @@ def test_records_made_by_hand_with_a_value_twice(record):
     """A record whose `extra` has what its field has is refused, rather than one of them dropped."""
     with pytest.raises(InvalidRequestError, match="the record has a field for it"):
         record.to_row()
+
+
+def test_a_value_that_does_not_fit_changes_no_other():
+    """Where one value does not fit its column, all others are in theirs."""
+    row = Participant(label="\ud800", is_coach=True, is_moderator=False).to_row()
+
+    assert (row["label"], row["is_coach"], row["is_moderator"]) == (None, True, False)
 
 
 def test_empty_extra_is_none():
