@@ -105,9 +105,11 @@ def _files(names: tuple[str, ...]) -> list[str]:
 
 
 def _pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
-    """Run tests in two processes, against the installed package and not the folder beside them."""
-    # A process runs whole files, as the tests of one share fixtures.
-    parallel = () if session.posargs else ("-n", "2", "--dist", "loadfile")
+    """Run tests in processes, against the installed package and not the folder beside them."""
+    # A process runs whole files, as the tests of one share fixtures. One more process than the two
+    # cores of a small machine uses the time in which tests wait.
+    processes = str(max(3, os.cpu_count() or 1))
+    parallel = () if session.posargs else ("-n", processes, "--dist", "loadfile")
     session.run(
         *("python", "-m", "pytest", *parallel, *(session.posargs or arguments)),
         env={"PYTHONSAFEPATH": "1", **environment},

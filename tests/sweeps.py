@@ -126,6 +126,17 @@ FAULTS = [
 #: until the task is done.
 STYLES = ["once", "twice", "level"]
 
+#: Each style without a fault, and each fault with the first style.
+styles_and_faults = pytest.mark.parametrize(
+    ("style", "faults"),
+    [
+        pytest.param(style, *faults.values, id=f"{faults.id}-{style}")
+        for style in STYLES
+        for faults in FAULTS
+        if style == STYLES[0] or faults is FAULTS[0]
+    ],
+)
+
 
 def cut_off(fake, listing):
     """Return the body of the first page up to its last record."""

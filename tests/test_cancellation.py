@@ -37,6 +37,7 @@ from .sweeps import (
     own_tasks,
     served,
     serving,
+    styles_and_faults,
     swept,
     swept_on,
     turns,
@@ -81,8 +82,7 @@ CONSUMERS = [opened, broken_off, by_page, listed, iterated]
 
 
 @on_loops_and_lists("consume", CONSUMERS)
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("faults", FAULTS)
+@styles_and_faults
 def test_cancelled_at_every_await(new_loop, consume, listing, style, faults):
     """Wherever and however a consumer is cancelled, it leaves no task, slot or connection."""
 
@@ -177,8 +177,7 @@ SINGLE = [
 
 
 @pytest.mark.parametrize("get", SINGLE, ids=["conference", "participant"])
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("faults", FAULTS)
+@styles_and_faults
 def test_a_single_record_cancelled_at_every_await(get, style, faults):
     """Wherever and however the wait for a single record is cancelled, nothing is left."""
 

@@ -107,8 +107,14 @@ def key_of(sid):
     return "conferences" if sid is None else "participants"
 
 
+def at_each(*places):
+    """Parametrise a test by the places of a list of participants, and one of conferences."""
+    cases = [*(("participants", at) for at in places), ("conferences", places[1])]
+    return pytest.mark.parametrize(("listing", "at"), cases, indirect=["listing"])
+
+
 @pytest.mark.parametrize("by", ["record", "page"])
-@pytest.mark.parametrize("at", [0, 1, 2, 4, 8])
+@at_each(0, 1, 2, 4, 8)
 @pytest.mark.parametrize("how", ["misfit", *UNREADABLE])
 async def test_resuming_after_a_bad_record(fake, listing, how, at, by):
     """The error is final and comes after all good records; `cursor_after` resumes at the rest."""
@@ -160,7 +166,7 @@ async def test_a_page_is_not_fetched_again_for_a_bad_record(fake, session, listi
 
 
 @pytest.mark.parametrize("by", ["record", "page", "await"])
-@pytest.mark.parametrize("at", [0, 1, 4, 8])
+@at_each(0, 1, 4, 8)
 @pytest.mark.parametrize("how", [*UNREADABLE])
 async def test_passing_an_unreadable_record(fake, listing, how, at, by):
     """With "keep" the list goes on; each unreadable record is in `problems` with its index."""
