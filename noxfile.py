@@ -141,7 +141,12 @@ def typing(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite on the installed wheel; every line and branch is covered."""
     session.install(".", *_group("tests"))
-    _pytest(session, "--cov")
+    if session.posargs:
+        _pytest(session)
+        return
+    # Measuring coverage doubles the time of a test: only where it tells something.
+    _pytest(session, "-m", "repeats")
+    _pytest(session, "-m", "not repeats", "--cov")
 
 
 @nox.session(reuse_venv=True)

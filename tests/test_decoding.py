@@ -202,6 +202,7 @@ def test_missing_separators_are_searched_once_a_chunk(decode):
     assert body.searches < 50
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     "odd",
     [
@@ -366,6 +367,7 @@ ODD = [
 ]  # fmt: skip
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: ascii(odd[:20]))
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_both_decoders_agree_on_odd_values(odd, place):
@@ -419,6 +421,7 @@ def test_a_body_that_is_cut_off(body):
         assert error is not None
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("body", [GOOD, LAST, TAIL])
 @pytest.mark.parametrize("put", ["!", "}", "]", '"', ",", "]}", '}, {"', "\\"])
 def test_a_body_with_something_in_it(body, put):
@@ -542,6 +545,7 @@ def with_record(text, place, *, meta_first=True, between=", "):
     return body.encode("utf-8", "surrogatepass"), records
 
 
+@pytest.mark.repeats
 @malformed
 @pytest.mark.parametrize("meta_first", [True, False])
 def test_reading_goes_on_after_a_malformed_record(text, meta_first):
@@ -674,6 +678,7 @@ def test_many_malformed_records_are_linear_work():
     assert body.taken < 20 * len(body)
 
 
+@pytest.mark.repeats
 @ways
 def test_a_long_record_is_read_whatever_it_holds(decode):
     """A good record is read although it is longer than any window and than the search."""
