@@ -21,15 +21,10 @@ from aioparticipants.testing import FakeInsights
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
-#: Files that do the same again and again: cancelled at each await, cut after each byte. Measuring
-#: coverage would double their time, and find nothing that the other files do not cover.
+#: Files that do the same again and again. Measuring coverage would double their time, and find
+#: nothing that the other files do not cover. Sweeps, too, are marked so, by `sweeps.on_loops`.
 REPEATING = {
-    "test_anyio.py",
-    "test_cancellation.py",
-    "test_closing_from_within.py",
-    "test_fan_out_cancellation.py",
     "test_fan_out_properties.py",
-    "test_faults.py",
     "test_fuzz.py",
     "test_invalid.py",
     "test_properties.py",
@@ -50,7 +45,8 @@ def pytest_collection_modifyitems(items) -> None:
     """Mark the tests that repeat what others have covered: random examples, and some files."""
     for item in items:
         examples = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-        if examples or item.path.name in REPEATING:
+        repeats = examples or item.path.name in REPEATING
+        if repeats and item.get_closest_marker("measured") is None:
             item.add_marker("repeats")
 
 

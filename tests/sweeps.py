@@ -93,7 +93,7 @@ def on_loops_and_lists(name, cases):
     return pytest.mark.parametrize(
         (*names, "listing"),
         [
-            pytest.param(*row.values, listing, id=f"{row.id}-{listing.key}")
+            pytest.param(*row.values, listing, id=f"{row.id}-{listing.key}", marks=row.marks)
             for row in rows
             for listing in (PARTICIPANTS, CONFERENCES)
             if listing is PARTICIPANTS or row in few
@@ -107,7 +107,11 @@ def on_loops(name, cases):
     return pytest.mark.parametrize(
         ("new_loop", name),
         [
-            pytest.param(*loop.values, case, id=f"{loop.id}-{getattr(case, '__name__', case)}")
+            pytest.param(
+                *(*loop.values, case),
+                id=f"{loop.id}-{getattr(case, '__name__', case)}",
+                marks=pytest.mark.repeats,
+            )
             for loop, several in [(own, cases), *((other, cases[:1]) for other in others)]
             for case in several
         ],

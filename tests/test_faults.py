@@ -231,6 +231,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", WHOLE)
 async def test_cut_after_any_byte(name):
     """A reply cut after any of its bytes is fetched again, and no record is lost or comes twice."""
@@ -288,6 +289,7 @@ OTHERS = {
 others = pytest.mark.parametrize("kind", OTHERS)
 
 
+@pytest.mark.repeats
 @others
 @pytest.mark.parametrize("framing", ["length", "chunks", "close"])
 async def test_other_replies_cut_after_any_byte(kind, framing):
@@ -583,6 +585,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("name", GARBAGE)
 async def test_garbage(name):
     """What is no HTTP is a transient fault, and none of its bytes is delivered."""
@@ -599,6 +602,7 @@ async def test_garbage(name):
     assert len(server.heads) == 4
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     "reply",
     [
@@ -817,6 +821,7 @@ NO_RETRY_AFTER = [
 ]
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize(
     "headers",
     [
@@ -1009,6 +1014,7 @@ def bomb(encoding):
     return http(packed + packer.flush(), "200 OK", f"Content-Encoding: {encoding}")
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 async def test_bomb(encoding):
     """A body that unpacks to 160 MiB is refused after 16, and memory grows by less than 64."""

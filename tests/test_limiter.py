@@ -221,6 +221,7 @@ def test_no_call_fails(scenario, most):
         assert run.makespan < 1.6
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("let_through", [0.0, 0.05, 0.2, 0.4])
 def test_recovery_from_an_outage(let_through):
     """After an outage, total or not, the limit is back at 32 within virtual seconds."""

@@ -50,6 +50,7 @@ async def behind(ceiling, **options):
         yield fake, session
 
 
+@pytest.mark.repeats
 async def test_a_ceiling_is_found():
     """Behind an unknown ceiling no conference fails, and few attempts get a 429."""
     async with behind(3, max_concurrency=64) as (fake, session):
@@ -62,6 +63,7 @@ async def test_a_ceiling_is_found():
     assert session.stats.limit <= 4
 
 
+@pytest.mark.repeats
 async def test_a_ceiling_that_rises_is_found():
     """When the ceiling rises, the limit grows beyond the former one."""
     async with behind(3, max_concurrency=64) as (fake, session):
@@ -161,6 +163,7 @@ def test_invalid_shared_limiters(limiter):
         InsightsSession(("AC1", "x"), limiter=limiter)
 
 
+@pytest.mark.repeats
 async def test_a_dead_server_is_not_flooded(fake):
     """A thousand calls to a dead server send a thousand requests, plus the retry quota."""
     fake.fail_next(503, times=2000)

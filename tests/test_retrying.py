@@ -470,6 +470,7 @@ async def test_no_quota():
         assert len((await call.failure(ServerError)).attempts) == 5
 
 
+@pytest.mark.repeats
 def test_random_faults_do_not_use_the_quota_up():
     """Where 40 % of the attempts fail, hardly more calls fail than five attempts alone fail."""
     world = World(0.4, RetryQuota(100)).begin(0.0, 3000).run()
@@ -478,6 +479,7 @@ def test_random_faults_do_not_use_the_quota_up():
     assert world.failed <= 2 * 0.4**5 * world.calls
 
 
+@pytest.mark.repeats
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
 def test_random_faults_are_retried_twice_a_call_at_most(share):
     """Where most attempts fail, the quota keeps the load to twice that of no retries at all."""

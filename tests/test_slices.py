@@ -142,6 +142,7 @@ UNTIMED = [
 ]
 
 
+@pytest.mark.measured
 @given(
     seconds=TIMES,
     number=st.integers(2, 12),
