@@ -269,8 +269,8 @@ def test_any_broken_record(data):
     assert read_all(event)
     assert isinstance(event.record, Participant) == (type(raw) is dict)
     wrong = [*faults(raw, "[0].data")]
-    # `data` as a whole is named where it is no object, or cannot be made immutable: it has one level
-    # more than its members.
+    # `data` as a whole is named where it is no object, or cannot be made immutable: it has one
+    # level more than its members.
     in_record = [each for each in event.problems if not each.startswith("data: ")]
     named = {f"[0].{each.partition(': ')[0]}" for each in in_record}
     assert {*wrong} >= named or any(": " in name for name in raw)
