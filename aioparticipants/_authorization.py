@@ -382,7 +382,7 @@ class Tokens:
                 async for attempt in retrying:
                     with attempt, run.recorded():
                         return await self._attempt(run.attempt_started())
-            raise AssertionError  # pragma: no cover - tenacity has raised what the last one did
+            raise AssertionError  # pragma: no cover - tenacity returns or raises
         except InsightsError as error:
             failure = run.final_error(error)
         raise stripped(self._failed(failure))

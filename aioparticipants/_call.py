@@ -152,7 +152,7 @@ class Call:
                     raise first  # that attempt has been made
                 with self._run.recorded():
                     return await self._attempt()
-        raise first  # pragma: no cover - tenacity has raised what the last attempt failed with
+        raise first  # pragma: no cover - tenacity returns or raises
 
     async def _attempt(self) -> RawPage:
         """Acquire a slot, send the request, and return the page that its reply is."""

@@ -50,6 +50,5 @@ class _SlotDocs(dict[str, str]):
 
 def documented(kind: type[T]) -> type[T]:
     """Decorate a class with slots, such as an attrs class, so that `help()` explains its fields."""
-    # A class that is not known to have slots has no such attribute, to a type checker.
-    kind.__slots__ = _SlotDocs(kind)  # type: ignore[attr-defined]
+    kind.__slots__ = _SlotDocs(kind)  # type: ignore[attr-defined] # of any class with slots
     return kind

@@ -37,7 +37,7 @@ _ABOUT: Final = "aioparticipants"
 
 def core_schema_of(kind: Any, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
     """Return how to validate and serialise a class; `source` is the annotation, or `Page[…]`."""
-    from pydantic_core import core_schema as schemas  # noqa: PLC0415 - see rule 1
+    from pydantic_core import core_schema as schemas  # noqa: PLC0415 - no dependency
 
     # Only a page has an argument: the class of its records.
     arguments = tuple(each for each in get_args(source) if isinstance(each, type))
@@ -107,7 +107,7 @@ def _json_annotation(annotation: Any) -> Any:
     types = get_args(annotation)
     if _NONE in types:
         others = tuple(each for each in types if each is not _NONE)
-        return Optional[_json_annotation(Union[others])]  # noqa: UP007, UP045 - built at run time
+        return Optional[_json_annotation(Union[others])]  # noqa: UP007, UP045 - `|` takes no tuple of types
     origin: Any = get_origin(annotation)
     if origin is tuple:
         return GenericAlias(list, (_json_annotation(types[0]),))
@@ -120,6 +120,6 @@ def _json_annotation(annotation: Any) -> Any:
 
 
 def _open_string(enum: type[StrEnum]) -> Any:
-    from pydantic import Field  # noqa: PLC0415 - see rule 1
+    from pydantic import Field  # noqa: PLC0415 - no dependency
 
     return Annotated[str, Field(examples=[each.value for each in enum])]

@@ -91,7 +91,7 @@ def _coloured(lines: list[str], styles: list[str]) -> list[str]:
     """Return the lines in the given styles, or unchanged without the extra `cli`."""
     try:
         from rich.console import Console  # noqa: PLC0415 - in the extra `cli` only
-        from rich.text import Text  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - in the extra `cli` only
     except ImportError:
         return lines
     console = Console(highlight=False)
