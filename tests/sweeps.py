@@ -33,6 +33,8 @@ from . import watchdog
 SID = "CF" + "a" * 32
 SIZE = 2
 COUNT = 5  # three pages
+#: When the newest conference on the server was created; the others were in the minutes before.
+NEWEST = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 # libuv opens a pipe for its first loop and keeps it: in a test it would look like a leak.
 uvloop.new_event_loop().close()
@@ -56,7 +58,9 @@ if sys.version_info >= (3, 12):
 class Listing:
     """A list that is swept: of COUNT records, in pages of SIZE."""
 
+    name: str
     key: str
+    """The member of a page that has the records."""
     conferences: tuple[tuple[str, int], ...]
     """The SIDs of the conferences on the server, and the number of their participants."""
     open: Callable
@@ -79,24 +83,36 @@ def conferences(session, **options):
     return session.conferences(created_after=None, **options)
 
 
-PARTICIPANTS = Listing("participants", ((SID, COUNT),), participants)
-CONFERENCES = Listing(
-    "conferences", tuple((f"CF{number:032x}", 1) for number in range(COUNT)), conferences
-)
+def in_slices(session, **options):
+    window = {
+        "created_after": NEWEST - timedelta(minutes=10),
+        "created_before": NEWEST + timedelta(minutes=5),
+    }
+    return session.conferences(**window, slices=3, **options)  # a conference is on a seam
+
+
+SEVERAL = tuple((f"CF{number:032x}", 1) for number in range(COUNT))
+PARTICIPANTS = Listing("participants", "participants", ((SID, COUNT),), participants)
+CONFERENCES = Listing("conferences", "conferences", SEVERAL, conferences)
+SLICES = Listing("slices", "conferences", SEVERAL, in_slices)
 
 
 def on_loops_and_lists(name, cases):
-    """Parametrise a test as `on_loops` does; and the first two cases with a list of conferences."""
+    """Parametrise a test as `on_loops` does, by lists.
+
+    All cases have a list of participants and one in slices, whose pages come from several tasks.
+    The first two have a list of conferences, which is read by the same code as participants.
+    """
     mark = on_loops(name, cases)
     names, rows = mark.args
-    few = rows[:2]  # on asyncio's own loop: the code is the same for both lists
+    few = rows[:2]
     return pytest.mark.parametrize(
         (*names, "listing"),
         [
-            pytest.param(*row.values, listing, id=f"{row.id}-{listing.key}", marks=row.marks)
+            pytest.param(*row.values, listing, id=f"{row.id}-{listing.name}", marks=row.marks)
             for row in rows
-            for listing in (PARTICIPANTS, CONFERENCES)
-            if listing is PARTICIPANTS or row in few
+            for listing in (PARTICIPANTS, SLICES, CONFERENCES)
+            if listing is not CONFERENCES or row in few
         ],
     )
 
@@ -281,9 +297,8 @@ async def serving(conferences):
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
     async with FakeInsights() as fake:
-        time = datetime(2026, 3, 2, 12, tzinfo=UTC)
         for number, (sid, count) in enumerate(conferences):
-            created = time - timedelta(minutes=number)  # in the order of a list, newest first
+            created = NEWEST - timedelta(minutes=number)  # in the order of a list, newest first
             fake.add_conference(participants=count, conference_sid=sid, create_time=created)
         yield fake
     gc.collect()

@@ -23,7 +23,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from aioparticipants import (
     CursorExpiredError,
     DeadlineExceededError,
-    InsightsError,
     InsightsSession,
     InvalidRequestError,
     NotFoundError,
@@ -42,7 +41,7 @@ from aioparticipants.instrumentation import ListFinished, PageDelivered
 from . import watchdog
 from .profiles import examples
 from .stamps import BASE, FORMS, StampingServer, at, sid
-from .sweeps import LOOPS, STYLES, Canceller, cancelled_at, cancelled_by, held, on_loops, turns
+from .sweeps import LOOPS, Canceller, held, turns
 from .telemetry import observed, of_type, until
 
 RETRY = RetryPolicy(max_attempts=2, base_delay=0.001)
@@ -736,138 +735,6 @@ def swept(new_loop, once, *, first=1, **faults):
 
 def in_slices(session):
     return session.conferences(**WINDOW, slices=3, page_size=SIZE)
-
-
-async def iterated(stream, found):
-    async for record in stream:
-        found.append(record.conference_sid)
-
-
-async def in_a_block(stream, found):
-    async with stream:
-        await iterated(stream, found)
-
-
-async def broken_off(stream, found):
-    async with stream:
-        async for record in stream:
-            found.append(record.conference_sid)
-            if len(found) == SIZE + 1:
-                break
-
-
-async def by_page(stream, found):
-    async with stream:
-        async for page in stream.pages():
-            found.extend(sids(page.records))
-
-
-async def awaited(stream, found):
-    found.extend(sids(await stream))
-
-
-CONSUMERS = [in_a_block, broken_off, by_page, awaited, iterated]
-FAULTS = [pytest.param({}, id="ok"), pytest.param({"status": 503, "times": 2}, id="503")]
-
-
-@on_loops("consume", CONSUMERS)
-@pytest.mark.parametrize("style", STYLES)
-def test_cancelled_at_every_await(new_loop, consume, style):
-    """Wherever and however a consumer is cancelled, it leaves no task, slot or connection."""
-
-    async def once(session, whole, k):
-        found = []
-        _, was_hit = await cancelled_by(style, consume(in_slices(session), found), k)
-        if consume is iterated:
-            await turns(3)  # the tasks of a dropped stream end within three turns of the loop
-            gc.collect()
-            await turns(1)
-        assert held(session) == (0, 0, 0), k
-        assert found == whole[: len(found)]
-        return was_hit
-
-    assert swept(new_loop, once) > 4
-
-
-def cancel(style):
-    async def end(task, stream, session):
-        await Canceller(task).end(style)
-
-    end.__name__ = style
-    return end
-
-
-async def close(task, stream, session):
-    await stream.aclose()
-    await asyncio.wait([task])
-
-
-async def close_session(task, stream, session):
-    await session.aclose()
-    await asyncio.wait([task])
-
-
-@on_loops("end", [*map(cancel, STYLES), close, close_session])
-@pytest.mark.parametrize("faults", FAULTS)
-def test_ended_at_every_turn_of_the_loop(new_loop, end, faults):
-    """Ending a list in slices in any turn of the loop leaves nothing, whatever it waits for."""
-
-    async def once(session, whole, k):
-        stream = in_slices(session)
-        found = []
-        task = asyncio.create_task(in_a_block(stream, found))
-        done = await turns(k, task=task)
-        await end(task, stream, session)
-        assert held(session) == (0, 0, 0), k
-        assert found == whole[: len(found)]
-        if end is close_session and not done:
-            assert isinstance(task.exception(), SessionClosedError | None)
-        elif end is close and not done:
-            assert isinstance(task.exception(), InsightsError | None)
-        return not done
-
-    assert swept(new_loop, once, first=0, **faults) > 10
-
-
-@on_loops("by", ["record", "page"])
-@pytest.mark.parametrize("faults", FAULTS)
-def test_goes_on_after_every_cancellation(new_loop, by, faults):
-    """Wherever a wait is cancelled, the next one continues: each record once."""
-
-    async def once(session, whole, k):
-        async with in_slices(session) as stream:
-            found, ended = [], False
-            source = stream if by == "record" else stream.pages()
-
-            async def read():
-                nonlocal ended
-                async for each in source:
-                    found.extend(sids([each] if by == "record" else each.records))
-                ended = True
-
-            cancelled, was_hit = await cancelled_at(read(), k)
-            assert cancelled or ended
-            if not ended:
-                await read()
-        assert found == whole
-        return was_hit
-
-    assert swept(new_loop, once, **faults) > 3
-
-
-@on_loops("style", STYLES)
-def test_closing_cancelled_at_every_await(new_loop, style):
-    """Closing that is itself cancelled, at any await and however often, still leaves nothing."""
-
-    async def once(session, whole, k):
-        stream = in_slices(session)
-        await anext(stream)
-        cancelled, was_hit = await cancelled_by(style, stream.aclose(), k)
-        assert held(session) == (0, 0, 0)
-        assert cancelled == was_hit
-        return was_hit
-
-    assert swept(new_loop, once) >= 1
 
 
 @pytest.mark.parametrize("new_loop", LOOPS)
